@@ -1,0 +1,42 @@
+from . import evaluation, explanation, losses, networks, pixels, plots, samplers, studies
+from .evaluation import evaluate
+from .experiments import Experiment, run
+from .explanation import explain
+from .heads import KNNHead, MLPHead
+from .index import CaseIndex
+from .networks import EmbeddingNet
+from .pixels import CLAHE, Preprocess, RadiographDataset, read_image
+from .studies import make_phantoms, read_folders, read_mura, read_table, split_patients
+from .training import embed, fit
+
+__version__: str
+
+__all__ = [
+    "CLAHE",
+    "CaseIndex",
+    "EmbeddingNet",
+    "Experiment",
+    "KNNHead",
+    "MLPHead",
+    "Preprocess",
+    "RadiographDataset",
+    "embed",
+    "evaluate",
+    "evaluation",
+    "explain",
+    "explanation",
+    "fit",
+    "losses",
+    "make_phantoms",
+    "networks",
+    "pixels",
+    "plots",
+    "read_folders",
+    "read_image",
+    "read_mura",
+    "read_table",
+    "run",
+    "samplers",
+    "split_patients",
+    "studies",
+]

@@ -1,0 +1,1 @@
+"""Whole experiments: configuration, run, published tables, report."""

@@ -1,0 +1,1 @@
+"""An image's way from a file to the network."""

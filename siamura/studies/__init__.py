@@ -1,0 +1,1 @@
+"""What is on disk, as a table with one row a view."""
