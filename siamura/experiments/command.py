@@ -1,0 +1,103 @@
+"""An experiment's settings as command-line options, shared by the example scripts and ``siamura train``."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from .experiment import Experiment
+
+__all__ = ["app_for", "experiment_command", "one_sentence"]
+
+
+def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
+    """Make a typer command with one option for each setting of an experiment.
+
+    Parameters
+    ----------
+    defaults : Experiment
+        What each option is where it is not given.
+    out : str
+        The default run folder.
+
+    Returns
+    -------
+    callable
+        Runs the experiment, prints its table and the run folder on standard output, and leaves with status 2
+        and one sentence on standard error where the input is bad.
+    """
+
+    def command(**given: Any) -> None:
+        folder, overwrite = given.pop("out"), given.pop("overwrite")
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        with one_sentence():
+            from .running import run
+
+            if given["epochs"] is not None and given["steps"] == defaults.steps:
+                given["steps"] = None  # --epochs alone replaces the default number of steps
+            done = run(replace(defaults, **given), folder, overwrite=overwrite)
+        typer.echo(done.table())
+        typer.echo(f"Run folder: {done.folder}")
+
+    hints = get_type_hints(Experiment)
+    parameters = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(defaults, field.name),
+            annotation=Annotated[hints[field.name], typer.Option(help=field.metadata["help"])],
+        )
+        for field in fields(Experiment)
+    ]
+    for name, kind, default, text in (
+        ("out", Path, Path(out), "Folder for everything the run writes."),
+        ("overwrite", bool, False, "Replace an earlier run in that folder."),
+    ):
+        option = typer.Option(help=text) if name == "out" else typer.Option("--overwrite", help=text)
+        parameters.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+            )
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def app_for(doc: str | None, defaults: Experiment, out: str) -> typer.Typer:
+    """Make the command-line application of an example script; `doc` is its help text."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(help=doc)(experiment_command(defaults, out))
+    return app
+
+
+class one_sentence:  # noqa: N801 - used as a statement: ``with one_sentence():``
+    """Turn bad input (`ValueError`, `OSError`, a missing extra) into one sentence and exit status 2.
+
+    Errors of siamura's own code keep their traceback: hiding those would lose what is needed to mend them.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(130) from error
+        if isinstance(error, (ValueError, OSError, ImportError)):
+            typer.echo(f"Error: {_sentence(error)}", err=True)
+            raise typer.Exit(2) from error
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, FileExistsError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    return " ".join(str(error).split())
