@@ -1,0 +1,20 @@
+from .command import app_for, experiment_command, one_sentence
+from .experiment import Experiment
+from .folder import Run, load_run
+from .published import PUBLISHED, Published, published
+from .report import write_report
+from .running import run
+
+__all__ = [
+    "PUBLISHED",
+    "Experiment",
+    "Published",
+    "Run",
+    "app_for",
+    "experiment_command",
+    "load_run",
+    "one_sentence",
+    "published",
+    "run",
+    "write_report",
+]

@@ -1,0 +1,185 @@
+"""The run folder: what a run leaves on disk, written once and read again by name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .experiment import Experiment
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from siamura.heads import KNNHead, MLPHead
+    from siamura.networks import EmbeddingNet
+
+__all__ = ["Run", "load_run", "open_folder", "versions", "write_json"]
+
+#: Everything a run writes. Only these are removed when an earlier run is replaced.
+CONTENTS = (
+    "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "unreadable.csv",
+    "model", "knn", "mlp", "checkpoints", "losses.png", "embedding.png", "clahe.png", "confusion.png", "README.md",
+)  # fmt: skip
+
+_PACKAGES = (
+    "siamura", "torch", "torchvision", "lightning", "pytorch-metric-learning", "faiss-cpu", "opencv-python",
+    "numpy", "pandas", "scikit-learn", "umap-learn",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, settings and figures; network, heads and embeddings on demand.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    experiment : Experiment
+        The settings it ran with.
+    config : dict
+        ``config.json``: settings, data, versions, status.
+    metrics : dict
+        ``metrics[split][level][head][metric]``, for example ``metrics["valid"]["study"]["knn"]["kappa"]``; beside
+        the values of a head, ``interval`` holds ``{metric: [low, high]}``.
+    history : pandas.DataFrame
+        The training, one row a step.
+    """
+
+    folder: Path
+    experiment: Experiment
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    history: pd.DataFrame
+
+    def table(self) -> str:
+        """The measured figures beside the published ones, as Markdown."""
+        return (self.folder / "table.md").read_text(encoding="utf-8")
+
+    def network(self) -> EmbeddingNet:
+        """The trained network, with its preprocessing in ``.preprocess``."""
+        from siamura.networks import EmbeddingNet
+
+        return EmbeddingNet.from_pretrained(self.folder / "model")
+
+    def heads(self) -> dict[str, KNNHead | MLPHead]:
+        """The fitted heads, by name: ``knn`` and ``mlp``."""
+        from siamura.heads import KNNHead, MLPHead
+
+        return {"knn": KNNHead.load(self.folder / "knn"), "mlp": MLPHead.load(self.folder / "mlp")}
+
+    def embeddings(self) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
+        """Embeddings, float32 (N, dim), and their rows as a study table."""
+        with np.load(self.folder / "embeddings.npz", allow_pickle=False) as stored:
+            table = pd.DataFrame({name: stored[name] for name in stored.files if name != "embedding"})
+            return stored["embedding"], table.astype(dict.fromkeys(_text_columns(table), "str"))
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Read a run folder.
+
+    Parameters
+    ----------
+    folder : path
+        What `run` wrote.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no finished run.
+    """
+    folder = Path(folder)
+    missing = [n for n in ("config.json", "metrics.json", "history.csv", "model") if not (folder / n).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} holds no finished run: {missing[0]} is missing; run an experiment into it first."
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return Run(
+        folder=folder,
+        experiment=Experiment.from_dict(config["experiment"]),
+        config=config,
+        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        history=pd.read_csv(folder / "history.csv"),
+    )
+
+
+def open_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Make the run folder, or empty it of an earlier run.
+
+    Raises
+    ------
+    FileExistsError
+        If it is in use and `overwrite` is false, or holds anything but a run.
+    PermissionError
+        If nothing can be written there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another run folder with --out.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise FileExistsError(f"{folder} holds files already; choose another --out, or replace it with --overwrite.")
+        if not (folder / "config.json").is_file():
+            raise FileExistsError(f"{folder} holds files of something else than a run; choose another --out.")
+        for name in CONTENTS:
+            path = folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(13, "no permission to write; choose another run folder with --out", str(folder))
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on, the machine's included."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON beside the file, then rename: a reader never meets half of it."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def write_config(folder: Path, experiment: Experiment, **facts: Any) -> dict[str, Any]:
+    """Write ``config.json``: the settings, and everything needed to run them again."""
+    config = {"experiment": experiment.to_dict(), "command": sys.argv, "versions": versions(), **facts}
+    write_json(folder / "config.json", config)
+    return config
+
+
+def write_embeddings(folder: Path, embeddings: npt.NDArray[np.float32], table: pd.DataFrame) -> None:
+    """Write ``embeddings.npz``: the vectors and their rows' identities, without pickle."""
+    columns = {name: table[name].to_numpy(dtype=str) for name in _text_columns(table)}
+    np.savez_compressed(
+        folder / "embeddings.npz", embedding=embeddings, label=table["label"].to_numpy(np.int64), **columns
+    )
+
+
+def _text_columns(table: pd.DataFrame) -> list[str]:
+    return [name for name in ("path", "part", "patient", "study", "split") if name in table]

@@ -1,0 +1,104 @@
+"""From embeddings to figures: both heads, both levels, both splits, in one nested dictionary."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from pytorch_metric_learning.losses import BaseMetricLossFunction
+
+    from siamura.heads import KNNHead, MLPHead
+
+__all__ = ["embedding_loss", "fit_heads", "measure", "probabilities", "summary"]
+
+LEVELS = ("view", "study")
+
+
+def fit_heads(
+    embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, neighbours: int, seed: int
+) -> dict[str, KNNHead | MLPHead]:
+    """Fit the k-NN and the MLP head on the training views."""
+    from siamura.heads import KNNHead, MLPHead
+
+    label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
+    return {
+        "knn": KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient),
+        "mlp": MLPHead(seed=seed).fit(embeddings, label),
+    }
+
+
+def probabilities(
+    heads: Mapping[str, KNNHead | MLPHead], embeddings: npt.NDArray[np.float32], table: pd.DataFrame
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Probability of an abnormal view by each head, float64 (N,); in the k-NN a patient's own films never vote."""
+    return {
+        "knn": heads["knn"].predict_proba(embeddings, groups=table["patient"].to_numpy())[:, 1],  # type: ignore[call-arg]
+        "mlp": heads["mlp"].predict_proba(embeddings)[:, 1],
+    }
+
+
+def summary(frame: pd.DataFrame) -> dict[str, Any]:
+    """One head's figures as plain values, their intervals under ``interval``, what they rest on beside them."""
+    values: dict[str, Any] = {str(name): _plain(value) for name, value in frame["value"].items()}
+    values["interval"] = {
+        str(name): [_plain(row["low"]), _plain(row["high"])] for name, row in frame.iterrows() if _plain(row["low"]) is not None
+    }
+    for name in ("views", "studies", "patients", "draws", "degenerate"):
+        if name in frame.attrs:
+            values[name] = frame.attrs[name]
+    return values
+
+
+def measure(
+    table: pd.DataFrame, by_head: Mapping[str, npt.NDArray[np.float64]], *, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Figures of one split: ``{level: {head: {metric: value}}}``, with 95 % intervals over patients."""
+    from siamura.evaluation import evaluate
+
+    return {
+        level: {
+            head: summary(evaluate(table, probability, level=level, seed=seed))
+            for head, probability in by_head.items()
+        }
+        for level in LEVELS
+    }
+
+
+def embedding_loss(
+    loss: BaseMetricLossFunction,
+    embeddings: npt.NDArray[np.float32],
+    table: pd.DataFrame,
+    *,
+    p: int,
+    k: int,
+    seed: int,
+    batches: int = 50,
+) -> float:
+    """Mean training loss over PK batches of finished embeddings; NaN where the split has too few views of a label."""
+    import torch
+
+    from siamura.samplers import PKBatchSampler
+
+    label = table["label"].to_numpy()
+    k = min(k, int(np.bincount(label, minlength=2).min()))
+    if k < 2:
+        return math.nan
+    sampler = PKBatchSampler(label, p=p, k=k, groups=table["patient"].to_numpy(), seed=seed)
+    vectors, labels = torch.from_numpy(embeddings), torch.from_numpy(label)
+    with torch.no_grad():
+        values = [
+            float(loss(vectors[batch], labels[batch])) for batch, _ in zip(sampler, range(batches), strict=False)
+        ]
+    return float(np.mean(values))
+
+
+def _plain(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

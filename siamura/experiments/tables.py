@@ -1,0 +1,101 @@
+"""Measured figures beside published ones, each marked as what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .experiment import Experiment
+from .published import Published, published
+
+__all__ = ["RESEARCH", "data_sentence", "finger_table", "with_interval"]
+
+RESEARCH = "siamura is for research, not for diagnosis."
+
+HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
+_FIGURES = ("loss", "accuracy", "error", "kappa")
+
+
+def data_sentence(data: Mapping[str, Any]) -> str:
+    """Say what the figures were measured on: the source, and views, studies and patients of each split."""
+    counts = "; ".join(
+        f"{split} {n['views']} views of {n['studies']} studies of {n['patients']} patients"
+        for split, n in data["counts"].items()
+    )
+    source = (
+        "PHANTOMS, drawn by siamura: they show that the pipeline works and nothing about patients"
+        if data["phantoms"]
+        else f"the radiographs in {data['name']}"
+    )
+    return f"Measured on {source} ({data['part']}: {counts})."
+
+
+def with_interval(figures: Mapping[str, Any] | None, metric: str) -> str:
+    """Write a figure with its interval, or a dash where there is none."""
+    value = None if figures is None else figures.get(metric)
+    if figures is None or value is None:
+        return "–"
+    low_high = figures.get("interval", {}).get(metric)
+    return f"{value:.3f}" if low_high is None else f"{value:.3f} [{low_high[0]:.3f}, {low_high[1]:.3f}]"
+
+
+def finger_table(experiment: Experiment, metrics: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Set a run beside the tables of system A that its loss and preprocessing belong to.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    metrics : mapping
+        As in ``metrics.json``.
+    data : mapping
+        As under ``data`` in ``config.json``.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    lines = [
+        f"# {experiment.part}: {experiment.trunk}, {experiment.dim} dimensions, {experiment.loss} loss",
+        "",
+        data_sentence(data),
+        "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own films do not vote in the "
+        "k-NN, and the MLP is judged on the films it was fitted on.",
+        "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
+        RESEARCH,
+        "",
+        "| Table | figure | source | train | valid |",
+        "|---|---|---|---|---|",
+    ]
+    for metric, printed in zip(_FIGURES, _matching(experiment), strict=True):
+        table = printed[0].table
+        for dim in (256, 128):
+            cells = {f.split: f.value for f in printed if f.dim == dim}
+            lines.append(f"| {table} | {metric} | published, {dim}-d | {cells['train']:g} | {cells['valid']:g} |")
+        lines.extend(f"| {table} | {metric} | **measured**, {row} |" for row in _measured(metric, metrics))
+    return "\n".join(lines) + "\n"
+
+
+def _matching(experiment: Experiment) -> list[list[Published]]:
+    """Give the four published tables (loss, accuracy, error, kappa) of the configuration nearest to a run's."""
+    trunk = "resnet50" if experiment.trunk == "resnet50" else "densenet169"
+    if experiment.loss == "triplet_focal":
+        first, trunk = 9, "densenet169"
+    elif experiment.clahe and trunk == "densenet169":
+        first = 5
+    else:
+        first = 1
+    return [published(system="A", table=f"5.{first + i}", trunk=trunk) for i in range(len(_FIGURES))]
+
+
+def _measured(metric: str, metrics: Mapping[str, Any]) -> list[str]:
+    if metric == "loss":
+        cells = [with_interval(metrics[split]["view"].get("embedding"), "loss") for split in ("train", "valid")]
+        return [f"PK batches | {cells[0]} | {cells[1]}"]
+    rows = []
+    for level in ("view", "study"):
+        for head, name in HEADS.items():
+            cells = [with_interval(metrics[split][level].get(head), metric) for split in ("train", "valid")]
+            if cells != ["–", "–"]:
+                rows.append(f"{name}, per {level} | {cells[0]} | {cells[1]}")
+    return rows

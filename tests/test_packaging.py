@@ -1,0 +1,83 @@
+"""The wheel, the lazy import, and the public names."""
+
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import siamura
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code: str, *arguments: str, cwd: Path | None = None, executable: str = sys.executable) -> str:
+    done = subprocess.run(
+        [executable, *arguments, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = ("torch", "cv2", "faiss", "umap", "lightning", "sklearn", "pandas", "matplotlib", "numpy")
+    code = f"import sys, siamura; print([m for m in {heavy!r} if m in sys.modules])"
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("name", [n for n in siamura.__all__ if not n.startswith("_")])
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(siamura, name).__doc__
+
+
+def test_stub_and_names_agree() -> None:
+    stub = (ROOT / "siamura" / "__init__.pyi").read_text()
+    listed = set(re.findall(r'^    "(\w+)",$', stub, flags=re.M))
+    assert listed <= set(dir(siamura))
+    assert set(siamura.__all__) - {"__version__"} == listed
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    source = out / "source"
+    source.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "siamura", "losses", "samplers"):
+        subprocess.run(["cp", "-r", str(ROOT / name), str(source / name)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    for source, installed in (("siamura", "siamura"), ("losses", "siamura/losses"), ("samplers", "siamura/samplers")):
+        for pattern in ("*.py", "*.pyi", "py.typed"):
+            for path in (ROOT / source).rglob(pattern):
+                assert f"{installed}/{path.relative_to(ROOT / source).as_posix()}" in held
+    assert not [name for name in held if name.startswith(("tests/", "benchmarks/", "losses/", "samplers/"))]
+
+
+def test_wheel_imports_where_the_checkout_cannot_be_seen(wheel: Path, tmp_path: Path) -> None:
+    # A new environment that sees this one's dependencies, but not the editable install, which a .pth file carries
+    # and which addsitedir alone would read.
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    executable = str(tmp_path / "env" / "bin" / "python")
+    target = python("import sysconfig; print(sysconfig.get_path('purelib'))", executable=executable)
+    zipfile.ZipFile(wheel).extractall(target)
+    here = python("import sysconfig; print(sysconfig.get_path('purelib'))")
+    code = (
+        f"import sys; sys.path.append({here!r})\n"
+        "import siamura, siamura.losses, siamura.samplers\n"
+        "print(siamura.__file__, siamura.losses.__file__, siamura.samplers.__file__, sep='\\n')\n"
+        "siamura.losses.TripletFocalLoss, siamura.samplers.PKBatchSampler, siamura.Preprocess"
+    )
+    files = python(code, "-P", cwd=tmp_path, executable=executable).splitlines()
+    assert all(file.startswith(target) for file in files), files
