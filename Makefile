@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help reproduce test slow lint bench docs coverage clean
+.PHONY: help reproduce test slow tree lint bench docs coverage clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -30,6 +30,36 @@ $(VENV)/.core: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.test: $(VENV)/.core
 	$(PIP) -e ".[test,app,dicom,timm,onnx,tensorboard]"
 	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP) -e ".[lint]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.test
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+# mypy and import-linter read folders, not setup.cfg's mapping: show them the package as it is installed.
+TREE = build/tree
+tree:
+	@rm -rf $(TREE) && mkdir -p $(TREE)/siamura
+	@ln -s $(CURDIR)/siamura/* $(CURDIR)/losses $(CURDIR)/samplers $(TREE)/siamura/
+
+lint: $(VENV)/.lint tree  ## ruff, mypy, who may import whom, links in the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(TREE) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/setup.cfg -p siamura
+	cd $(TREE) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --config $(CURDIR)/setup.cfg --no-cache
+	$(BIN)/python docs/check_links.py
+
+bench: $(VENV)/.test  ## every speed claim, beside a peer, in one table
+	$(BIN)/python -m benchmarks
+
+coverage: $(VENV)/.test  ## branch coverage of the tests
+	$(BIN)/python -m pytest --cov=siamura --cov=losses --cov=samplers --cov-branch --cov-report=term-missing:skip-covered
+
+docs: $(VENV)/.docs  ## the documentation, without warnings
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:  ## remove what was built and cached, not the environment
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

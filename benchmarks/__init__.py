@@ -1,0 +1,1 @@
+"""Speed of siamura beside peers, measured in the same run: ``python -m benchmarks``."""
