@@ -1,1 +1,5 @@
 """Batch samplers for metric learning."""
+
+from .pk import PKBatchSampler
+
+__all__ = ["PKBatchSampler"]

@@ -1,0 +1,151 @@
+"""Dealing items to batches so that every batch gets different groups: the arithmetic of the samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+def deal(sizes: Ints, capacity: Ints) -> Ints:
+    """Which block each item goes to, so that equal groups fall into different blocks.
+
+    The items stand in a row, group after group; they are dealt like cards, one to each block in turn, so
+    that a group no larger than the number of full blocks never meets itself.
+
+    Parameters
+    ----------
+    sizes : int64 (number of groups,)
+        Items of each group, in the order in which the groups are dealt.
+    capacity : int64 (number of blocks,)
+        Items that each block holds, falling; the sum equals the number of items.
+
+    Returns
+    -------
+    int64 (number of items,)
+        The block of each item.
+    """
+    blocks = len(capacity)
+    rows = int(capacity.max(initial=0))
+    slots = np.tile(np.arange(blocks, dtype=np.int64), rows)
+    if capacity.min(initial=rows) != rows:
+        slots = slots[np.repeat(np.arange(rows), blocks) < capacity[slots]]
+    return slots[: int(sizes.sum())]
+
+
+class Stratum:
+    """The items of one label (in one ``within`` value), drawn in passes, K at a time.
+
+    Every pass holds each item once, in a new order; a block of K takes from as many groups as it can.
+
+    Parameters
+    ----------
+    items : int64 (n,)
+        Positions in the data.
+    groups : int64 (n,)
+        The group of each item; -1 - i for an item that is a group of its own.
+    k : int
+        Items a block.
+    rng : numpy.random.Generator
+        Its own generator, so that the strata do not depend on each other's use.
+    """
+
+    def __init__(self, items: Ints, groups: Ints, k: int, rng: np.random.Generator) -> None:
+        self._k = k
+        self._rng = rng
+        self._items = items
+        self._groups = groups
+        self._blocks = self._draw()
+
+    def block(self) -> Ints:
+        """Return the next K items."""
+        return next(self._blocks)
+
+    def _draw(self) -> Iterator[Ints]:
+        n, k = len(self._items), self._k
+        carried = np.empty(0, dtype=np.int64)  # places (not positions) left over from the pass before
+        while True:
+            fresh = self._rng.permutation(n)
+            while len(carried) + len(fresh) < k:  # fewer items than K: whole passes within one block
+                carried = np.concatenate([carried, fresh])
+                fresh = self._rng.permutation(n)
+            if len(carried):
+                head, fresh = self._complete(carried, fresh)
+                yield self._items[head]
+            full = len(fresh) // k
+            arranged = self._arrange(fresh, full)
+            yield from self._items[arranged[: full * k]].reshape(full, k)
+            carried = arranged[full * k :]
+
+    def _complete(self, carried: Ints, fresh: Ints) -> tuple[Ints, Ints]:
+        """Fill a block begun in the pass before with items it does not hold, of groups it does not hold."""
+        wanted = self._k - len(carried)
+        groups = self._groups[fresh]
+        order = np.argsort(groups, kind="stable")
+        again = np.empty(len(fresh), dtype=np.int64)  # the how-many-eth of its group, in the order of `fresh`
+        ordered = groups[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        lengths = np.diff(np.r_[starts, len(ordered)])
+        again[order] = np.arange(len(fresh)) - np.repeat(starts, lengths)
+        held, count = np.unique(self._groups[carried], return_counts=True)
+        place = np.minimum(np.searchsorted(held, groups), len(held) - 1)
+        again += np.where(held[place] == groups, count[place], 0)
+        again += np.isin(fresh, carried) * (len(fresh) + self._k)  # the item itself comes last of all
+        choice = np.argsort(again, kind="stable")
+        taken = choice[:wanted]
+        rest = np.ones(len(fresh), dtype=bool)
+        rest[taken] = False
+        return np.concatenate([carried, fresh[taken]]), fresh[rest]
+
+    def _arrange(self, places: Ints, full: int) -> Ints:
+        """Order the places so that cutting them into K's separates equal groups; the remainder comes last."""
+        if full == 0:
+            return places
+        groups = self._groups[places]
+        _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        # Groups that reach every block go first, the rest in random order: size must not decide the company.
+        rank = self._rng.permutation(len(sizes)).astype(np.int64)
+        rank[sizes > full] -= len(sizes)
+        order = np.argsort(rank[inverse], kind="stable")
+        left = len(places) - full * self._k
+        capacity = np.full(full + (left > 0), self._k, dtype=np.int64)
+        if left:
+            capacity[-1] = left
+        block = deal(np.array([len(places)]), capacity)
+        shuffled = np.concatenate([self._rng.permutation(full), [full]])
+        return places[order][np.argsort(shuffled[block], kind="stable")]
+
+
+def share(weights: npt.NDArray[np.float64], total: int, low: Ints, high: Ints) -> Ints:
+    """Whole numbers between `low` and `high` with the sum `total`, as near to `weights` as they can be.
+
+    Raises
+    ------
+    ValueError
+        If no such numbers exist.
+    """
+    if not low.sum() <= total <= high.sum():
+        raise ValueError(f"no shares of {total} lie between {low.tolist()} and {high.tolist()}")
+    bottom, top = 0.0, float(total + 1) / max(float(weights.min()), 1e-300)
+    for _ in range(200):  # the one scale at which the clipped shares sum to the total
+        scale = (bottom + top) / 2
+        if np.clip(weights * scale, low, high).sum() < total:
+            bottom = scale
+        else:
+            top = scale
+        if top - bottom <= 1e-15 * top:
+            break
+    exact = np.clip(weights * bottom, low, high)
+    shares = np.clip(np.floor(exact + 1e-9).astype(np.int64), low, high)
+    while (missing := total - int(shares.sum())) > 0:
+        room = np.flatnonzero(shares < high)
+        gets = room[np.argsort((shares - exact)[room], kind="stable")[:missing]]
+        shares[gets] += 1
+    while (surplus := int(shares.sum()) - total) > 0:
+        room = np.flatnonzero(shares > low)
+        gives = room[np.argsort((exact - shares)[room], kind="stable")[:surplus]]
+        shares[gives] -= 1
+    return shares
