@@ -1,0 +1,519 @@
+"""k nearest neighbours on embeddings, by FAISS."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._keys import as_keys, own_counts, positions
+
+# Up to here a full scan answers in seconds and is exact; beyond, a graph; beyond that its memory hurts.
+EXACT_UP_TO = 100_000
+HNSW_UP_TO = 1_000_000
+FORMAT = 1
+
+
+class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Probability of each class from the k nearest training embeddings.
+
+    A query's own patient can be kept out of the vote: pass ``groups`` (one patient a row) to both ``fit``
+    and ``predict_proba``. Predicting the training rows that way is leave-one-patient-out.
+
+    Parameters
+    ----------
+    k : int
+        Neighbours that vote. Where fewer are there (or are of other patients), those vote.
+    metric : {"euclidean", "cosine"}
+        On L2-normalised embeddings both give the same order.
+    weights : {"uniform", "distance"}
+        One vote each, or a vote of 1 / distance. A training row at distance 0 silences all others.
+    prior : None, "uniform", or array of shape (n_classes,)
+        Class frequencies to answer for. None: those of the training rows. Otherwise each vote is multiplied
+        by ``prior / training frequency`` of its class, so a rare class is not outvoted by its rarity.
+    index : {"auto", "exact", "ivf", "hnsw"} or str
+        How neighbours are searched; any other string goes to ``faiss.index_factory``. "auto" is exact up to
+        100,000 rows, HNSW up to a million, IVF beyond.
+    device : {"cpu", "cuda", "auto"}
+        Where the search runs. "cuda" needs a faiss built for GPUs; "auto" takes a GPU if faiss has one.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+    n_rows_ : int
+        Training rows held.
+    index_ : str
+        The kind of index in use ("exact", "ivf", "hnsw", or the factory string).
+
+    Notes
+    -----
+    ``groups`` and scikit-learn: by default (metadata routing off) ``GridSearchCV(..., cv=GroupKFold()).fit(X,
+    y, groups=g)`` hands ``groups`` to the splitter alone. A grouped splitter already parts the patients, so
+    the head needs none. To hand them to the head as well, switch routing on
+    (``sklearn.set_config(enable_metadata_routing=True)``) and ask for them with
+    ``KNNHead().set_fit_request(groups=True).set_predict_proba_request(groups=True)``. In a ``Pipeline``
+    without routing: ``pipe.fit(X, y, knn__groups=g)`` and ``pipe.predict_proba(X, groups=g)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0], [0.1], [0.2], [1.0], [1.1]])
+    >>> y = np.array([0, 0, 0, 1, 1])
+    >>> head = KNNHead(k=3).fit(X, y)
+    >>> head.predict_proba([[0.95]]).round(2)
+    array([[0.33, 0.67]])
+    >>> own = KNNHead(k=1).fit(X, y, groups=["a", "b", "b", "c", "c"])
+    >>> own.predict(X, groups=["a", "b", "b", "c", "c"])  # nobody votes for herself
+    array([0, 0, 0, 0, 0])
+    """
+
+    def __init__(
+        self,
+        k: int = 15,
+        *,
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+        weights: Literal["uniform", "distance"] = "uniform",
+        prior: Literal["uniform"] | ArrayLike | None = None,
+        index: str = "auto",
+        device: Literal["cpu", "cuda", "auto"] = "cpu",
+    ) -> None:
+        self.k = k
+        self.metric = metric
+        self.weights = weights
+        self.prior = prior
+        self.index = index
+        self.device = device
+
+    # ------------------------------------------------------------------ fitting
+
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Keep the training rows and index them.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        y : array of shape (N,)
+        groups : array of shape (N,), optional
+            The patient of each row (strings or integers).
+
+        Returns
+        -------
+        KNNHead
+            Itself.
+        """
+        self._check_settings()
+        rows, labels = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self._start(rows, codes, None if groups is None else as_keys(groups, len(rows), "groups"))
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Add rows to those already held.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        y : array of shape (N,)
+        classes : array of shape (n_classes,), optional
+            All classes that will ever come; read on the first call only. Default: those in `y`.
+        groups : array of shape (N,), optional
+            The patient of each row; on every call or on none.
+
+        Returns
+        -------
+        KNNHead
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Where a class is new after the first call, or groups are given on some calls only.
+        """
+        self._check_settings()
+        first = not hasattr(self, "classes_")
+        rows, labels = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=first)
+        check_classification_targets(labels)
+        known = np.unique(labels if classes is None else np.asarray(classes)) if first else self.classes_
+        new = np.setdiff1d(labels, known)
+        if len(new):
+            raise ValueError(
+                f"y holds the class {new[0]!r}, which is not among the classes {known.tolist()}; "
+                "name all classes on the first call: partial_fit(X, y, classes=[...])"
+            )
+        keys = None if groups is None else as_keys(groups, len(rows), "groups")
+        codes = np.searchsorted(known, labels)
+        if first:
+            self.classes_ = known
+            self._start(rows, codes, keys)
+            return self
+        if (keys is None) != (self._groups is None):
+            raise ValueError(
+                f"groups is {'missing' if keys is None else 'given'}, but earlier rows "
+                f"{'had them' if keys is None else 'had none'}; pass groups on every call or on none"
+            )
+        added = self._project(rows)
+        self._rows = np.concatenate([self._rows, added])
+        self._codes = np.concatenate([self._codes, codes])
+        if keys is not None:
+            self._groups = np.concatenate(
+                [self._groups, as_keys(keys, len(rows), "groups", like=self._groups)]
+            )
+        self.n_rows_ = len(self._rows)
+        if self._kind() == self.index_:
+            self._faiss.add(added)
+        else:
+            self._build()
+        return self
+
+    def _start(self, rows: NDArray[Any], codes: NDArray[Any], keys: NDArray[Any] | None) -> None:
+        # float32 keeps 7 digits: taking the centre away first keeps them for what tells rows apart.
+        self._centre = rows.mean(axis=0, dtype=np.float64)
+        self._rows = self._project(rows)
+        self._codes = codes.astype(np.int64)
+        self._groups = keys
+        self.n_rows_ = len(rows)
+        self._build()
+
+    def _check_settings(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise ValueError(f"k is {self.k!r}; it must be an integer of at least 1")
+        for name, allowed in (
+            ("metric", ("euclidean", "cosine")),
+            ("weights", ("uniform", "distance")),
+            ("device", ("cpu", "cuda", "auto")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
+        if not isinstance(self.index, str):
+            raise ValueError(
+                f"index is {self.index!r}; it must be auto, exact, ivf, hnsw or a faiss factory string"
+            )
+
+    # ------------------------------------------------------------------ the index
+
+    def _project(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Rows as the index holds them: float32, centred (euclidean) or of length 1 (cosine)."""
+        if self.metric == "cosine":
+            length = np.linalg.norm(rows, axis=1, keepdims=True)
+            return np.ascontiguousarray(rows / np.where(length == 0, 1, length), dtype=np.float32)
+        return np.ascontiguousarray(rows - self._centre, dtype=np.float32)
+
+    def _kind(self) -> str:
+        if self.index != "auto":
+            return self.index
+        if self.n_rows_ <= EXACT_UP_TO:
+            return "exact"
+        return "hnsw" if self.n_rows_ <= HNSW_UP_TO else "ivf"
+
+    def _build(self) -> None:
+        import faiss
+
+        self.index_ = self._kind()
+        dim = self._rows.shape[1]
+        if self.index_ == "exact":
+            built = faiss.IndexFlatL2(dim)
+        elif self.index_ == "ivf":
+            lists = max(1, min(round(4 * math.sqrt(self.n_rows_)), self.n_rows_ // 39))
+            built = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, lists)
+            built.nprobe = max(1, lists // 16)
+        elif self.index_ == "hnsw":
+            built = faiss.IndexHNSWFlat(dim, 32)
+            built.hnsw.efConstruction = 100
+            built.hnsw.efSearch = max(64, 4 * int(self.k))
+        else:
+            try:
+                built = faiss.index_factory(dim, self.index_)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"index is {self.index!r}; it must be auto, exact, ivf, hnsw or a faiss factory string ({error})"
+                ) from error
+        if not built.is_trained:
+            built.train(self._rows)
+        built.add(self._rows)
+        self._faiss = self._to_device(built)
+
+    def _to_device(self, built: Any) -> Any:
+        import faiss
+
+        gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+        if self.device == "cuda" and not gpus:
+            raise ValueError(
+                "device is 'cuda', but this faiss sees no GPU; install a faiss built for GPUs, or use device='cpu'"
+            )
+        if self.device == "cpu" or not gpus or self.index_ == "hnsw":
+            return built
+        self._gpu = faiss.StandardGpuResources()
+        return faiss.index_cpu_to_gpu(self._gpu, 0, built)
+
+    # ------------------------------------------------------------------ answering
+
+    def kneighbors(
+        self, X: ArrayLike, k: int | None = None, groups: ArrayLike | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Nearest training rows of each query, its own patient left out.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        k : int, optional
+            How many; default the head's own.
+        groups : array of shape (N,), optional
+            The patient of each query.
+
+        Returns
+        -------
+        distance : ndarray of shape (N, k), float64
+            Ascending; euclidean, or 1 - cosine. Infinity where there is no such neighbour.
+        row : ndarray of shape (N, k), int64
+            Position of the training row; -1 where there is none.
+        """
+        check_is_fitted(self, "classes_")
+        queries = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        own = None
+        if groups is not None:
+            if self._groups is None:
+                raise ValueError(
+                    "groups is given, but the head was fitted without; pass fit(X, y, groups=...)"
+                )
+            own = as_keys(groups, len(queries), "groups", like=self._groups)
+        return self._search(queries, int(self.k if k is None else k), own)
+
+    def _search(
+        self, queries: NDArray[Any], k: int, own: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        points = self._project(queries)
+        distance = np.full((len(points), k), np.inf)
+        row = np.full((len(points), k), -1, dtype=np.int64)
+        if own is None:
+            found = min(k, self.n_rows_)
+            squared, row[:, :found] = self._faiss.search(points, found)
+            self._measure(points, squared, row[:, :found], distance[:, :found])
+            return distance, row
+        reference, query = positions(self._groups, own)
+        # A patient with g rows can fill g places at most, so k + g candidates always hold k others. Queries
+        # are taken in order of that need, by powers of two: one patient with many views costs only herself.
+        need = k + own_counts(reference, query)
+        ceiling = np.minimum(
+            k + 2 ** np.ceil(np.log2(np.maximum(need - k, 1))).astype(np.int64), self.n_rows_
+        )
+        for size in np.unique(ceiling):
+            some = np.flatnonzero(ceiling == size)
+            squared, near = self._faiss.search(points[some], int(size))
+            allowed = (near >= 0) & (reference[near] != query[some, None])
+            keep = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
+            near = np.where(np.take_along_axis(allowed, keep, 1), np.take_along_axis(near, keep, 1), -1)
+            squared = np.take_along_axis(squared, keep, 1)
+            part = np.full(near.shape, np.inf)
+            self._measure(points[some], squared, near, part)
+            row[some, : near.shape[1]] = near
+            distance[some, : near.shape[1]] = part
+        return distance, row
+
+    def _measure(
+        self,
+        points: NDArray[np.float32],
+        squared: NDArray[np.float32],
+        row: NDArray[np.int64],
+        out: NDArray[np.float64],
+    ) -> None:
+        """Exact distances of what was found: faiss's come from a matrix product, wrong near zero."""
+        block = max(1, 4_000_000 // max(1, row.shape[1] * points.shape[1]))
+        for start in range(0, len(points), block):
+            part = slice(start, start + block)
+            difference = self._rows[row[part]] - points[part, None, :]
+            exact = np.einsum("nkd,nkd->nk", difference, difference, dtype=np.float64)
+            out[part] = np.where(
+                row[part] < 0, np.inf, exact / 2 if self.metric == "cosine" else np.sqrt(exact)
+            )
+
+    def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Share of each class among the neighbours' votes.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        groups : array of shape (N,), optional
+            The patient of each query; rows of the same patient do not vote.
+
+        Returns
+        -------
+        ndarray of shape (N, n_classes), float64
+            Rows sum to 1. Where nobody may vote, the class frequencies answered for.
+        """
+        distance, row = self.kneighbors(X, groups=groups)
+        there = row >= 0
+        if self.weights == "uniform":
+            vote = there.astype(np.float64)
+        else:
+            zero = there & (distance == 0)
+            with np.errstate(divide="ignore"):
+                vote = np.where(there, 1 / distance, 0.0)
+            vote = np.where(zero.any(axis=1, keepdims=True), zero, vote)
+        counts = np.bincount(self._codes, minlength=len(self.classes_))
+        frequency = counts / counts.sum()
+        prior = self._prior(frequency)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.where(frequency > 0, prior / frequency, 0.0)
+        codes = self._codes[row]
+        share = np.stack(
+            [np.where(codes == c, vote, 0.0).sum(axis=1) for c in range(len(self.classes_))], axis=1
+        )
+        share *= scale
+        total = share.sum(axis=1, keepdims=True)
+        return np.where(total > 0, share / np.where(total > 0, total, 1), prior)
+
+    def _prior(self, frequency: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.prior is None:
+            return frequency
+        if isinstance(self.prior, str):
+            if self.prior != "uniform":
+                raise ValueError(f"prior is {self.prior!r}; it must be None, 'uniform' or one number a class")
+            return np.full(len(frequency), 1 / len(frequency))
+        prior = np.asarray(self.prior, dtype=np.float64)
+        if (
+            prior.shape != frequency.shape
+            or not np.isfinite(prior).all()
+            or (prior < 0).any()
+            or not prior.sum()
+        ):
+            raise ValueError(
+                f"prior is {self.prior!r}; it must hold {len(frequency)} numbers of at least 0, one for each of "
+                f"{self.classes_.tolist()}"
+            )
+        return prior / prior.sum()
+
+    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
+        """Class with the largest share; of equals, the first.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        groups : array of shape (N,), optional
+            The patient of each query; rows of the same patient do not vote.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+        """
+        share = self.predict_proba(X, groups=groups)
+        return np.asarray(self.classes_[share.argmax(axis=1)])
+
+    # ------------------------------------------------------------------ keeping
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_gpu", None)
+        if "_faiss" in state:
+            state["_faiss"] = self._serialised()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_faiss" in state:
+            self._deserialise(state["_faiss"])
+
+    def _serialised(self) -> NDArray[np.uint8] | None:
+        """The index as bytes; None where it is rebuilt from the rows at no cost."""
+        import faiss
+
+        if self.index_ == "exact":
+            return None
+        index = self._faiss
+        return np.asarray(
+            faiss.serialize_index(faiss.index_gpu_to_cpu(index) if hasattr(self, "_gpu") else index)
+        )
+
+    def _deserialise(self, kept: NDArray[np.uint8] | None) -> None:
+        import faiss
+
+        if kept is None:
+            self._build()
+        else:
+            self._faiss = self._to_device(faiss.deserialize_index(kept))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``head.json`` and ``head.npz`` into a folder; nothing is pickled.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where missing.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        check_is_fitted(self, "classes_")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            "rows": self._rows,
+            "codes": self._codes,
+            "centre": self._centre,
+            "classes": as_keys(self.classes_, len(self.classes_), "classes"),
+        }
+        if self._groups is not None:
+            arrays["groups"] = self._groups
+        index = self._serialised()
+        if index is not None:
+            arrays["index"] = index
+        settings = self.get_params()
+        if settings["prior"] is not None and not isinstance(settings["prior"], str):
+            settings["prior"] = np.asarray(settings["prior"], dtype=float).tolist()
+        settings["k"] = int(settings["k"])
+        np.savez(folder / "head.npz", allow_pickle=False, **arrays)
+        text = json.dumps(
+            {"head": "KNNHead", "format": FORMAT, "index": self.index_, "settings": settings}, indent=1
+        )
+        (folder / "head.json").write_text(text + "\n")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+
+        Returns
+        -------
+        KNNHead
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the folder holds no head.
+        ValueError
+            Where it holds another head, or one of a later format.
+        """
+        from ._keys import read_header
+
+        folder = Path(folder)
+        header = read_header(folder, "KNNHead", FORMAT)
+        head = cls(**header["settings"])
+        with np.load(folder / "head.npz", allow_pickle=False) as arrays:
+            head.classes_ = arrays["classes"]
+            head._rows, head._codes, head._centre = arrays["rows"], arrays["codes"], arrays["centre"]
+            head._groups = arrays["groups"] if "groups" in arrays else None
+            kept = arrays["index"] if "index" in arrays else None
+        head.n_rows_, head.n_features_in_ = head._rows.shape
+        head.index_ = header["index"]
+        head._deserialise(kept)
+        return head

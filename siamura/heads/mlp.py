@@ -1,0 +1,390 @@
+"""A small network on embeddings, trained by torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from ._keys import as_keys, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+
+
+class Standardise(nn.Module):
+    """Take the training rows' mean away and divide by their deviation, inside the network."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the standardised rows, shape as given."""
+        return (x - self.mean) / self.scale
+
+
+def network(dim: int, hidden: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
+    """Build the head's module: embeddings (N, dim) to logits (N, classes)."""
+    layers: list[nn.Module] = [Standardise(dim)]
+    for width in hidden:
+        layers += [nn.Linear(dim, width), nn.ReLU(), nn.Dropout(dropout)]
+        dim = width
+    return nn.Sequential(*layers, nn.Linear(dim, classes))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from `seed` inside, and leave torch's global generators as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Probability of each class from a small fully connected network.
+
+    Trained with cross-entropy and AdamW. With early stopping some patients are set aside; training ends when
+    their loss has not improved for `patience` epochs, and the best weights are kept.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Width of each hidden layer; empty for logistic regression.
+    dropout : float
+        Share of hidden units dropped while training, in [0, 1).
+    lr, weight_decay : float
+        Of AdamW.
+    epochs : int
+        At most so many passes over the rows.
+    batch_size : int
+        Rows a step.
+    class_weight : None, "balanced", or dict of class to float
+        Weight of each class in the loss. "balanced": as if all classes were equally frequent.
+    early_stopping : bool
+        Set `validation_fraction` of the patients (of the rows, without groups) aside and stop by their loss.
+        Where a class would be missing on either side, training runs on all rows for all epochs.
+    validation_fraction : float
+        In (0, 1).
+    patience : int
+        Epochs without improvement before stopping.
+    device : str
+        A torch device: "cpu", "cuda", "cuda:1", or "auto".
+    random_state : int, RandomState or None
+        An integer gives the same network on the same machine every time.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    module_ : torch.nn.Module
+        Embeddings (N, dim) to logits (N, n_classes), in evaluation mode, differentiable; also as `module`.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_loss_curve_ : list of float
+        Loss of the rows set aside after each epoch; empty without them.
+    best_epoch_ : int
+        The epoch whose weights are kept, counted from 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 4))
+    >>> y = np.where(X[:, 0] > 0, "abnormal", "normal")
+    >>> head = MLPHead(hidden=(16,), epochs=60, lr=1e-2).fit(X, y)
+    >>> bool(head.score(X, y) > 0.9)
+    True
+    >>> import torch
+    >>> emb = torch.zeros(1, 4, requires_grad=True)
+    >>> head.module(emb)[0, 0].backward()  # an explanation passes through it
+    >>> emb.grad.shape
+    torch.Size([1, 4])
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (64,),
+        *,
+        dropout: float = 0.1,
+        lr: float = 3e-3,
+        weight_decay: float = 1e-3,
+        epochs: int = 200,
+        batch_size: int = 128,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.15,
+        patience: int = 15,
+        device: str = "cpu",
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.hidden = hidden
+        self.dropout = dropout
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.device = device
+        self.random_state = random_state
+
+    @property
+    def module(self) -> nn.Sequential:
+        """The fitted network: embeddings (N, dim) to logits (N, n_classes)."""
+        check_is_fitted(self, "module_")
+        fitted: nn.Sequential = self.module_
+        return fitted
+
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        y : array of shape (N,)
+        groups : array of shape (N,), optional
+            The patient of each row: the rows set aside for early stopping are then of other patients.
+
+        Returns
+        -------
+        MLPHead
+            Itself.
+        """
+        self._check_settings()
+        rows, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        keys = None if groups is None else as_keys(groups, len(rows), "groups")
+        random = check_random_state(self.random_state)
+        aside = self._set_aside(codes, keys, random)
+        weight = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
+        device = self._torch_device()
+        with seeded(int(random.randint(2**31 - 1)), device):
+            self._train(rows, codes, aside, weight, device)
+        return self
+
+    def _check_settings(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden is {self.hidden!r}; every width must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; it must be in [0, 1)")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction is {self.validation_fraction!r}; it must be in (0, 1)")
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr!r}; it must be above 0")
+
+    def _torch_device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def _set_aside(
+        self, codes: NDArray[Any], keys: NDArray[Any] | None, random: np.random.RandomState
+    ) -> NDArray[np.bool_] | None:
+        """Rows for early stopping: whole patients, about the wanted share of them; None for none."""
+        if not self.early_stopping:
+            return None
+        unit = np.arange(len(codes)) if keys is None else np.unique(keys, return_inverse=True)[1]
+        first = np.unique(unit, return_index=True)[1]
+        chosen = np.zeros(len(first), dtype=bool)
+        for code in np.unique(codes[first]):  # by each patient's first label, so that both sides have both
+            members = np.flatnonzero(codes[first] == code)
+            chosen[random.permutation(members)[: round(self.validation_fraction * len(members))]] = True
+        aside: NDArray[np.bool_] = chosen[unit]
+        classes = len(np.unique(codes))
+        if len(np.unique(codes[aside])) < classes or len(np.unique(codes[~aside])) < classes:
+            return None
+        return aside
+
+    def _train(
+        self,
+        rows: NDArray[np.float64],
+        codes: NDArray[Any],
+        aside: NDArray[np.bool_] | None,
+        weight: NDArray[np.float64],
+        device: torch.device,
+    ) -> None:
+        module = network(rows.shape[1], self.hidden, len(self.classes_), self.dropout)
+        training = slice(None) if aside is None else ~aside
+        spread = rows[training].std(axis=0)
+        standardise = module[0]
+        assert isinstance(standardise, Standardise)
+        standardise.mean.copy_(torch.from_numpy(rows[training].mean(axis=0)))
+        standardise.scale.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
+        module.to(device)
+        x = torch.from_numpy(rows[training]).float().to(device)
+        y = torch.from_numpy(codes[training]).long().to(device)
+        held = None
+        if aside is not None:
+            held = (
+                torch.from_numpy(rows[aside]).float().to(device),
+                torch.from_numpy(codes[aside]).long().to(device),
+            )
+        loss = nn.CrossEntropyLoss(torch.from_numpy(weight).float().to(device))
+        optimiser = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        self.loss_curve_: list[float] = []
+        self.validation_loss_curve_: list[float] = []
+        best, kept, self.best_epoch_ = np.inf, None, 0
+        for epoch in range(1, self.epochs + 1):
+            module.train()
+            total = torch.zeros((), device=device)
+            for batch in torch.randperm(len(x), device="cpu").to(device).split(self.batch_size):
+                value = loss(module(x[batch]), y[batch])
+                optimiser.zero_grad(set_to_none=True)
+                value.backward()
+                optimiser.step()
+                total += value.detach() * len(batch)
+            self.loss_curve_.append(float(total) / len(x))
+            if held is None:
+                self.best_epoch_ = epoch
+                continue
+            module.eval()
+            with torch.no_grad():
+                self.validation_loss_curve_.append(float(loss(module(held[0]), held[1])))
+            if self.validation_loss_curve_[-1] < best:
+                best, self.best_epoch_ = self.validation_loss_curve_[-1], epoch
+                kept = {name: value.clone() for name, value in module.state_dict().items()}
+            elif epoch - self.best_epoch_ >= self.patience:
+                break
+        if kept is not None:
+            module.load_state_dict(kept)
+        self.module_ = module.cpu().eval().requires_grad_(False)
+
+    def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Softmax of the logits.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        groups : array of shape (N,), optional
+            Taken so that both heads are called alike; a network holds no patient's rows, so nothing changes.
+
+        Returns
+        -------
+        ndarray of shape (N, n_classes), float64
+            Rows sum to 1.
+        """
+        check_is_fitted(self, "module_")
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        # In float64 a row's answer does not depend on the rows beside it.
+        double = network(self.n_features_in_, self.hidden, len(self.classes_), self.dropout).double().eval()
+        double.load_state_dict(self.module_.state_dict())
+        with torch.no_grad():
+            return np.asarray(double(torch.from_numpy(rows)).softmax(dim=1).numpy())
+
+    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
+        """Class with the largest probability; of equals, the first.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        groups : array of shape (N,), optional
+            As for `predict_proba`.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+        """
+        share = self.predict_proba(X, groups=groups)
+        return np.asarray(self.classes_[share.argmax(axis=1)])
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``head.json`` and ``head.safetensors`` into a folder; nothing is pickled.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where missing.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        from safetensors.torch import save_file
+
+        check_is_fitted(self, "module_")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = self.get_params()
+        settings["hidden"] = [int(width) for width in self.hidden]
+        if not isinstance(settings["random_state"], int):
+            settings["random_state"] = None
+        if isinstance(settings["class_weight"], dict):
+            keys = [getattr(key, "item", lambda key=key: key)() for key in settings["class_weight"]]
+            settings["class_weight"] = list(
+                zip(keys, map(float, settings["class_weight"].values()), strict=True)
+            )
+        header = {
+            "head": "MLPHead",
+            "format": FORMAT,
+            "settings": settings,
+            "features": self.n_features_in_,
+            "classes": as_keys(self.classes_, len(self.classes_), "classes").tolist(),
+            "loss_curve": self.loss_curve_,
+            "validation_loss_curve": self.validation_loss_curve_,
+            "best_epoch": self.best_epoch_,
+        }
+        save_file(self.module_.state_dict(), folder / "head.safetensors")
+        (folder / "head.json").write_text(json.dumps(header, indent=1) + "\n")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+
+        Returns
+        -------
+        MLPHead
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the folder holds no head.
+        ValueError
+            Where it holds another head, or one of a later format.
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        header = read_header(folder, "MLPHead", FORMAT)
+        settings = header["settings"]
+        settings["hidden"] = tuple(settings["hidden"])
+        if isinstance(settings["class_weight"], list):
+            settings["class_weight"] = {key: value for key, value in settings["class_weight"]}
+        head = cls(**settings)
+        head.classes_ = np.asarray(header["classes"])
+        head.n_features_in_ = header["features"]
+        head.loss_curve_ = header["loss_curve"]
+        head.validation_loss_curve_ = header["validation_loss_curve"]
+        head.best_epoch_ = header["best_epoch"]
+        module = network(head.n_features_in_, head.hidden, len(head.classes_), head.dropout)
+        module.load_state_dict(load_file(folder / "head.safetensors"))
+        head.module_ = module.eval().requires_grad_(False)
+        return head
