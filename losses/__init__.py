@@ -1,1 +1,19 @@
-"""Metric-learning losses, exact and fast."""
+"""Metric-learning losses, exact and fast, at home in pytorch-metric-learning."""
+
+from ._pml import DistributedLossWrapper
+from .batch_hard import BatchHardTripletLoss
+from .focal import TripletFocalLoss
+from .memory import CrossBatchMemory
+from .selectively_contrastive import SelectivelyContrastiveLoss
+from .semi_hard import SemiHardTripletLoss
+from .triplet import TripletLoss
+
+__all__ = [
+    "BatchHardTripletLoss",
+    "CrossBatchMemory",
+    "DistributedLossWrapper",
+    "SelectivelyContrastiveLoss",
+    "SemiHardTripletLoss",
+    "TripletFocalLoss",
+    "TripletLoss",
+]
