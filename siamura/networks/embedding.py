@@ -1,0 +1,216 @@
+"""The network of the triplet form: grey images to embeddings, with its preprocessing kept beside."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from .heads import EmbeddingHead, Pooling
+from .trunks import Trunk
+
+if TYPE_CHECKING:
+    from siamura.pixels import Preprocess
+
+__all__ = ["EmbeddingNet", "GreyNet"]
+
+
+class GreyNet(nn.Module):
+    """What every network here shares: a grey input normalised inside, a trunk, and a folder to live in.
+
+    Parameters
+    ----------
+    trunk, weights, image_size
+        See `Trunk`.
+    preprocess : Preprocess, optional
+        How the images were made; kept in config.json.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        trunk: str,
+        weights: str | Path | None = None,
+        *,
+        image_size: int | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        super().__init__()
+        if image_size is None and preprocess is not None:
+            image_size = preprocess.size
+        self.preprocess = preprocess
+        self.trunk = Trunk(trunk, weights, image_size=image_size)
+        self.register_buffer("mean", torch.tensor(255.0 * self.trunk.mean))
+        self.register_buffer("std", torch.tensor(255.0 * self.trunk.std))
+        self.config: dict[str, Any] = {"trunk": trunk, "image_size": image_size}
+
+    def features(self, x: Tensor) -> Tensor:
+        """Last feature map.
+
+        Parameters
+        ----------
+        x : Tensor, uint8 or float, (B, 1, S, S)
+            Grey images, 0 to 255.
+
+        Returns
+        -------
+        Tensor (B, C, h, w)
+        """
+        if x.ndim != 4 or x.shape[1] != 1:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, 1, S, S), grey images from 0 to 255.")
+        out: Tensor = self.trunk((x.to(self.mean.dtype) - self.mean) / self.std)
+        return out
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write model.safetensors and config.json, each beside and then renamed.
+
+        Parameters
+        ----------
+        folder : path
+            Made if missing.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        from safetensors.torch import save_file
+
+        import siamura
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"class": type(self).__name__, "siamura": siamura.__version__, **self.config}
+        config["preprocess"] = None if self.preprocess is None else self.preprocess.to_dict()
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        beside = folder / f".model.{os.getpid()}"
+        save_file(state, beside, metadata={"format": "pt"})
+        beside.replace(folder / "model.safetensors")
+        beside = folder / f".config.{os.getpid()}"
+        beside.write_text(json.dumps(config, indent=2) + "\n")
+        beside.replace(folder / "config.json")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read what `save_pretrained` wrote; no pickle is involved.
+
+        Parameters
+        ----------
+        folder : path
+            Holds model.safetensors and config.json.
+
+        Returns
+        -------
+        the network, in eval mode
+
+        Raises
+        ------
+        FileNotFoundError
+            If either file is missing.
+        ValueError
+            If the folder holds another kind of network, or its files do not belong together.
+        """
+        from .weights import load_weights
+
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder / name} is missing; save_pretrained writes it with the other one.")
+        try:
+            config = dict(json.loads((folder / "config.json").read_text()))
+            kind, made = config.pop("class"), config.pop("preprocess")
+            config.pop("siamura")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / 'config.json'} is no network's description ({error!r}).") from error
+        if kind != cls.__name__:
+            raise ValueError(f"{folder} holds a {kind}; load it by siamura.networks.{kind}.from_pretrained.")
+        if made is not None:
+            from siamura.pixels import Preprocess
+
+            made = Preprocess.from_dict(made)
+        net = cls(**config, preprocess=made)
+        load_weights(net, folder / "model.safetensors")
+        return net.eval()
+
+
+class EmbeddingNet(GreyNet):
+    """A trunk and an embedding head: grey images in, vectors of length 1 out.
+
+    Parameters
+    ----------
+    trunk : str
+        ``"densenet169"``, ``"resnet50"``, any torchvision classifier, or ``"timm:NAME"``; see `Trunk`.
+    dim : int
+        Dimensions of the embedding.
+    weights : None, "imagenet" or path
+        What the trunk starts from.
+    pool, hidden, batch_norm, dropout, normalize
+        See `EmbeddingHead`.
+    image_size : int, optional
+        See `Trunk`.
+    preprocess : Preprocess, optional
+        How the images were made. `fit` sets it from the data; it is saved with the weights.
+    seed : int
+        Of the weights drawn. The global random state is left alone.
+
+    Attributes
+    ----------
+    trunk : Trunk
+    head : EmbeddingHead
+
+    Examples
+    --------
+    >>> net = EmbeddingNet("squeezenet1_1", dim=16)
+    >>> net(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(
+        self,
+        trunk: str = "densenet169",
+        dim: int = 128,
+        weights: str | Path | None = None,
+        *,
+        pool: Pooling = "avg",
+        hidden: Sequence[int] = (),
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        normalize: bool = True,
+        image_size: int | None = None,
+        preprocess: Preprocess | None = None,
+        seed: int = 0,
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__(trunk, weights, image_size=image_size, preprocess=preprocess)
+            self.head = EmbeddingHead(
+                self.trunk.channels,
+                dim,
+                pool=pool,
+                hidden=hidden,
+                batch_norm=batch_norm,
+                dropout=dropout,
+                normalize=normalize,
+            )
+        self.dim = dim
+        self.config |= {
+            "dim": dim,
+            "pool": pool,
+            "hidden": list(hidden),
+            "batch_norm": batch_norm,
+            "dropout": dropout,
+            "normalize": normalize,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed grey images, uint8 or float (B, 1, S, S) from 0 to 255, as float32 (B, dim)."""
+        out: Tensor = self.head(self.features(x))
+        return out

@@ -1,0 +1,134 @@
+"""What stands on a trunk: pooling, and dense layers to the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["EmbeddingHead", "GeM", "Pooling", "make_pool"]
+
+Pooling = Literal["avg", "max", "gem"]
+
+
+class GeM(nn.Module):
+    """Generalised mean over a feature map: average at p = 1, towards the maximum as p grows.
+
+    Parameters
+    ----------
+    p : float
+        Exponent at the start; it learns.
+    eps : float
+        Smallest activation, which keeps the gradient of the root finite.
+
+    References
+    ----------
+    F. Radenović, G. Tolias, O. Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018, eq. 3.
+
+    Examples
+    --------
+    >>> GeM(p=1.0)(torch.tensor([[[[1.0, 3.0]]]])).tolist()
+    [[2.0]]
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(p))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool a feature map (B, C, h, w) to (B, C)."""
+        p = self.p.clamp(min=1.0)
+        return x.clamp(min=self.eps).pow(p).mean((-2, -1)).pow(1.0 / p)
+
+
+class _Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((-2, -1))
+
+
+class _Max(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((-2, -1))
+
+
+def make_pool(name: Pooling) -> nn.Module:
+    """Pooling by name.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of ``avg``, ``max`` and ``gem``.
+    """
+    pools: dict[str, type[nn.Module]] = {"avg": _Mean, "max": _Max, "gem": GeM}
+    if name not in pools:
+        raise ValueError(f"pool={name!r} is unknown; choose one of {', '.join(pools)}.")
+    return pools[name]()
+
+
+class EmbeddingHead(nn.Module):
+    """Pooling, dense layers with ReLU, and the embedding, in float32 whatever the trunk computes in.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the feature map.
+    dim : int
+        Dimensions of the embedding.
+    pool : {"avg", "max", "gem"}
+        How the map becomes a vector.
+    hidden : sequence of int
+        Widths of dense layers in between.
+    batch_norm : bool
+        Batch normalisation after each hidden layer, and before the L2 normalisation.
+    dropout : float
+        Share of activations dropped before each dense layer.
+    normalize : bool
+        Scale each embedding to length 1.
+
+    Examples
+    --------
+    >>> head = EmbeddingHead(8, 4, hidden=(16,))
+    >>> head(torch.rand(3, 8, 2, 2)).norm(dim=1).round(decimals=4).tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        *,
+        pool: Pooling = "avg",
+        hidden: Sequence[int] = (),
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (("dim", dim), *(("hidden", width) for width in hidden)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout={dropout} must be at least 0 and below 1.")
+        self.pool = make_pool(pool)
+        self.normalize = normalize
+        layers: list[nn.Module] = []
+        for width, last in [(w, False) for w in hidden] + [(dim, True)]:
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            layers.append(nn.Linear(channels, width))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(width))
+            if not last:
+                layers.append(nn.ReLU())
+            channels = width
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embed a feature map (B, C, h, w) as float32 (B, dim)."""
+        with torch.autocast(features.device.type, enabled=False):
+            out: Tensor = self.layers(self.pool(features.float()))
+            return F.normalize(out) if self.normalize else out

@@ -1,0 +1,182 @@
+"""Weights from files: checked, loaded without pickle, and told apart when they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["imagenet_file", "load_weights", "read_weights"]
+
+_LOG = logging.getLogger(__name__)
+_TOPS = ("classifier.", "fc.", "head.", "heads.", "AuxLogits.", "aux1.", "aux2.", "num_batches_tracked")
+
+
+def imagenet_file(name: str, url: str) -> Path:
+    """Where a trunk's published weights lie; fetched there if a network is at hand.
+
+    Parameters
+    ----------
+    name : str
+        Name of the trunk, for the message.
+    url : str
+        torchvision's address of the file; its name carries the first digits of its SHA-256.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there and cannot be fetched; says which file to put where.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _LOG.info("fetching %s", url)
+        # torch writes beside, checks the hash, and renames.
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_in(path.name), progress=True)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f'weights="imagenet" of {name}: {path.name} is not in {path.parent} and could not be fetched ({error}). '
+            f"Fetch {url} on a machine with a network and put it there (TORCH_HOME moves the place), "
+            "or give the file as weights=PATH."
+        ) from error
+    return path
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a state dict: safetensors, or torch's format by `weights_only`, which runs no pickled code.
+
+    Parameters
+    ----------
+    path : path
+        ``.safetensors``, or anything that `torch.save` wrote: the state dict itself, or a checkpoint that holds it
+        as ``state_dict``, ``model`` or ``model_state_dict``.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged (the hash in its name tells), holds code, or holds no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'weights={str(path)!r} is no file; give None, "imagenet" or a file of weights.')
+    if (wanted := _hash_in(path.name)) is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(wanted):
+            raise ValueError(
+                f"weights={str(path)!r} is damaged: its name promises SHA-256 {wanted}..., it has "
+                f"{found[: len(wanted)]}.... Fetch it again."
+            )
+    held: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            held = load_file(path)
+        else:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has its own kinds for cut, foreign and unsafe files
+        told = str(error).split("\n")[0]
+        raise ValueError(
+            f"weights={str(path)!r} cannot be read as weights ({type(error).__name__}: {told}). It is cut short, no "
+            "weights file, or holds pickled code, which is never run; save a plain state dict or safetensors."
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+            break
+    state = {str(k): v for k, v in held.items() if isinstance(v, Tensor)} if isinstance(held, dict) else {}
+    if not state:
+        raise ValueError(f"weights={str(path)!r} holds no weights; expected a state dict of tensors.")
+    return state
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> list[str]:
+    """Load a file into a model, whatever prefix its names carry.
+
+    ``module.``, ``model.``, ``trunk.`` and the like are found by comparing the names; a classifier's top is left
+    out; three channels go into a folded convolution summed; torchvision's old DenseNet names are translated.
+
+    Parameters
+    ----------
+    model : Module
+        Filled in place.
+    path : path
+        See `read_weights`.
+    strict : bool
+        Refuse a file that leaves a weight of the model unfilled; False fills what fits.
+
+    Returns
+    -------
+    list of str
+        Names in the file that found no place, tops not counted.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes do not match (they are listed), and whatever `read_weights` raises.
+    """
+    held = read_weights(path)
+    own = model.state_dict()
+    wanted = [name for name in own if not name.endswith("num_batches_tracked")]
+    held = {re.sub(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", k): v for k, v in held.items()}
+    prefix = _prefix(list(held), wanted)
+    held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+    filled: dict[str, Tensor] = {}
+    wrong = []
+    for name, value in held.items():
+        if name not in own:
+            continue
+        if value.ndim == 4 and value.shape[1] == 3 and own[name].shape[1] == 1:
+            value = value.sum(1, keepdim=True)
+        if value.shape != own[name].shape:
+            wrong.append(f"{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}")
+        else:
+            filled[name] = value
+    missing = [name for name in wanted if name not in held]
+    spare = [name for name in held if name not in own and not any(top in name for top in _TOPS)]
+    if not filled or (strict and (missing or wrong)):
+        told = [f"{len(m)} {what}: {', '.join(m[:5])}{', ...' if len(m) > 5 else ''}" for m, what in (
+            (missing, "missing"), (wrong, "of another shape"), (spare, "without a place"),
+        ) if m]  # fmt: skip
+        raise ValueError(
+            f"weights={str(path)!r} does not fit {type(model).__name__}. " + "; ".join(told) + ". Is it for another trunk?"
+        )
+    model.load_state_dict(filled, strict=False)
+    if spare or missing:
+        _LOG.warning("%s: %d names unused (%s), %d weights left as they were (%s)",
+                     path, len(spare), ", ".join(spare[:5]), len(missing), ", ".join(missing[:5]))  # fmt: skip
+    return spare
+
+
+def _prefix(held: list[str], wanted: list[str]) -> str:
+    """The prefix under which most of the wanted names are held."""
+    names = set(held)
+    found = {""}
+    for name in wanted[:1] + wanted[-1:]:
+        found |= {h.removesuffix(name) for h in held if h.endswith("." + name)}
+    return max(sorted(found), key=lambda p: sum(p + name in names for name in wanted))
+
+
+def _hash_in(name: str) -> str | None:
+    """The first digits of the SHA-256 that torchvision writes into its files' names."""
+    match = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", name)
+    return match.group(1) if match else None
