@@ -1,0 +1,151 @@
+"""Scores for new films from a finished run: a view's probability, and its study's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .folder import Run
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["Predictor", "films", "studies_of"]
+
+#: What a folder is searched for; anything else in it is not an image and is left alone.
+SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .webp .dcm .dicom".split())
+
+
+def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
+    """List the image files behind files and folders, and say which belong to one study.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files, and folders that are searched with all below them; hidden files are skipped.
+    study : {"auto", "folder", "file"}
+        ``folder``: the files of one folder are the views of one study. ``file``: each file is a study of its own.
+        ``auto``: the first for folders named as MURA names them (``study1_positive``), the second elsewhere.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``path`` and ``study``, one row a file, sorted, no file twice.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path is not there, or no image is found at all.
+    ValueError
+        If `study` is none of the three.
+    """
+    if study not in ("auto", "folder", "file"):
+        raise ValueError(f"study={study!r} is unknown; choose auto, folder or file.")
+    found: set[Path] = set()
+    for given in map(Path, paths):
+        if given.is_dir():
+            below = (p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found.update(p for p in below if not any(name.startswith(".") for name in p.relative_to(given).parts))
+        elif given.is_file():
+            found.add(given)
+        else:
+            raise FileNotFoundError(f"{given} does not exist; give image files or folders that hold some.")
+    if not found:
+        raise FileNotFoundError(f"no image files found; siamura reads {', '.join(sorted(SUFFIXES))}.")
+    rows = sorted(path.resolve() for path in found)
+    together = [study == "folder" or (study == "auto" and p.parent.name.startswith("study")) for p in rows]
+    names = [str(p.parent) if whole else str(p) for p, whole in zip(rows, together, strict=True)]
+    return pd.DataFrame({"path": [str(p) for p in rows], "study": names})
+
+
+class Predictor:
+    """A run's network and head, loaded once, for as many films as come.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    head : {"knn", "mlp"}
+        Which head gives the probability.
+
+    Raises
+    ------
+    ValueError
+        If the run has no such head.
+    """
+
+    def __init__(self, run: Run, *, head: str = "knn") -> None:
+        heads = run.heads()
+        if head not in heads:
+            raise ValueError(f"head={head!r} is unknown; the run has {', '.join(sorted(heads))}.")
+        self.run, self.name = run, head
+        self.net, self.head = run.network().eval(), heads[head]
+
+    def embed(self, images: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Embed greyscale images, uint8 (H, W) each, through the run's preprocessing: float32 (N, dim)."""
+        import torch
+
+        pre = self.net.preprocess
+        if pre is None:
+            raise ValueError(f"the model in {self.run.folder} was saved without its preprocessing; train it again.")
+        batch = torch.from_numpy(np.stack([pre(image) for image in images]))[:, None]
+        with torch.inference_mode():
+            return np.asarray(torch.cat([self.net(part) for part in batch.split(32)]).float().cpu().numpy())
+
+    def probability(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Probability that a view is abnormal, float64 (N,)."""
+        return np.asarray(self.head.predict_proba(embeddings)[:, 1], dtype=np.float64)
+
+    def views(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Score the views of a table with a ``path`` column.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The rows that could be read, with ``probability``, and ``problem`` empty; below them those that could
+            not, with ``probability`` missing and the reason in ``problem``. None is replaced or left out.
+        """
+        from tqdm import tqdm
+
+        from siamura.pixels import UnreadableImage, read_image
+
+        kept, embeddings, problems = [], [], {}
+        for row, path in enumerate(tqdm(table["path"], desc="Scoring", unit="view", disable=None)):
+            try:
+                embeddings.append(self.embed([read_image(path)]))
+                kept.append(row)
+            except UnreadableImage as error:
+                problems[row] = " ".join(str(error).split())
+        scored = table.assign(probability=np.nan, problem="")
+        if kept:
+            scored.iloc[kept, scored.columns.get_loc("probability")] = self.probability(np.concatenate(embeddings))
+        for row, reason in problems.items():
+            scored.iloc[row, scored.columns.get_loc("problem")] = reason
+        return scored
+
+
+def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
+    """Aggregate scored views to studies: the mean of the views' probabilities, above `threshold` is abnormal.
+
+    Parameters
+    ----------
+    views : pandas.DataFrame
+        Of `Predictor.views`.
+    threshold : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a study with ``study``, ``views``, ``unreadable``, ``probability`` and ``abnormal``; a study whose
+        views are all unreadable has neither of the last two.
+    """
+    grouped = views.groupby("study", sort=True)["probability"]
+    out = grouped.agg(views="count", unreadable=lambda p: int(p.isna().sum()), probability="mean").reset_index()
+    out["abnormal"] = (out["probability"] > threshold).astype("boolean").mask(out["probability"].isna())
+    return out
