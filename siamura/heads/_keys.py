@@ -37,13 +37,13 @@ def as_keys(values: ArrayLike, count: int, name: str, *, like: NDArray[Any] | No
     if like is not None and (keys.dtype.kind == "U") != (like.dtype.kind == "U"):
         raise ValueError(
             f"{name} holds {'strings' if keys.dtype.kind == 'U' else 'numbers'}, "
-            f"but fit was given {'strings' if like.dtype.kind == 'U' else 'numbers'}; use the same kind in both"
+            f"fit was given {'strings' if like.dtype.kind == 'U' else 'numbers'}; use the same kind in both"
         )
     return keys
 
 
 def positions(reference: NDArray[Any], query: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Integer codes of both arrays of keys, the same key having the same code; -1 for a query's unknown key."""
+    """Integer codes of both arrays of keys, one code a key; -1 for a query's unknown key."""
     known, codes = np.unique(reference, return_inverse=True)
     at = np.minimum(np.searchsorted(known, query), len(known) - 1)
     return codes.astype(np.int64), np.where(known[at] == query, at, -1).astype(np.int64)

@@ -240,7 +240,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 built = faiss.index_factory(dim, self.index_)
             except RuntimeError as error:
                 raise ValueError(
-                    f"index is {self.index!r}; it must be auto, exact, ivf, hnsw or a faiss factory string ({error})"
+                    f"index is {self.index!r}; it must be auto, exact, ivf, hnsw or a faiss "
+                    f"factory string ({error})"
                 ) from error
         if not built.is_trained:
             built.train(self._rows)
@@ -253,7 +254,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
         if self.device == "cuda" and not gpus:
             raise ValueError(
-                "device is 'cuda', but this faiss sees no GPU; install a faiss built for GPUs, or use device='cpu'"
+                "device is 'cuda', but this faiss sees no GPU; install a faiss built for GPUs, "
+                "or use device='cpu'"
             )
         if self.device == "cpu" or not gpus or self.index_ == "hnsw":
             return built
@@ -392,8 +394,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             or not prior.sum()
         ):
             raise ValueError(
-                f"prior is {self.prior!r}; it must hold {len(frequency)} numbers of at least 0, one for each of "
-                f"{self.classes_.tolist()}"
+                f"prior is {self.prior!r}; it must hold {len(frequency)} numbers of at least 0, one for "
+                f"each of {self.classes_.tolist()}"
             )
         return prior / prior.sum()
 
@@ -428,7 +430,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._deserialise(state["_faiss"])
 
     def _serialised(self) -> NDArray[np.uint8] | None:
-        """The index as bytes; None where it is rebuilt from the rows at no cost."""
+        """Return the index as bytes; None where it is rebuilt from the rows at no cost."""
         import faiss
 
         if self.index_ == "exact":
@@ -511,8 +513,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with np.load(folder / "head.npz", allow_pickle=False) as arrays:
             head.classes_ = arrays["classes"]
             head._rows, head._codes, head._centre = arrays["rows"], arrays["codes"], arrays["centre"]
-            head._groups = arrays["groups"] if "groups" in arrays else None
-            kept = arrays["index"] if "index" in arrays else None
+            head._groups = arrays.get("groups")
+            kept = arrays.get("index")
         head.n_rows_, head.n_features_in_ = head._rows.shape
         head.index_ = header["index"]
         head._deserialise(kept)

@@ -377,7 +377,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = header["settings"]
         settings["hidden"] = tuple(settings["hidden"])
         if isinstance(settings["class_weight"], list):
-            settings["class_weight"] = {key: value for key, value in settings["class_weight"]}
+            settings["class_weight"] = dict(settings["class_weight"])
         head = cls(**settings)
         head.classes_ = np.asarray(header["classes"])
         head.n_features_in_ = header["features"]

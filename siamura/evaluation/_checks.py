@@ -1,0 +1,84 @@
+"""Input of the evaluation room, checked once and in the same words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+
+def as_probability(values: ArrayLike, count: int, name: str = "probability") -> NDArray[np.float64]:
+    """Probabilities of the abnormal class, one a row, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        Where the shape, a missing value or the range is wrong.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape == (count, 2):
+        raise ValueError(f"{name} has shape {array.shape}; give the abnormal class alone: {name}[:, 1]")
+    if array.shape != (count,):
+        raise ValueError(f"{name} has shape {array.shape}; it must hold one number a row, shape ({count},)")
+    bad = ~(np.isfinite(array) & (array >= 0) & (array <= 1))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"{name} is {array[row]} at row {row}, one of {int(bad.sum())} outside [0, 1]; all must lie there"
+        )
+    return array
+
+
+def as_label(values: ArrayLike, name: str = "label") -> NDArray[np.int64]:
+    """Labels 0 and 1, one a row, at least one row.
+
+    Raises
+    ------
+    ValueError
+        Where there is none, or another value among them.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"{name} has shape {array.shape}; it must hold at least one label, shape (N,)")
+    odd = [value for value in pd.unique(pd.Series(array)) if value not in (0, 1)]
+    if odd:
+        raise ValueError(f"{name} holds {odd[0]!r}; labels must be 0 (normal) or 1 (abnormal)")
+    return array.astype(np.int64)
+
+
+def as_units(groups: ArrayLike | None, count: int, name: str = "groups") -> NDArray[np.int64]:
+    """Codes 0 to U - 1 of the patients (or whatever is drawn as one), one a row; each row alone by default.
+
+    Raises
+    ------
+    ValueError
+        Where the length is wrong or a value is missing.
+    """
+    if groups is None:
+        return np.arange(count)
+    values = np.asarray(groups)
+    if values.shape != (count,):
+        raise ValueError(f"{name} has shape {values.shape}; it must hold one value a row, shape ({count},)")
+    codes, _ = pd.factorize(values)
+    if (codes < 0).any():
+        raise ValueError(f"{name} is missing at row {int(np.flatnonzero(codes < 0)[0])}; every row needs one")
+    return np.asarray(codes, dtype=np.int64)
+
+
+def need_columns(table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    """Raise a ValueError that names the columns a table lacks."""
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise ValueError(
+            f"table lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            f"it has {', '.join(map(str, table.columns))}"
+        )
+
+
+def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
+    """Return `value`, or raise a ValueError that names what it may be."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    return str(value)
