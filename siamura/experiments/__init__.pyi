@@ -1,6 +1,7 @@
 from .command import app_for, experiment_command, one_sentence
 from .experiment import Experiment
 from .folder import Run, load_run
+from .grids import finger_grid, finger_tables, run_grid
 from .published import PUBLISHED, Published, published
 from .report import write_report
 from .running import run
@@ -12,9 +13,12 @@ __all__ = [
     "Run",
     "app_for",
     "experiment_command",
+    "finger_grid",
+    "finger_tables",
     "load_run",
     "one_sentence",
     "published",
     "run",
+    "run_grid",
     "write_report",
 ]

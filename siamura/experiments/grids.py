@@ -1,0 +1,124 @@
+"""Many experiments in one folder: continued where they were stopped, set beside every published table."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from .experiment import Experiment
+from .folder import Run, load_run
+from .published import Published, published
+from .running import run
+from .tables import RESEARCH, data_sentence, with_interval
+
+__all__ = ["finger_grid", "finger_tables", "run_grid"]
+
+_log = logging.getLogger(__name__)
+
+
+def finger_grid(base: Experiment) -> dict[str, Experiment]:
+    """Give the configurations of Tables 5.1 to 5.12, by name, on the data and schedule of `base`.
+
+    Returns
+    -------
+    dict of str to Experiment
+        Eight cells: ResNet-50 and DenseNet-169, DenseNet-169 with CLAHE, and DenseNet-169 with the triplet focal
+        loss, at 256 and 128 dimensions. The report does not say which triplet loss the first six used; the sum
+        over all valid triplets is taken. Nor does it say whether the focal rows used CLAHE; as they are compared
+        with the rows without, they are run without.
+    """
+    kinds = {
+        "resnet50": replace(base, trunk="resnet50", loss="triplet", clahe=False),
+        "densenet169": replace(base, trunk="densenet169", loss="triplet", clahe=False),
+        "densenet169-clahe": replace(base, trunk="densenet169", loss="triplet", clahe=True),
+        "densenet169-focal": replace(base, trunk="densenet169", loss="triplet_focal", clahe=False),
+    }
+    return {f"{name}-{dim}": replace(cell, dim=dim) for name, cell in kinds.items() for dim in (256, 128)}
+
+
+def run_grid(cells: Mapping[str, Experiment], out: str | os.PathLike[str]) -> dict[str, Run]:
+    """Run experiments, each in a folder of its name; one that is finished with the same settings is kept.
+
+    Parameters
+    ----------
+    cells : mapping of str to Experiment
+    out : path
+        The folder above the run folders. Phantoms and preprocessed images are shared by the cells.
+
+    Returns
+    -------
+    dict of str to Run
+        In the order given.
+    """
+    done = {}
+    for number, (name, cell) in enumerate(cells.items(), start=1):
+        folder = Path(out) / name
+        done[name] = _finished(folder, cell) or _start(folder, cell, f"{number} of {len(cells)}: {name}")
+    return done
+
+
+def finger_tables(runs: Mapping[str, Run]) -> str:
+    """Print Tables 5.1 to 5.12 with measured columns beside, as Markdown.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+        Of `run_grid` over `finger_grid`.
+    """
+    first = next(iter(runs.values()))
+    by_cell = {(r.experiment.trunk, r.experiment.clahe, r.experiment.loss, r.experiment.dim): r for r in runs.values()}
+    lines = [
+        f"# System A, Tables 5.1 to 5.12, on {first.experiment.part}",
+        "",
+        data_sentence(first.config["data"]),
+        f"{first.experiment.size} px, {first.experiment.steps} steps, weights: {first.experiment.weights or 'from scratch'}.",
+        "Measured, per view: value [95 % interval, bootstrap over patients]; on train the MLP is judged on the films it "
+        "was fitted on, and in the k-NN a patient's own films do not vote.",
+        "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
+        RESEARCH,
+    ]
+    for number in range(1, 13):
+        figures = published(system="A", table=f"5.{number}")
+        lines += ["", f"## Table 5.{number}: {_TITLES[(number - 1) % 4]}", "", _HEADER[figures[0].metric == "loss"]]
+        for train, valid in zip(figures[::2], figures[1::2], strict=True):
+            run_ = by_cell.get((train.trunk, bool(train.clahe), train.loss, train.dim or 0))
+            lines.append(_row(train, valid, run_))
+    return "\n".join(lines) + "\n"
+
+
+_TITLES = ("embedding loss", "accuracy", "error", "Cohen's kappa")
+_HEADER = {
+    True: "| configuration | dim | published train | published valid | measured train | measured valid |\n"
+    "|---|---|---|---|---|---|",
+    False: "| configuration | dim | published train | published valid | measured train, MLP | measured valid, MLP "
+    "| measured valid, k-NN |\n|---|---|---|---|---|---|---|",
+}
+
+
+def _row(train: Published, valid: Published, run_: Run | None) -> str:
+    name = train.trunk + (" + CLAHE" if train.clahe else "") + (" + focal" if train.loss == "triplet_focal" else "")
+    start = f"| {name} | {train.dim} | {train.value:g} | {valid.value:g} "
+    heads = [("train", "embedding"), ("valid", "embedding")]
+    if train.metric != "loss":
+        heads = [("train", "mlp"), ("valid", "mlp"), ("valid", "knn")]
+    cells = [with_interval(run_ and run_.metrics[split]["view"].get(head), train.metric) for split, head in heads]
+    return start + "".join(f"| {cell} " for cell in cells) + "|"
+
+
+def _finished(folder: Path, cell: Experiment) -> Run | None:
+    try:
+        found = load_run(folder)
+    except FileNotFoundError:
+        return None
+    if found.config.get("status") != "finished" or found.experiment != cell:
+        return None
+    _log.info("%s is finished and kept", folder)
+    return found
+
+
+def _start(folder: Path, cell: Experiment, which: str) -> Run:
+    _log.info("%s", which)
+    return run(cell, folder, overwrite=(folder / "config.json").is_file())
