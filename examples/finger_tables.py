@@ -34,5 +34,7 @@ def main(
     typer.echo(text)
 
 
+main.__doc__ = __doc__
+
 if __name__ == "__main__":
     typer.run(main)
