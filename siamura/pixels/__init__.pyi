@@ -1,5 +1,5 @@
 from .augmentation import Augmentation
-from .dataset import RadiographDataset, loader
+from .dataset import BatchLoader, RadiographDataset
 from .preprocessing import CLAHE, Geometry, Preprocess
 from .reading import UnreadableImage, read_image
 from .store import StoreError
@@ -7,11 +7,11 @@ from .store import StoreError
 __all__ = [
     "CLAHE",
     "Augmentation",
+    "BatchLoader",
     "Geometry",
     "Preprocess",
     "RadiographDataset",
     "StoreError",
     "UnreadableImage",
-    "loader",
     "read_image",
 ]
