@@ -64,7 +64,9 @@ class GreyNet(nn.Module):
         Tensor (B, C, h, w)
         """
         if x.ndim != 4 or x.shape[1] != 1:
-            raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, 1, S, S), grey images from 0 to 255.")
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (B, 1, S, S), grey images from 0 to 255."
+            )
         out: Tensor = self.trunk((x.to(self.mean.dtype) - self.mean) / self.std)
         return out
 
@@ -123,7 +125,9 @@ class GreyNet(nn.Module):
         folder = Path(folder)
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name} is missing; save_pretrained writes it with the other one.")
+                raise FileNotFoundError(
+                    f"{folder / name} is missing; save_pretrained writes it with the other one."
+                )
         try:
             config = dict(json.loads((folder / "config.json").read_text()))
             kind, made = config.pop("class"), config.pop("preprocess")

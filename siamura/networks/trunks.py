@@ -229,7 +229,9 @@ class Trunk(nn.Module):
             found = [i for i, name in enumerate(names) if name == start or name.startswith(start + ".")]
             if not found:
                 blocks = sorted({".".join(name.split(".")[:2]) for name in names})
-                raise ValueError(f"start={start!r} is no layer of {self.name}; it has {', '.join(blocks[:12])}, ...")
+                raise ValueError(
+                    f"start={start!r} is no layer of {self.name}; it has {', '.join(blocks[:12])}, ..."
+                )
             at = found[0]
         else:
             at = round(start * len(names)) if isinstance(start, float) else start
@@ -290,7 +292,9 @@ def fold_grey(model: nn.Module) -> None:
     if conv.in_channels == 1:
         return
     if conv.in_channels != 3 or conv.groups != 1:
-        raise ValueError(f"the first convolution ({name}) has {conv.in_channels} channels, not 3; cannot fold it.")
+        raise ValueError(
+            f"the first convolution ({name}) has {conv.in_channels} channels, not 3; cannot fold it."
+        )
     with torch.no_grad():
         conv.weight = nn.Parameter(conv.weight.sum(1, keepdim=True))
     conv.in_channels = 1
@@ -345,7 +349,9 @@ def _maxvit(model: nn.Module, x: Tensor) -> Tensor:
 def _timm_map(model: nn.Module, x: Tensor) -> Tensor:
     out: Tensor = model.forward_features(x)  # type: ignore[operator]
     if out.ndim != 4:
-        raise ValueError(f"{type(model).__name__} of timm gives tokens, not a feature map; choose a convolutional one.")
+        raise ValueError(
+            f"{type(model).__name__} of timm gives tokens, not a feature map; choose a convolutional one."
+        )
     channels = getattr(model, "num_features", out.shape[1])
     return out if out.shape[1] == channels else out.permute(0, 3, 1, 2)
 

@@ -76,7 +76,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'weights={str(path)!r} is no file; give None, "imagenet" or a file of weights.')
+        raise FileNotFoundError(
+            f'weights={str(path)!r} is no file; give None, "imagenet" or a file of weights.'
+        )
     if (wanted := _hash_in(path.name)) is not None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -137,7 +139,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     held = read_weights(path)
     own = model.state_dict()
     wanted = [name for name in own if not name.endswith("num_batches_tracked")]
-    held = {re.sub(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", k): v for k, v in held.items()}
+    held = {
+        re.sub(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", k): v for k, v in held.items()
+    }
     prefix = _prefix(list(held), wanted)
     held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     filled: dict[str, Tensor] = {}
@@ -158,7 +162,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
             (missing, "missing"), (wrong, "of another shape"), (spare, "without a place"),
         ) if m]  # fmt: skip
         raise ValueError(
-            f"weights={str(path)!r} does not fit {type(model).__name__}. " + "; ".join(told) + ". Is it for another trunk?"
+            f"weights={str(path)!r} does not fit {type(model).__name__}. "
+            + "; ".join(told)
+            + ". Is it for another trunk?"
         )
     model.load_state_dict(filled, strict=False)
     if spare or missing:

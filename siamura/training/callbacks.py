@@ -1,0 +1,374 @@
+"""What happens beside a step: progress, checkpoints, averaging, and the watch against collapse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .module import MetricModule, TrainModule
+
+__all__ = ["Averaging", "Checkpoints", "CollapseWarning", "CollapseWatch", "Progress", "SafeCheckpointIO"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class CollapseWarning(UserWarning):
+    """All embeddings have become one point."""
+
+
+class SafeCheckpointIO(TorchCheckpointIO):  # type: ignore[misc]
+    """Checkpoints written beside and renamed, and read without running pickled code.
+
+    A resumed run is a new Lightning run over the steps that are left, so Lightning's own counts are left out.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write beside, flush to the disk, rename."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        try:
+            held: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            held.pop("loops", None)
+            held["siamura"]["step_done"]
+        except Exception as error:  # a cut file, pickled code, another program's checkpoint
+            raise ValueError(
+                f"{path} is no checkpoint of siamura.fit ({type(error).__name__}); remove it."
+            ) from error
+        return held
+
+
+class Checkpoints(pl.Callback):  # type: ignore[misc]
+    """Write a checkpoint every so many steps, after everything else of the step is done.
+
+    Parameters
+    ----------
+    path : Path
+        Overwritten each time.
+    every : int
+        Steps in between.
+    accumulate : int
+        Batches whose gradients add up; a checkpoint never falls between them.
+    """
+
+    def __init__(self, path: Path, every: int, accumulate: int = 1) -> None:
+        self.path = path
+        self.every = -(-every // accumulate) * accumulate
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+        """The step before is complete now, its validation included."""
+        if module.step_done and module.step_done % self.every == 0:
+            self._save(trainer, module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainModule) -> None:
+        """The run is complete, or was asked to stop."""
+        self._save(trainer, module)
+
+    def _save(self, trainer: pl.Trainer, module: TrainModule) -> None:
+        trainer.save_checkpoint(self.path)
+        if trainer.is_global_zero:
+            write_history(module.history, self.path.parent)
+
+
+def write_history(history: list[dict[str, Any]], folder: Path) -> None:
+    """Write history.csv beside and rename."""
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".history.{os.getpid()}"
+    pd.DataFrame(history).to_csv(beside, index=False)
+    beside.replace(folder / "history.csv")
+
+
+class Progress(pl.Callback):  # type: ignore[misc]
+    """One bar for the run, with the figures that tell whether it learns."""
+
+    SHOWN = (
+        ("loss", "loss"),
+        ("active_fraction", "active"),
+        ("mean_distance", "distance"),
+        ("accuracy", "accuracy"),
+        ("valid_loss", "valid loss"),
+        ("valid_p1", "P@1"),
+        ("valid_accuracy", "valid accuracy"),
+        ("valid_kappa", "kappa"),
+    )
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._valid: dict[str, float] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: TrainModule) -> None:
+        """Open the bar."""
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(
+            total=module.total,
+            initial=module.step_done,
+            desc="training",
+            unit="step",
+            disable=not trainer.is_global_zero,
+            mininterval=0.5,
+            dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+        """Show the step's figures, and the last validation's."""
+        row = module.history[-1]
+        self._valid |= {k: v for k, v in row.items() if k.startswith("valid_")}
+        shown = {**row, **self._valid}
+        self._bar.set_postfix(
+            {name: f"{shown[key]:.3f}" for key, name in self.SHOWN if key in shown}, refresh=False
+        )
+        self._bar.update()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Close it."""
+        self._bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Close it too."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Averaging(pl.Callback):  # type: ignore[misc]
+    """An exponential moving average of the network, used for validation and kept at the end.
+
+    Lightning's own averages between epochs; this one averages from step to step, and survives a kill.
+
+    Parameters
+    ----------
+    decay : float
+        Weight of the past.
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0.0 < decay < 1.0:
+            raise ValueError(f"ema={decay} must lie between 0 and 1, such as 0.999.")
+        self.decay = decay
+        self.average: AveragedModel | None = None
+        self._state: dict[str, Tensor] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: TrainModule) -> None:
+        """Start from the weights at hand, or from the checkpoint's average."""
+        self.average = AveragedModel(
+            module.net,
+            multi_avg_fn=get_ema_multi_avg_fn(self.decay),
+            use_buffers=True,  # type: ignore[no-untyped-call]
+        )
+        if self._state is not None:
+            self.average.load_state_dict(self._state)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+        """Follow the network, once the optimiser has stepped."""
+        assert self.average is not None
+        if (module.step_done + 1) % trainer.accumulate_grad_batches == 0:
+            self.average.update_parameters(module.net)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average."""
+        return {} if self.average is None else {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again, once there is a network."""
+        self._state = state_dict.get("average")
+
+    def finish(self, net: nn.Module) -> None:
+        """Give the network the average."""
+        if self.average is not None:
+            net.load_state_dict(self.average.module.state_dict())
+        elif self._state is not None:  # the run was complete already
+            net.load_state_dict(
+                {k.removeprefix("module."): v for k, v in self._state.items() if k != "n_averaged"}
+            )
+
+
+class CollapseWatch(pl.Callback):  # type: ignore[misc]
+    """See that all embeddings become one point: loss at the margin and distances near zero for some steps.
+
+    Parameters
+    ----------
+    action : {"warn", "act", "stop"}
+        Say so; lower the rate to a third and go back to all triplets for a while; or stop.
+    patience : int
+        Steps in a row that make a collapse.
+    distance : float
+        Mean distance below which the embeddings count as one point (their lengths are 1).
+    back : int
+        Steps that ``"act"`` trains on all triplets.
+    """
+
+    HELP = (
+        "What helps: a lower lr, a longer warm-up on all triplets (warmup_steps), normalised embeddings, "
+        'a larger P x K, or on_collapse="act".'
+    )
+
+    def __init__(
+        self, action: str = "warn", *, patience: int = 25, distance: float = 0.05, back: int = 50
+    ) -> None:
+        if action not in ("warn", "act", "stop"):
+            raise ValueError(f'on_collapse={action!r} is unknown; choose "warn", "act", "stop" or None.')
+        self.action = action
+        self.patience = patience
+        self.distance = distance
+        self.back = back
+        self.count = 0
+        self.factor = 1.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: MetricModule, *_: Any) -> None:
+        """Count the steps that look collapsed."""
+        row = module.history[-1]
+        margin = getattr(module.loss, "margin", None)
+        still = row["mean_distance"] < self.distance
+        if still and isinstance(margin, float):
+            still = abs(row["loss"] - margin) < 0.1 * margin
+        self.count = self.count + 1 if still else 0
+        if self.count < self.patience:
+            return
+        self.count = 0
+        told = (
+            f"step {row['step']}: the embeddings have collapsed (mean distance {row['mean_distance']:.4f}, loss "
+            f"{row['loss']:.4f} at the margin for {self.patience} steps)."
+        )
+        if self.action == "act":
+            self.factor /= 3.0
+            module.curriculum.back = module.step_done + 1 + self.back
+            told += f" The learning rate is cut to {self.factor:.2g} of its schedule"
+            told += ", and all triplets train again for a while." if module.warmup is not None else "."
+        elif self.action == "stop":
+            trainer.should_stop = True
+            told += " Stopped. " + self.HELP
+        else:
+            told += " " + self.HELP
+        warnings.warn(told, CollapseWarning, stacklevel=2)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, module: MetricModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Scale the scheduled rate, if a collapse asked for it."""
+        if self.factor != 1.0:
+            for group in optimizer.param_groups:
+                group["lr"] *= self.factor
+
+    def state_dict(self) -> dict[str, Any]:
+        """Count and factor."""
+        return {"count": self.count, "factor": self.factor}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.count, self.factor = state_dict["count"], state_dict["factor"]
+
+
+class Validation(pl.Callback):  # type: ignore[misc]
+    """Measure every so many steps, write it into the history, and act on it.
+
+    Parameters
+    ----------
+    measure : callable
+        Of the network, gives figures by name (``valid_...``). Called by every process.
+    every, total : int
+        Steps in between, and of the run, whose last one is measured too.
+    monitor : str
+        The figure that counts; falling is better where its name ends in ``loss``.
+    keep_best : bool
+        End with the weights of the best measurement.
+    patience : int, optional
+        Measurements without a better one until the run stops.
+    plateau : int, optional
+        Measurements without a better one until the learning rate falls to a tenth.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[nn.Module], dict[str, float]],
+        every: int,
+        total: int,
+        *,
+        monitor: str,
+        keep_best: bool = False,
+        patience: int | None = None,
+        plateau: int | None = None,
+    ) -> None:
+        self.measure = measure
+        self.every = every
+        self.total = total
+        self.monitor = monitor
+        self.keep_best = keep_best
+        self.patience = patience
+        self.plateau = plateau
+        self.best = -float("inf")
+        self.best_step = 0
+        self.weights: dict[str, Tensor] | None = None
+        self.bad = 0
+        self.bad_plateau = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+        """Measure when it is time."""
+        step = module.step_done + 1
+        if step % self.every and step != self.total:
+            return
+        average = next((c.average for c in trainer.callbacks if isinstance(c, Averaging)), None)
+        net: nn.Module = module.net if average is None else average.module
+        figures = self.measure(net)
+        module.history[-1].update(figures)
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step)
+        if self.monitor not in figures:
+            raise ValueError(
+                f"monitor={self.monitor!r} was not measured; choose one of {', '.join(figures)}."
+            )
+        value = figures[self.monitor] * (-1.0 if self.monitor.endswith("loss") else 1.0)
+        if value > self.best:
+            self.best, self.best_step, self.bad, self.bad_plateau = value, step, 0, 0
+            if self.keep_best:
+                self.weights = {name: w.detach().cpu().clone() for name, w in net.state_dict().items()}
+            return
+        self.bad += 1
+        self.bad_plateau += 1
+        if self.plateau is not None and self.bad_plateau >= self.plateau:
+            self.bad_plateau = 0
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] *= 0.1
+            _LOG.info("step %d: no better %s, learning rate to a tenth", step, self.monitor)
+        if self.patience is not None and self.bad >= self.patience:
+            _LOG.info("step %d: no better %s in %d measurements, stopped", step, self.monitor, self.bad)
+            trainer.should_stop = True
+
+    def finish(self, net: nn.Module) -> None:
+        """Give the network its best weights."""
+        if self.weights is not None:
+            net.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was best, and how long ago."""
+        names = ("best", "best_step", "bad", "bad_plateau", "weights")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again."""
+        vars(self).update(state_dict)

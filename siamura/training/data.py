@@ -1,0 +1,178 @@
+"""Batches: the stream of a whole run from any step on, and rows fetched for embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+__all__ = ["Stream", "collate", "fetch", "labels_of", "make_augment", "stream_loader"]
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Stream(Sampler[list[int]]):
+    """The batches of a run, one list of positions a step, starting at any step.
+
+    Parameters
+    ----------
+    batches : iterable of lists of int
+        A batch sampler with a length; where it has `set_epoch`, each pass is told its number.
+    total : int
+        Steps of the whole run.
+    start : int
+        Steps already done, which are left out.
+    rank, world_size : int
+        Each process takes every `world_size`-th position of a batch. A sampler that splits its batches itself
+        (it has a `world_size` above 1) is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        If `batches` yields no lists, is empty, or a batch cannot be split evenly.
+
+    Examples
+    --------
+    >>> list(Stream([[0, 1], [2, 3]], total=5, start=1))
+    [[2, 3], [0, 1], [2, 3], [0, 1]]
+    """
+
+    def __init__(
+        self, batches: Iterable[Any], total: int, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.batches = batches
+        self.total = total
+        self.start = start
+        self.rank = rank
+        self.world_size = 1 if getattr(batches, "world_size", 1) > 1 else world_size
+        self.per_epoch = batch_count(batches)
+
+    def __len__(self) -> int:
+        return max(0, self.total - self.start)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.start
+        epoch, skip = divmod(step, self.per_epoch)
+        set_epoch = getattr(self.batches, "set_epoch", None)
+        if set_epoch is None:  # it can only be replayed
+            epoch, skip = 0, step
+        seen = 0
+        while step < self.total:
+            if set_epoch is not None:
+                set_epoch(epoch)
+            before = seen
+            for batch in self.batches:
+                seen += 1
+                if skip:
+                    skip -= 1
+                    continue
+                yield self._share(batch)
+                step += 1
+                if step == self.total:
+                    return
+            if seen == before:
+                raise ValueError("batches ended before its first batch; is its length 0?")
+            epoch += 1
+
+    def _share(self, batch: Any) -> list[int]:
+        try:
+            positions = [int(i) for i in batch]
+        except TypeError:
+            raise ValueError(
+                f"batches must yield lists of positions, one list a batch; it yielded {batch!r}. "
+                "Use siamura.samplers.PKBatchSampler, or wrap an index sampler in torch's BatchSampler."
+            ) from None
+        if self.world_size == 1:
+            return positions
+        if len(positions) % self.world_size:
+            raise ValueError(
+                f"a batch of {len(positions)} cannot be split evenly over {self.world_size} processes; "
+                f"choose P x K divisible by {self.world_size}."
+            )
+        return positions[self.rank :: self.world_size]
+
+
+def batch_count(batches: Iterable[Any]) -> int:
+    """Batches in one pass over a sampler."""
+    try:
+        count = len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(
+            f"batches={type(batches).__name__} has no length; give a batch sampler with one."
+        ) from None
+    if count < 1:
+        raise ValueError("batches is empty; are there fewer images than one batch takes?")
+    return count
+
+
+def collate(batch: Any) -> tuple[Tensor, Tensor]:
+    """Pass on what is a batch already (`__getitems__`), and stack what is not."""
+    if isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[0], Tensor):
+        return cast("tuple[Tensor, Tensor]", batch)
+    images, labels = default_collate(batch)
+    return images, labels
+
+
+def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Images and labels at some positions, as one batch."""
+    many = getattr(data, "__getitems__", None)
+    return collate(many(list(positions)) if many is not None else [data[i] for i in positions])
+
+
+def stream_loader(data: Dataset[Any], stream: Stream, workers: int, seed: int) -> DataLoader[Any]:
+    """A loader over a stream, whose workers' seeds do not come from the global random state."""
+    return DataLoader(
+        data,
+        batch_sampler=stream,
+        collate_fn=collate,
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(seed),
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=False,
+    )
+
+
+def labels_of(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Labels of all rows, without reading images where the data set tells them."""
+    table = getattr(data, "table", None)
+    if table is not None:
+        return np.asarray(table["label"], dtype=np.int64)
+    tensors = getattr(data, "tensors", None)
+    if tensors is not None:
+        return np.asarray(tensors[1], dtype=np.int64)
+    return np.asarray([int(data[i][1]) for i in range(len(data))], dtype=np.int64)  # type: ignore[arg-type]
+
+
+def make_augment(augment: str | Augment | None) -> Augment | None:
+    """An augmentation by name, or as it is.
+
+    Parameters
+    ----------
+    augment : None, str or callable
+        ``"none"``, ``"flip"`` (left and right, each image with probability 1/2), a preset of
+        `siamura.pixels.augmentation`, or a function of (images uint8 (B, 1, S, S), torch.Generator).
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    if augment is None or augment == "none":
+        return None
+    if augment == "flip":
+        return flip
+    if isinstance(augment, str):
+        from siamura.pixels import augmentation
+
+        return cast("Augment", augmentation.preset(augment))
+    return augment
+
+
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability 1/2."""
+    turned = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(turned.to(images.device)[:, None, None, None], images.flip(-1), images)

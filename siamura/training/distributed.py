@@ -1,0 +1,122 @@
+"""Several processes that train as one: rows gathered with gradients, and batch norm over all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins import LayerSync
+from torch import Tensor, nn
+from torch.distributed.nn import functional as dist_nn
+
+__all__ = ["SyncedBatchNorm", "gather_parts", "gather_rows", "rank_and_world"]
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and the number of processes."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class _Gather(torch.autograd.Function):
+    """All rows, in the order of the batch before it was split; the gradient goes to the own rows.
+
+    Every process computes the whole loss, so the own rows' gradient is complete already; DDP's mean over the
+    processes divides it by their number, which the factor makes good.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.rank, ctx.world = rank_and_world()
+        parts = [torch.empty_like(rows) for _ in range(ctx.world)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
+        return grads[0][ctx.rank :: ctx.world] * ctx.world
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows of all processes, as if one process had computed the batch; itself where there is one.
+
+    Parameters
+    ----------
+    rows : Tensor (B / world, ...)
+        This process's share, every `world`-th row of the batch.
+
+    Returns
+    -------
+    Tensor (B, ...)
+        With gradients into this process's rows, scaled for DDP's averaging.
+    """
+    if rank_and_world()[1] == 1:
+        return rows
+    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def gather_parts(part: Any) -> list[Any]:
+    """One object of each process, in order of rank."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return [part]
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+class _Synced(nn.modules.batchnorm._BatchNorm):
+    """Batch norm whose statistics are those of all processes' images, on any backend that reduces."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or rank_and_world()[1] == 1:
+            return super().forward(x)
+        axes = [0, *range(2, x.ndim)]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        wide = x.float()
+        sums = torch.stack(
+            [wide.sum(axes), torch.full_like(wide[0].flatten(1)[:, 0], x.numel() / x.shape[1])]
+        )
+        total, count = dist_nn.all_reduce(sums)
+        mean = total / count
+        centred = wide - mean.view(shape)
+        var = dist_nn.all_reduce(centred.square().sum(axes)) / count
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                rate = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean.detach(), rate)
+                self.running_var.lerp_((var * count / (count - 1)).detach(), rate)
+        out = centred * torch.rsqrt(var + self.eps).view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(x.dtype)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any shape (B, C, ...) will do."""
+
+
+class SyncedBatchNorm(LayerSync):  # type: ignore[misc]
+    """Lightning plugin: batch norm over all processes on a CPU, where torch's SyncBatchNorm refuses to work."""
+
+    def __init__(self) -> None:
+        self._classes: dict[nn.Module, type] = {}
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Let every batch norm of the model see all processes."""
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, _Synced):
+                self._classes[module] = type(module)
+                module.__class__ = _Synced
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Make them ordinary again."""
+        for module, kind in self._classes.items():
+            module.__class__ = kind
+        self._classes.clear()
+        return model

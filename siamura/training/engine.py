@@ -1,0 +1,246 @@
+"""One run of Lightning: quiet, interruptible, resumable."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+
+from .callbacks import Checkpoints, Progress, SafeCheckpointIO, write_history
+from .distributed import SyncedBatchNorm
+from .machine import processes, resolve_channels_last, resolve_device, resolve_precision
+from .module import TrainModule
+
+__all__ = ["RunSettings", "run"]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how a run computes; see `fit`."""
+
+    out: Path | None = None
+    resume: bool = False
+    checkpoint_every: int | None = 100
+    precision: str = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+    clip: float | None = None
+    accumulate: int = 1
+    accelerator: str = "auto"
+    progress: bool = True
+    loggers: Sequence[str] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return resolve_device(self.accelerator)
+
+    @property
+    def numbers(self) -> str:
+        """What it computes in."""
+        return resolve_precision(self.precision, self.device)
+
+    @property
+    def layout(self) -> bool:
+        """Whether channels come last."""
+        return resolve_channels_last(self.channels_last, self.numbers, self.device)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The one checkpoint of the run."""
+        return None if self.out is None else self.out / "checkpoint.ckpt"
+
+
+def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callback]) -> pd.DataFrame:
+    """Train, and leave a usable state whatever ends it.
+
+    Parameters
+    ----------
+    module : TrainModule
+        What to train.
+    settings : RunSettings
+        How.
+    callbacks : sequence of Callback
+        Beside progress and checkpoints. Those with a method ``finish(net)`` have the last word on the weights.
+
+    Returns
+    -------
+    DataFrame
+        The history, one row a step.
+    """
+    net = module.net
+    local, nodes = processes()
+    many = local * nodes > 1
+    place = next(net.parameters()).device
+    source = settings.checkpoint if settings.resume else None
+    source = source if source is not None and source.is_file() else None
+    if settings.layout:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plugins: list[Any] = [SafeCheckpointIO()]
+    if many and settings.device.type == "cpu":
+        plugins.append(SyncedBatchNorm())
+    interrupt = Interrupt()
+    beside: list[pl.Callback] = [*callbacks, interrupt, RowLogger()]
+    if settings.progress:
+        beside.append(Progress())
+    if settings.checkpoint is not None and settings.checkpoint_every is not None:
+        beside.append(Checkpoints(settings.checkpoint, settings.checkpoint_every, settings.accumulate))
+    with quiet(), interrupt.listening():
+        trainer = pl.Trainer(
+            accelerator=settings.device.type,
+            devices=local if many else 1,
+            num_nodes=nodes,
+            strategy="ddp" if many else "auto",
+            precision=_PRECISIONS[settings.numbers],
+            max_epochs=1,
+            gradient_clip_val=settings.clip,
+            accumulate_grad_batches=settings.accumulate,
+            sync_batchnorm=many and settings.device.type == "cuda",
+            use_distributed_sampler=False,
+            callbacks=beside,
+            plugins=plugins,
+            logger=_loggers(settings),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=settings.out,
+        )
+        try:
+            net.train()
+            with _compiled(net, settings.compile):
+                trainer.fit(module, ckpt_path=source, weights_only=True)
+        except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+            if not trainer.interrupted:
+                raise
+            interrupt.asked = True
+        finally:
+            net.eval().to(place)
+    for callback in callbacks:
+        if hasattr(callback, "finish"):
+            callback.finish(net)
+    history = pd.DataFrame(module.history)
+    if interrupt.asked:
+        kept = "" if settings.out is None else f" and saved in {settings.out}; resume=True goes on"
+        warnings.warn(
+            f"interrupted after step {module.step_done} of {module.total}; the network is as that step left it{kept}.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if settings.out is not None and trainer.is_global_zero:
+        write_history(module.history, settings.out)
+        if hasattr(net, "save_pretrained"):
+            net.save_pretrained(settings.out / "model")
+    return history
+
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class Interrupt(pl.Callback):  # type: ignore[misc]
+    """Ctrl-C ends the run after the step at hand; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take over SIGINT where that is possible: in the main thread."""
+        before = signal.getsignal(signal.SIGINT)
+        main = threading.current_thread() is threading.main_thread()
+
+        def ask(number: int, frame: Any) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        if main:
+            signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+        """Stop at a whole step of the optimiser."""
+        if self.asked and (module.step_done + 1) % trainer.accumulate_grad_batches == 0:
+            trainer.should_stop = True
+
+
+class RowLogger(pl.Callback):  # type: ignore[misc]
+    """Hand each step's figures to Lightning's loggers."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+        """Log the numbers of the row."""
+        row = module.history[-1]
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if isinstance(v, float)}, row["step"])
+
+
+def _loggers(settings: RunSettings) -> Any:
+    """Lightning's loggers by name; none makes no folder."""
+    found: list[Any] = []
+    for logger in settings.loggers:
+        if not isinstance(logger, str):
+            found.append(logger)
+        elif settings.out is None:
+            raise ValueError(f"loggers={logger!r} needs a folder to write to; give out=.")
+        elif logger == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            try:
+                found.append(TensorBoardLogger(settings.out, name="", version="tensorboard"))
+            except ModuleNotFoundError as error:
+                raise ImportError(
+                    'loggers="tensorboard" needs the tensorboard package: pip install "siamura[tensorboard]".'
+                ) from error
+        elif logger == "csv":
+            from lightning.pytorch.loggers import CSVLogger
+
+            found.append(CSVLogger(settings.out, name="", version="csv"))
+        else:
+            raise ValueError(
+                f"loggers={logger!r} is unknown; choose csv, tensorboard, or a Lightning logger."
+            )
+    return found or False
+
+
+@contextmanager
+def _compiled(net: torch.nn.Module, wanted: bool) -> Iterator[None]:
+    """Compile the trunk while training; its names and its saved form stay as they are."""
+    trunk = getattr(net, "trunk", net)
+    if wanted:
+        trunk.compile()
+    try:
+        yield
+    finally:
+        if wanted:
+            trunk._compiled_call_impl = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's banners, and its advice on settings that are chosen here."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = [(logger := logging.getLogger(name), logger.level) for name in names]
+    for logger, _ in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        for logger, level in levels:
+            logger.setLevel(level)

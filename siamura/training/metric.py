@@ -1,0 +1,287 @@
+"""`fit`: train a distance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+from torch import nn
+from torch.utils.data import Dataset
+
+from .callbacks import Averaging, CollapseWatch, Validation
+from .data import Augment, batch_count, make_augment
+from .engine import RunSettings, run
+from .module import Curriculum, Feed, MetricModule
+from .optimisers import OptimiserSettings
+from .validation import NeighbourCheck
+
+__all__ = ["fit", "run_length"]
+
+# Losses that, from scratch, may stay at the margin for ever without a start on all triplets.
+_HARD = ("BatchHardTripletLoss", "TripletFocalLoss", "SemiHardTripletLoss", "SelectivelyContrastiveLoss")
+
+
+def fit(
+    net: nn.Module,
+    data: Dataset[Any],
+    batches: Iterable[Sequence[int]],
+    loss: nn.Module,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    valid: Dataset[Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    lr: float = 1e-3,
+    seed: int = 0,
+    warmup_loss: nn.Module | str | None = "auto",
+    warmup_steps: int | float = 0.5,
+    blend: float = 0.5,
+    augment: str | Augment | None = None,
+    optimizer: str = "adamw",
+    schedule: str = "onecycle",
+    lr_warmup: float = 0.3,
+    weight_decay: float = 0.01,
+    trunk_lr: float | None = None,
+    layer_decay: float = 1.0,
+    clip: float | None = None,
+    accumulate: int = 1,
+    ema: float | None = None,
+    precision: str = "auto",
+    channels_last: bool | None = None,
+    compile: bool = False,
+    validate_every: int | None = None,
+    monitor: str = "valid_kappa",
+    keep_best: bool = False,
+    patience: int | None = None,
+    checkpoint_every: int | None = 100,
+    resume: bool = False,
+    on_collapse: str | None = "warn",
+    loggers: Sequence[Any] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    workers: int = 0,
+    accelerator: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train a network on a metric-learning loss.
+
+    Parameters
+    ----------
+    net : Module
+        An `EmbeddingNet`; trained in place, left in eval mode.
+    data : Dataset
+        A `RadiographDataset`, or any data set of (image, label).
+    batches : batch sampler
+        Such as `siamura.samplers.PKBatchSampler`: iterable of lists of positions, with a length.
+    loss : Module
+        A pytorch-metric-learning loss, of (embeddings, labels).
+    epochs, steps : int, optional
+        Passes over `batches`, and batches; where both are given, the shorter.
+    valid : Dataset, optional
+        Measured on the fly: loss, P@1 and kappa of a 15-NN vote among at most 1024 training images.
+    out : path, optional
+        Run folder: history.csv, model/ (see `save_pretrained`) and checkpoint.ckpt are written there.
+    lr : float
+        Highest learning rate.
+    seed : int
+        Of augmentation and dropout; the sampler has its own. Global random states are left alone.
+    warmup_loss : Module, "auto" or None
+        The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for ever;
+        ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin), and others
+        none.
+    warmup_steps : int or float
+        Steps, or share of the run, that this start takes.
+    blend : float
+        Of the start, the last share over which the first loss gives way to the final one, linearly. 0 switches.
+    augment : None, str or callable
+        ``"flip"``, another preset of `siamura.pixels.augmentation`, or a function of (images, generator).
+    optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay
+        See `OptimiserSettings` (`lr_warmup` is its `warmup`).
+    clip : float, optional
+        Largest norm of the gradient.
+    accumulate : int
+        Batches whose gradients add up to one step of the optimiser. Triplets are mined within a batch.
+    ema : float, optional
+        Decay of a moving average of the weights, which is validated and kept.
+    precision : {"auto", "32", "bf16", "fp16"}
+        ``"auto"`` is bf16 autocast where the machine computes in it. Distances and losses are always float32.
+    channels_last : bool, optional
+        Memory layout; by default with half precision.
+    compile : bool
+        `torch.compile` the trunk: a minute or more at the start, for faster steps on a GPU.
+    validate_every : int, optional
+        Steps; by default each epoch, but at most ten times. The last step is always measured.
+    monitor : str
+        The column that `keep_best` and `patience` go by.
+    keep_best : bool
+        End with the weights of the best validation instead of the last ones.
+    patience : int, optional
+        Stop after so many validations without a better one.
+    checkpoint_every : int or None
+        Steps between checkpoints in `out`; None writes none.
+    resume : bool
+        Go on from the checkpoint in `out`, if there is one. On a CPU the end is bit-identical to that of a run
+        that nothing interrupted, wherever it was killed.
+    on_collapse : {"warn", "act", "stop"} or None
+        What to do when all embeddings become one point; see `CollapseWatch`.
+    loggers : sequence
+        ``"csv"``, ``"tensorboard"`` (extra ``[tensorboard]``), or Lightning loggers.
+    callbacks : sequence
+        Lightning callbacks.
+    workers : int
+        Processes that load batches; 0 loads in this one, which is right for images held in memory.
+    accelerator : {"auto", "cpu", "cuda", "mps"}
+        Where to compute. Under torchrun or Slurm all processes train together, see docs/training.md.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        One row a step: step, epoch, loss, lr, active_fraction, mean_distance, hardest_positive,
+        hardest_negative, objective, and with `valid` valid_loss, valid_p1 and valid_kappa (NaN between
+        measurements).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, with what would be right.
+    FloatingPointError
+        If the loss becomes infinite or NaN.
+
+    Warns
+    -----
+    CollapseWarning
+        If the embeddings collapse.
+    RuntimeWarning
+        After Ctrl-C, which ends the run at the next step and returns what there is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> from torch.utils.data import TensorDataset
+    >>> from siamura.networks import EmbeddingNet
+    >>> data = TensorDataset(torch.zeros(8, 1, 32, 32, dtype=torch.uint8), torch.arange(8) % 2)
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8)
+    >>> history = fit(net, data, [[0, 1, 2, 3], [4, 5, 6, 7]], TripletMarginLoss(), epochs=1, progress=False)
+    >>> history[["step", "epoch"]].values.tolist()
+    [[1, 1], [2, 1]]
+    """
+    total = run_length(batches, epochs, steps)
+    if accumulate < 1:
+        raise ValueError(f"accumulate={accumulate} must be at least 1.")
+    if resume and out is None:
+        raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
+    if (keep_best or patience is not None) and valid is None:
+        raise ValueError("keep_best and patience go by validation figures; give valid=.")
+    _adopt_preprocess(net, data)
+    settings = RunSettings(
+        out=None if out is None else Path(out),
+        resume=resume,
+        checkpoint_every=checkpoint_every,
+        precision=precision,
+        channels_last=channels_last,
+        compile=compile,
+        clip=clip,
+        accumulate=accumulate,
+        accelerator=accelerator,
+        progress=progress,
+        loggers=loggers,
+    )
+    optimiser = OptimiserSettings(
+        lr=lr,
+        total=-(-total // accumulate),
+        optimizer=optimizer,
+        schedule=schedule,
+        warmup=lr_warmup,
+        weight_decay=weight_decay,
+        trunk_lr=trunk_lr,
+        layer_decay=layer_decay,
+        fused=settings.numbers != "fp16",
+    )
+    feed = Feed(data, batches, total, make_augment(augment), seed, workers)
+    curriculum = _curriculum(loss, warmup_loss, warmup_steps, blend, total)
+    module = MetricModule(net, curriculum, feed, optimiser, channels_last=settings.layout)
+    beside: list[pl.Callback] = []
+    if ema is not None:
+        beside.append(Averaging(ema))
+    if valid is not None:
+        check = NeighbourCheck(
+            data,
+            valid,
+            loss,
+            batch_size=_batch_size(batches),
+            seed=seed,
+            precision=precision,
+            accelerator=accelerator,
+        )
+        every = validate_every or max(batch_count(batches), -(-total // 10))
+        beside.append(
+            Validation(
+                check,
+                every,
+                total,
+                monitor=monitor,
+                keep_best=keep_best,
+                patience=patience,
+                plateau=3 if schedule == "plateau" else None,
+            )
+        )
+    if on_collapse is not None:
+        beside.append(CollapseWatch(on_collapse))
+    return run(module, settings, [*beside, *callbacks])
+
+
+def run_length(batches: Iterable[Any], epochs: int | None, steps: int | None) -> int:
+    """Steps of a run: epochs of a sampler, steps, or the shorter of both."""
+    for name, value in (("epochs", epochs), ("steps", steps)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} must be at least 1.")
+    per_epoch = batch_count(batches)
+    lengths = [n for n in (None if epochs is None else epochs * per_epoch, steps) if n is not None]
+    if not lengths:
+        raise ValueError("epochs and steps are both None; give the length of the training in one of them.")
+    return min(lengths)
+
+
+def _curriculum(
+    loss: nn.Module, warmup: nn.Module | str | None, length: int | float, blend: float, total: int
+) -> Curriculum:
+    if isinstance(warmup, str) and warmup != "auto":
+        raise ValueError(f'warmup_loss={warmup!r} is unknown; give a loss, "auto" or None.')
+    if length < 0 or not 0.0 <= blend <= 1.0:
+        raise ValueError(f"warmup_steps={length} must not be negative, and blend={blend} must lie in 0 to 1.")
+    if warmup == "auto":
+        warmup = None
+        if type(loss).__name__ in _HARD and type(loss).__module__.startswith("siamura."):
+            from siamura.losses import TripletLoss
+
+            warmup = TripletLoss(margin=float(getattr(loss, "margin", 0.2)))
+    assert not isinstance(warmup, str)
+    count = round(length * total) if isinstance(length, float) else min(length, total)
+    return (
+        Curriculum(loss, warmup, count, round(blend * count))
+        if warmup is not None and count
+        else Curriculum(loss)
+    )
+
+
+def _adopt_preprocess(net: nn.Module, data: Dataset[Any]) -> None:
+    """The network remembers how its images were made."""
+    made = getattr(data, "pre", None)
+    if made is not None and hasattr(net, "preprocess"):
+        net.preprocess = made
+
+
+def _batch_size(batches: Iterable[Any]) -> int:
+    """Size of a batch, without moving a sampler on."""
+    for p, k in (("p", "k"),):
+        if hasattr(batches, p) and hasattr(batches, k):
+            return int(getattr(batches, p)) * int(getattr(batches, k))
+    if isinstance(batches, Sequence):
+        return len(batches[0])
+    return 32

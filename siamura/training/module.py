@@ -1,0 +1,262 @@
+"""The Lightning module of metric learning: one step, its random numbers and its curriculum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .data import Augment, Stream, stream_loader
+from .distributed import gather_rows, rank_and_world
+from .optimisers import OptimiserSettings
+from .seeds import own_rng, step_generator, step_seed
+
+__all__ = ["Feed", "MetricModule", "TrainModule"]
+
+
+@dataclass
+class Feed:
+    """Where a run's batches come from.
+
+    Parameters
+    ----------
+    data : Dataset
+        Images and labels.
+    batches : iterable of lists of int
+        The batch sampler.
+    total : int
+        Steps of the run.
+    augment : callable, optional
+        Of (images, generator).
+    seed : int
+        Of augmentation and dropout.
+    workers : int
+        Processes that load.
+    """
+
+    data: Dataset[Any]
+    batches: Any
+    total: int
+    augment: Augment | None = None
+    seed: int = 0
+    workers: int = 0
+
+
+class TrainModule(pl.LightningModule):  # type: ignore[misc]
+    """What training a metric and training a classifier share.
+
+    Parameters
+    ----------
+    net : Module
+        What learns.
+    feed : Feed
+        Its batches.
+    optimiser : OptimiserSettings
+        How it learns.
+    channels_last : bool
+        Memory layout of images.
+
+    Attributes
+    ----------
+    step_done : int
+        Steps done since the run's very start, interruptions included.
+    history : list of dict
+        One row a step.
+    """
+
+    def __init__(
+        self, net: nn.Module, feed: Feed, optimiser: OptimiserSettings, *, channels_last: bool = False
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self._feed = feed
+        self._optimiser = optimiser
+        self._channels_last = channels_last
+        self.step_done = 0
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self._feed.total
+
+    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Loss of a batch, and what the history keeps of it."""
+        raise NotImplementedError
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """One step, with random numbers of its own."""
+        images, labels = batch
+        rank, _ = rank_and_world()
+        if self._feed.augment is not None:
+            images = self._augmented(images)
+        if self._channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with own_rng(self.device, self._feed.seed, 1, self.step_done, rank):
+            loss, row = self.objective(images, labels)
+        value = float(loss.detach())
+        if value != value or value in (float("inf"), float("-inf")):
+            raise FloatingPointError(
+                f"the loss is {value} at step {self.step_done + 1}; lower lr, raise the loss's sigma or temperature, "
+                "or train in precision='32'. The last checkpoint, if there is one, is sound."
+            )
+        rates = [group["lr"] for group in self.optimizers(use_pl_optimizer=False).param_groups]
+        per_epoch = Stream(self._feed.batches, 1).per_epoch
+        self.history.append(
+            {
+                "step": self.step_done + 1,
+                "epoch": self.step_done // per_epoch + 1,
+                "loss": value,
+                "lr": max(rates),
+                **row,
+            }
+        )
+        return loss
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        """Augment; several processes draw for the whole batch and use their share, so that one draws the same."""
+        rank, world = rank_and_world()
+        augment = self._feed.augment
+        assert augment is not None
+        generator = step_generator(self._feed.seed, 2, self.step_done)
+        if world == 1:
+            return augment(images, generator)
+        whole = torch.zeros(
+            (len(images) * world, *images.shape[1:]), dtype=images.dtype, device=images.device
+        )
+        whole[rank::world] = images
+        return augment(whole, generator)[rank::world]
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Count the step."""
+        self.step_done += 1
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches from the first step that is not done."""
+        rank, world = rank_and_world()
+        stream = Stream(self._feed.batches, self._feed.total, self.step_done, rank, world)
+        return stream_loader(self._feed.data, stream, self._feed.workers, step_seed(self._feed.seed, 3))
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule."""
+        return self._optimiser.build(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the count and the history."""
+        checkpoint["siamura"] = {"step_done": self.step_done, "history": [dict(row) for row in self.history]}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.step_done = checkpoint["siamura"]["step_done"]
+        self.history = [dict(row) for row in checkpoint["siamura"]["history"]]
+
+
+@dataclass
+class Curriculum:
+    """Which loss trains at which step.
+
+    Parameters
+    ----------
+    loss : callable
+        The loss in the end.
+    warmup : callable, optional
+        The loss in the beginning.
+    steps : int
+        Steps that the beginning takes.
+    blend : int
+        Of them, the last ones over which the first loss gives way to the second, linearly.
+    back : int
+        Step up to which the first loss is taken again, after a collapse.
+    """
+
+    loss: nn.Module
+    warmup: nn.Module | None = None
+    steps: int = 0
+    blend: int = 0
+    back: int = field(default=0)
+
+    def share(self, step: int) -> float:
+        """Weight of the final loss at a step, 0 to 1."""
+        if self.warmup is None:
+            return 1.0
+        if step < self.back:
+            return 0.0
+        if step >= self.steps:
+            return 1.0
+        start = self.steps - self.blend
+        return 0.0 if step < start else (step - start + 1) / (self.blend + 1)
+
+
+class MetricModule(TrainModule):
+    """Training a distance.
+
+    Parameters
+    ----------
+    curriculum : Curriculum
+        The losses.
+    net, feed, optimiser, channels_last
+        See `TrainModule`.
+    """
+
+    def __init__(self, net: nn.Module, curriculum: Curriculum, *args: Any, **options: Any) -> None:
+        super().__init__(net, *args, **options)
+        self.curriculum = curriculum
+        self.loss = curriculum.loss
+        self.warmup = curriculum.warmup
+
+    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Embed, gather what the other processes embedded, and mine the whole batch."""
+        emb = gather_rows(self.net(images).float())
+        labels = gather_rows(labels)
+        share = self.curriculum.share(self.step_done)
+        with torch.autocast(emb.device.type, enabled=False):
+            if share == 0.0 or share == 1.0:
+                used = self.loss if share else self.warmup
+                assert used is not None
+                loss = used(emb, labels)
+            else:
+                assert self.warmup is not None
+                used = self.loss
+                loss = (1.0 - share) * self.warmup(emb, labels) + share * used(emb, labels)
+        figures = statistics_of(used, emb.detach(), labels)
+        row = {name: figures.get(name, float("nan")) for name in STATISTICS}
+        return loss, row | {"objective": type(used).__name__}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the curriculum's place too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["siamura"]["back"] = self.curriculum.back
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        super().on_load_checkpoint(checkpoint)
+        self.curriculum.back = checkpoint["siamura"]["back"]
+
+
+STATISTICS = ("active_fraction", "mean_distance", "hardest_positive", "hardest_negative")
+
+
+def statistics_of(loss: Callable[..., Tensor], emb: Tensor, labels: Tensor) -> dict[str, float]:
+    """Figures of a loss's last call; computed here for losses that keep none."""
+    own = getattr(loss, "statistics", None)
+    if isinstance(own, dict):
+        return own
+    distance = torch.cdist(emb, emb, compute_mode="donot_use_mm_for_euclid_dist")
+    same = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(emb), dtype=torch.bool, device=emb.device)
+    positive = distance.masked_fill(~same | itself, float("-inf")).amax(1)
+    negative = distance.masked_fill(same, float("inf")).amin(1)
+    counts = torch.isfinite(positive) & torch.isfinite(negative)
+    margin = float(getattr(loss, "margin", 0.0))
+    figures = {
+        "active_fraction": (positive - negative + margin > 0)[counts].float().mean(),
+        "mean_distance": distance[~itself].mean(),
+        "hardest_positive": positive[counts].mean(),
+        "hardest_negative": negative[counts].mean(),
+    }
+    return {name: float(value) for name, value in figures.items()}
