@@ -128,9 +128,10 @@ def _summed(
 
     def weighted(of_abnormal: Float, of_normal: Float) -> Float:
         # A class that is not there has no weight, though its score is undefined.
-        return (
-            np.where(abnormal > 0, abnormal * of_abnormal, 0) + np.where(normal > 0, normal * of_normal, 0)
-        ) / n
+        share = np.where(abnormal > 0, abnormal * of_abnormal, 0) + np.where(
+            normal > 0, normal * of_normal, 0
+        )
+        return np.asarray(share / n)
 
     return {
         "accuracy": accuracy,

@@ -108,7 +108,7 @@ def evaluate(
         attrs[name] = dict(frames[name].attrs)
         frames[name].attrs = {}
     joined = pd.concat(frames, names=[by, "metric"])
-    joined.attrs = {**attrs["all"], "by": by, "each": attrs}
+    joined.attrs.update({**attrs["all"], "by": by, "each": attrs})
     return joined
 
 
@@ -149,7 +149,7 @@ def _scores(
         columns=["value", "low", "high"],
         index=pd.Index(list(value), name="metric"),
     )
-    frame.attrs = attrs | {
+    attrs |= {
         "patients": patients,
         "abnormal": int(label.sum()),
         "draws": draws,
@@ -157,4 +157,5 @@ def _scores(
         "confidence": confidence,
         "seed": seed,
     }
+    frame.attrs.update(attrs)
     return frame

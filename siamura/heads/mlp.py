@@ -250,7 +250,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for epoch in range(1, self.epochs + 1):
             module.train()
             total = torch.zeros((), device=device)
-            for batch in torch.randperm(len(x), device="cpu").to(device).split(self.batch_size):
+            for batch in torch.split(torch.randperm(len(x)).to(device), self.batch_size):
                 value = loss(module(x[batch]), y[batch])
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
