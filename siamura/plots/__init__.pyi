@@ -1,0 +1,26 @@
+from .counts import class_counts
+from .curves import accuracy_curves, loss_curves
+from .films import augmentation_sheet, clahe_pairs, neighbours
+from .probabilities import precision_recall, reliability, roc
+from .projection import project
+from .scatter import embedding
+from .scores import confusion, part_bars
+from .seen import feature_maps, heat_map
+
+__all__ = [
+    "accuracy_curves",
+    "augmentation_sheet",
+    "clahe_pairs",
+    "class_counts",
+    "confusion",
+    "embedding",
+    "feature_maps",
+    "heat_map",
+    "loss_curves",
+    "neighbours",
+    "part_bars",
+    "precision_recall",
+    "project",
+    "reliability",
+    "roc",
+]

@@ -1,0 +1,329 @@
+"""How good the probabilities are: ROC, precision and recall, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from . import style
+from .bands import GRID, Band, precision_recall_band, roc_band
+from .checks import as_panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@style.styled
+def roc(
+    label: Any,
+    probability: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    threshold: float | None = 0.5,
+    draws: int = 1000,
+    seed: int = 0,
+    note: str = "",
+) -> Figure:
+    """Draw the receiver operating characteristic, with a bootstrap band over patients.
+
+    Parameters
+    ----------
+    label : array of shape (N,), or mapping of name to tuple
+        0 or 1. A mapping draws several models: name -> (label, probability) or (label, probability, groups).
+    probability : array of shape (N,), optional
+        Of the abnormal class.
+    groups : array of shape (N,), optional
+        The patient of each row. Without it every row is drawn as one, and the figure says so.
+    threshold : float, optional
+        Marked on the curve; None marks nothing.
+    draws : int
+        Bootstrap draws; 0 for neither band nor interval.
+    seed : int
+        Of the draws, the same as `siamura.evaluate`'s.
+    note : str
+        Data and level; patients and interval are added.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If only one label is there, or a probability is not in [0, 1].
+
+    Examples
+    --------
+    >>> figure = roc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], draws=0)
+    >>> figure.axes[0].get_legend().get_texts()[0].get_text()
+    'AUC 0.750'
+    """
+    panels = as_panels(label, probability, groups)
+    figure = style.new_figure(style.COLUMN, 3.3)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_chance")
+    _curves(axes, panels, roc_band, "AUC", threshold, draws, seed, step=False)
+    axes.set_xlabel("false positive rate (1 − specificity)")
+    axes.set_ylabel("sensitivity")
+    axes.legend(loc="lower right", handlelength=2.8)
+    style.footer(figure, note, _rests_on(panels, draws, threshold))
+    return figure
+
+
+@style.styled
+def precision_recall(
+    label: Any,
+    probability: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    threshold: float | None = 0.5,
+    draws: int = 1000,
+    seed: int = 0,
+    note: str = "",
+) -> Figure:
+    """Draw precision over recall, with a bootstrap band over patients.
+
+    Parameters
+    ----------
+    label, probability, groups, threshold, draws, seed, note
+        As for `roc`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The legend gives the average precision; the dotted line is the share of abnormal rows, which is what
+        guessing reaches.
+
+    Raises
+    ------
+    ValueError
+        If only one label is there, or a probability is not in [0, 1].
+
+    Examples
+    --------
+    >>> figure = precision_recall([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], draws=0)
+    >>> figure.axes[0].get_legend().get_texts()[0].get_text()
+    'AP 0.833'
+    """
+    panels = as_panels(label, probability, groups)
+    figure = style.new_figure(style.COLUMN, 3.3)
+    axes = figure.add_subplot()
+    for share in sorted({round(float(frame["label"].mean()), 6) for frame, _ in panels.values()}):
+        axes.axhline(share, color=style.PALE, linewidth=0.9, linestyle=":", label="_chance")
+    _curves(axes, panels, precision_recall_band, "AP", threshold, draws, seed, step=True)
+    axes.set_xlabel("recall (sensitivity)")
+    axes.set_ylabel("precision")
+    axes.legend(loc="lower left", handlelength=2.8)
+    style.footer(figure, note, _rests_on(panels, draws, threshold))
+    return figure
+
+
+def _curves(
+    axes: Axes,
+    panels: Mapping[str, tuple[pd.DataFrame, bool]],
+    band_of: Callable[..., Band],
+    area: str,
+    threshold: float | None,
+    draws: int,
+    seed: int,
+    *,
+    step: bool,
+) -> None:
+    if len(panels) > len(style.PALETTE):
+        raise ValueError(
+            f"{len(panels)} curves cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
+        )
+    for number, (name, (frame, _)) in enumerate(panels.items()):
+        color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
+        band = band_of(frame, draws=draws, seed=seed)
+        value, low, high = band.area
+        text = f"{area} {value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+        if draws:
+            axes.fill_between(
+                GRID,
+                band.low,
+                band.high,
+                color=color,
+                alpha=0.18 if len(panels) < 3 else 0.1,
+                linewidth=0,
+                step="pre" if step else None,
+            )
+        axes.plot(
+            band.x,
+            band.y,
+            color=color,
+            linestyle=line,
+            drawstyle="steps-pre" if step else "default",
+            label=f"{name}: {text}" if name else text,
+        )
+        if threshold is not None:
+            at = _at(frame, threshold, precision=step)
+            if at is not None:
+                axes.plot(
+                    *at, linestyle="", marker=marker, color=color, markeredgecolor="black", markersize=5.5
+                )
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+    style.grid(axes, "both")
+
+
+def _at(frame: pd.DataFrame, threshold: float, *, precision: bool) -> tuple[float, float] | None:
+    """Where a threshold lies on the curve; nowhere in precision and recall if nothing is above it."""
+    label, said = frame["label"].to_numpy(), frame["probability"].to_numpy() > threshold
+    recall = float(said[label == 1].mean())
+    if not precision:
+        return float(said[label == 0].mean()), recall
+    return (recall, float(label[said].mean())) if said.any() else None
+
+
+def _rests_on(panels: Mapping[str, tuple[pd.DataFrame, bool]], draws: int, threshold: float | None) -> str:
+    """Say how many patients, which interval and what the marks are."""
+    each = {
+        f"{len(frame):,} rows of {style.count(int(frame['group'].nunique()), 'patient')}"
+        if known
+        else f"{len(frame):,} rows, patients not given": None
+        for frame, known in panels.values()
+    }
+    known = all(known for _, known in panels.values())
+    sentences = ["; ".join(each) + "."]
+    if draws:
+        unit = "patients" if known else "rows, as if each were a patient"
+        sentences.append(f"Bands and brackets: 95 %, {draws:,} bootstrap draws over {unit}.")
+    if threshold is not None:
+        sentences.append(f"Mark: threshold {threshold:g}.")
+    return " ".join(sentences)
+
+
+@style.styled
+def reliability(
+    label: Any,
+    probability: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    bins: int = 10,
+    draws: int = 1000,
+    seed: int = 0,
+    note: str = "",
+) -> Figure:
+    """Draw how often a probability comes true: observed against predicted, and how often each is given.
+
+    Parameters
+    ----------
+    label, probability, groups, draws, seed, note
+        As for `roc`; one label alone is allowed.
+    bins : int
+        Equally wide bins; empty ones are left out.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The legend gives the expected calibration error over the same bins.
+
+    Raises
+    ------
+    ValueError
+        If a probability is not in [0, 1] or `bins` is below 2.
+
+    References
+    ----------
+    Guo et al., "On calibration of modern neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> figure = reliability([0, 1, 0, 1], [0.1, 0.1, 0.9, 0.9], bins=5, draws=0)
+    >>> figure.axes[0].get_legend().get_texts()[0].get_text()
+    'ECE 0.400'
+    """
+    from siamura.evaluation import interval, patient_draws, score_draws
+
+    if bins < 2:
+        raise ValueError(f"bins is {bins}; it must be at least 2")
+    panels = as_panels(label, probability, groups, both=False)
+    if len(panels) > len(style.PALETTE):
+        raise ValueError(
+            f"{len(panels)} models cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
+        )
+    figure = style.new_figure(style.COLUMN, 3.7)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_perfect")
+    edges = np.linspace(0, 1, bins + 1)
+    for number, (name, (frame, _)) in enumerate(panels.items()):
+        y, p, unit = (frame[column].to_numpy() for column in ("label", "probability", "group"))
+        counts = patient_draws(int(unit.max()) + 1, draws, seed) if draws else None
+        ece = float(score_draws(y, p, groups=unit, bins=bins)["ece"][0])
+        text = f"ECE {ece:.3f}"
+        if counts is not None:
+            low, high = interval(score_draws(y, p, counts, groups=unit, bins=bins)["ece"])
+            text += f" [{low:.3f}, {high:.3f}]"
+        color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
+        predicted, observed, spread = _bins(y, p, unit, edges, counts)
+        # Beside each other where several models meet in one bin.
+        shift = 0.008 * (number - (len(panels) - 1) / 2)
+        axes.errorbar(
+            predicted + shift,
+            observed,
+            yerr=None if counts is None else np.abs(spread - observed),
+            color=color,
+            linestyle=line,
+            linewidth=1,
+            elinewidth=0.9,
+            capsize=1.5,
+            marker=marker,
+            markersize=4,
+            label=f"{name}: {text}" if name else text,
+        )
+        below.stairs(
+            np.histogram(p, edges)[0],
+            edges,
+            color=color,
+            linestyle=line,
+            linewidth=1,
+            fill=len(panels) == 1,
+            alpha=0.8,
+        )
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("observed share abnormal")
+    below.set_ylabel("rows")
+    below.set_xlabel("predicted probability of abnormal")
+    style.grid(axes, "both")
+    style.grid(below)
+    axes.legend(loc="upper left", handlelength=2.8)
+    figure.align_ylabels([axes, below])
+    style.footer(
+        figure, note, _rests_on(panels, draws, None).replace("Bands and brackets", "Bars and brackets")
+    )
+    return figure
+
+
+def _bins(
+    y: NDArray[np.int64],
+    p: NDArray[np.float64],
+    unit: NDArray[np.int64],
+    edges: NDArray[np.float64],
+    counts: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Give each bin's mean prediction and observed share, empty bins left out, and the share's interval."""
+    number = len(edges) - 1
+    place = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, number - 1)
+    size = np.bincount(place, minlength=number)
+    there = size > 0
+    predicted = np.bincount(place, p, number)[there] / size[there]
+    observed = np.bincount(place, y, number)[there] / size[there]
+    if counts is None:
+        return predicted, observed, np.stack([observed, observed])
+    sums = np.zeros((counts.shape[1], 2, number))
+    np.add.at(sums, (unit, 0, place), 1.0)
+    np.add.at(sums, (unit, 1, place), y.astype(np.float64))
+    drawn = np.tensordot(counts, sums, axes=1)[:, :, there]
+    with np.errstate(invalid="ignore"):
+        share = drawn[:, 1] / drawn[:, 0]
+    low, high = np.nanquantile(share, [0.025, 0.975], axis=0)
+    # A bin of a few rows can lie outside the quantiles of its own draws by rounding.
+    return predicted, observed, np.stack([np.minimum(low, observed), np.maximum(high, observed)])

@@ -1,0 +1,110 @@
+"""Embeddings in the plane."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .checks import as_vectors
+
+Method = Literal["umap", "pca", "tsne"]
+METHODS = {"umap": "UMAP", "pca": "PCA", "tsne": "t-SNE"}
+Plane = NDArray[np.float64]
+
+
+def project(
+    embeddings: ArrayLike, method: Method = "umap", seed: int = 0, valid: ArrayLike | None = None
+) -> tuple[Plane, Plane | None]:
+    """Lay embeddings out in the plane.
+
+    Parameters
+    ----------
+    embeddings : array of shape (N, dim)
+        At least 3 rows, all finite.
+    method : {"umap", "pca", "tsne"}
+        UMAP and PCA are fitted on `embeddings` and then place `valid`. t-SNE can place no new point, so it
+        lays out both together.
+    seed : int
+        The same seed gives the same plane on the same machine.
+    valid : array of shape (M, dim), optional
+        Further embeddings, the validation views say; M may be 0.
+
+    Returns
+    -------
+    plane : ndarray of shape (N, 2)
+    valid_plane : ndarray of shape (M, 2), or None
+        None where `valid` is None.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, or shapes do not go together.
+
+    References
+    ----------
+    McInnes, Healy and Melville, "UMAP", arXiv 1802.03426. van der Maaten and Hinton, "Visualizing data using
+    t-SNE", JMLR 2008.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(20, 8))
+    >>> plane, placed = project(vectors, "pca", valid=vectors[:3])
+    >>> plane.shape, bool(np.allclose(plane[:3], placed))
+    ((20, 2), True)
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+    x = as_vectors(embeddings, least=3)
+    v = None
+    if valid is not None:
+        v = np.asarray(valid, dtype=np.float64)
+        v = v.reshape(0, x.shape[1]) if v.size == 0 else as_vectors(v, "valid")
+        if v.shape[1] != x.shape[1]:
+            raise ValueError(
+                f"valid has {v.shape[1]} dimensions and embeddings {x.shape[1]}; they must agree"
+            )
+    if method == "tsne":
+        both = _tsne(x if v is None else np.concatenate([x, v]), seed)
+        return both[: len(x)], None if v is None else both[len(x) :]
+    model = _umap(len(x), seed) if method == "umap" else _pca()
+    with warnings.catch_warnings():
+        # A seed makes UMAP run on one core, and it warns that it does; few points give a graph in pieces.
+        warnings.filterwarnings("ignore", category=UserWarning, module="umap")
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        plane = np.asarray(model.fit_transform(x), dtype=np.float64)
+        if v is None:
+            return plane, None
+        placed = model.transform(v) if len(v) else np.empty((0, 2))
+    return plane, np.asarray(placed, dtype=np.float64)
+
+
+def _pca() -> Any:
+    from sklearn.decomposition import PCA
+
+    return PCA(n_components=2, svd_solver="full")
+
+
+def _umap(count: int, seed: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says that TensorFlow is not there
+        import umap
+
+    return umap.UMAP(
+        n_neighbors=min(15, count - 1),
+        random_state=seed,
+        transform_seed=seed,
+        n_jobs=1,
+        # The spectral start needs more points than its eigenvectors.
+        init="spectral" if count > 10 else "random",
+    )
+
+
+def _tsne(x: Plane, seed: int) -> Plane:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(x) - 1) / 3)
+    model = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=1)
+    return np.asarray(model.fit_transform(x), dtype=np.float64)
