@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .anatomy import SCENES, Person, Pose
+from .anatomy import SCENES
 from .lesions import Lesion
+from .people import Person, Pose
 from .rendering import Exposure, Film, render
 
 __all__ = ["MARKER", "PARTS", "VERSION", "is_phantom", "make_phantoms"]
@@ -34,7 +35,7 @@ VERSION = 1
 
 _log = logging.getLogger(__name__)
 _VIEWS_OF_A_STUDY = (0.18, 0.3, 0.42, 0.1)
-_LOOKS_NORMAL = 0.06
+_LOOKS_NORMAL = 0.03
 _LESION_COLUMNS = ("path", "part", "patient", "study", "kind", "x0", "y0", "x1", "y1")
 
 
@@ -73,7 +74,7 @@ def draw_view(view: View) -> tuple[Film, str, bool]:
     -------
     film : Film
     kind : str
-        Kind of the lesion; empty where there is none, or where this view of a positive study does not show it.
+        Kind of the lesion; empty where there is none, or none to be seen in this view of a positive study.
     colour : bool
         Whether the file is to be RGB.
     """
@@ -96,9 +97,10 @@ def draw_view(view: View) -> tuple[Film, str, bool]:
     hidden = view.view > 1 and rng.random() < _LOOKS_NORMAL
     if not view.label or hidden:
         return render(scene, how), "", how.colour
-    lesion = Lesion.draw(view.stream(5, *study), scene.lesion_scale)
-    bone = scene.core[int(pick * len(scene.core))]
-    film = render(scene, how, lesion, bone, angle)
+    share = np.cumsum([site.weight for site in scene.core])
+    site = scene.core[int(np.searchsorted(share, pick * share[-1], side="right"))]
+    lesion = Lesion.draw(view.stream(5, *study), scene.lesion_scale).within(site.low, site.high)
+    film = render(scene, how, lesion, site.bone, angle)
     return film, lesion.kind if film.box else "", how.colour
 
 
@@ -163,7 +165,7 @@ def _check(parts: Sequence[str] | str, views: int, valid: float, seed: int) -> t
         or views - round(views * valid) < 8 * len(names)
     ):
         raise ValueError(
-            f"views={views!r} with valid={valid!r} leaves fewer than 8 views for a part in one of the splits: "
+            f"views={views!r} with valid={valid!r} leaves fewer than 8 views for a part in a split: "
             f"ask for more views (at least {least}) or fewer parts"
         )
     return names
@@ -206,8 +208,8 @@ def make_phantoms(
     Returns
     -------
     pathlib.Path
-        The root, which holds ``{train,valid}/XR_*/patient*/study*_{positive,negative}/image*.png``, MURA's four
-        CSV files, ``lesions.csv`` (path, part, patient, study, kind and the box x0, y0, x1, y1 in pixels, with
+        The root. It holds ``{train,valid}/XR_*/patient*/study*_{positive,negative}/image*.png``, MURA's four
+        CSV files, ``lesions.csv`` (path, part, patient, study, kind and the box x0, y0, x1, y1 in pixels,
         x1 and y1 exclusive; one row for each view that shows a lesion) and ``phantoms.json``.
 
     Raises

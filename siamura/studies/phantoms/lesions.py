@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .solids import Floats, Solid
 
 KINDS = ("fracture", "fragment", "lytic", "hardware")
-SHARES = (0.34, 0.22, 0.22, 0.22)
+SHARES = (0.3, 0.16, 0.3, 0.24)
 METAL = 0.75
 """Attenuation of steel per mm at these energies; the detector saturates long before."""
 
@@ -28,8 +28,14 @@ class Lesion:
         """Draw a lesion for one study."""
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(KINDS, p=SHARES))
-        place = float(rng.uniform(0.25, 0.78))
-        return cls(kind, place, scale, tuple(rng.uniform(0, 1, 10).tolist()))
+        return cls(kind, float(rng.random()), scale, tuple(rng.uniform(0, 1, 10).tolist()))
+
+    def within(self, low: float, high: float) -> Lesion:
+        """Put the lesion between `low` and `high` along its bone, a fragment at the end that is nearer."""
+        q = list(self.traits)
+        if self.kind == "fragment" and (low > 0.4 or high < 0.6):
+            q[1] = 1.0 if low > 0.4 else 0.0
+        return replace(self, place=low + (high - low) * self.place, traits=tuple(q))
 
 
 def _attenuation(bone: Solid, along: Floats, across: Floats, texture: Floats) -> Floats:
@@ -118,29 +124,29 @@ def apply(
     seen = float(np.cos(np.deg2rad(angle) - 2 * np.pi * q[9]))
     none = np.zeros_like(along)
     if lesion.kind == "fracture":
-        steep = (q[1] - 0.5) * 1.7
+        steep = sign * (0.25 + 0.75 * q[1])
         return _broken(
-            bone, along, across, texture, at=(t0, 0.0), slope=steep, gap=(0.7 + 0.9 * q[2]) * k,
-            shift=((0.2 + 0.5 * q[3]) * k, sign * (0.5 + 1.3 * q[4]) * k * (0.5 + 0.5 * abs(seen))),
-            turn=sign * (0.03 + 0.2 * q[5]) * (0.4 + 0.6 * abs(seen)), jag=(0.3 * k, 1.6 / k, 6.28 * q[6]),
+            bone, along, across, texture, at=(t0, 0.0), slope=steep, gap=(1.0 + 1.0 * q[2]) * k,
+            shift=((0.2 + 0.6 * q[3]) * k, sign * (1.4 + 2.2 * q[4]) * k * (0.55 + 0.45 * abs(seen))),
+            turn=sign * (0.1 + 0.25 * q[5]) * (0.5 + 0.5 * abs(seen)), jag=(0.3 * k, 1.6 / k, 6.28 * q[6]),
         ), none  # fmt: skip
     if lesion.kind == "fragment":
         # a corner of the base or of the head breaks off and moves outwards
         head = q[1] > 0.5
-        reach = (0.2 + 0.12 * q[2]) * bone.length
+        reach = min((0.28 + 0.12 * q[2]) * bone.length, 16 * k)
         edge = sign * bone.half_width(0.93 if head else 0.07)
         corner = (bone.length - reach * 0.8 if head else reach * 0.8, edge * 0.75)
         slope = (1.0 if head else np.pi - 1.0) * sign
         return _broken(
-            bone, along, across, texture, at=corner, slope=slope, gap=0.5 * k,
-            shift=((0.5 + 0.8 * q[4]) * k * (1 if head else -1), sign * (1.3 + 1.5 * q[3]) * k),
+            bone, along, across, texture, at=corner, slope=slope, gap=1.0 * k,
+            shift=((0.5 + 0.8 * q[4]) * k * (1 if head else -1), sign * (1.6 + 1.6 * q[3]) * k),
             turn=sign * (0.1 + 0.4 * q[5]), jag=(0.25 * k, 1.8 / k, 6.28 * q[6]),
         ), none  # fmt: skip
     if lesion.kind == "lytic":
-        long, short = (2.6 + 2.2 * q[1]) * k, (2.2 + 1.4 * q[2]) * k
-        short = min(short, width * 1.1)
-        u0 = sign * width * 0.35 * q[3]
-        bulge = 1 + (0.12 + 0.22 * q[4]) * np.exp(-(((along - t0) / long) ** 2))
+        long, short = (4.0 + 3.0 * q[1]) * k, width * (0.85 + 0.2 * q[2])
+        long = min(long, 0.32 * bone.length)
+        u0 = sign * width * 0.25 * q[3]
+        bulge = 1 + (0.15 + 0.25 * q[4]) * np.exp(-(((along - t0) / long) ** 2))
         dt, du = (along - np.float32(t0)) / np.float32(long), (across - np.float32(u0)) / np.float32(short)
         bearing = np.arctan2(du, dt)
         r = np.sqrt(dt * dt + du * du) * (
@@ -149,7 +155,7 @@ def apply(
         hole = _smooth((1.12 - r) / np.float32(0.3))
         rim = np.exp(-(((r - 1.08) / 0.12) ** 2)) * np.float32(0.35 * q[7])
         body = _attenuation(bone, along, (across / bulge).astype(np.float32), texture)
-        return (body * (1 - np.float32(0.62 + 0.25 * q[8]) * hole) * (1 + rim)).astype(np.float32), none
+        return (body * (1 - np.float32(0.7 + 0.2 * q[8]) * hole) * (1 + rim)).astype(np.float32), none
     return healthy(bone, along, across, texture), _metal(lesion, bone, along, across, angle)
 
 
@@ -172,13 +178,14 @@ def _rod(
 
 def _metal(lesion: Lesion, bone: Solid, along: Floats, across: Floats, angle: float) -> Floats:
     """Millimetres of steel in the ray: wires, a plate with screws, or a single screw."""
-    q, k = lesion.traits, lesion.scale
+    q, k = lesion.traits, float(np.sqrt(lesion.scale))
     length, width = bone.length, bone.half_width(lesion.place)
     sign = 1.0 if q[0] > 0.5 else -1.0
-    if q[1] < 0.4:  # one or two wires
+    small = bone.length < 20
+    if q[1] < 0.4 or small:  # one or two wires
         lean = (q[2] - 0.5) * 0.5 * width
         start, stop = (-0.1 - 0.15 * q[3]) * length, (0.72 + 0.3 * q[4]) * length
-        metal, _ = _rod(along, across, (start, -lean), (stop, lean), (0.5 + 0.25 * q[5]) * k)
+        metal, _ = _rod(along, across, (start, -lean), (stop, lean), (0.85 + 0.35 * q[5]) * k)
         if q[6] > 0.4:
             other, _ = _rod(
                 along,
@@ -191,9 +198,9 @@ def _metal(lesion: Lesion, bone: Solid, along: Floats, across: Floats, angle: fl
         return metal
     if q[1] < 0.8:  # plate and screws
         share = float(np.sin(np.deg2rad(angle)) ** 2)
-        half, mid = (0.24 + 0.12 * q[2]) * length, 0.5 * length
+        half, mid = (0.28 + 0.12 * q[2]) * length, 0.52 * length
         lift = sign * (width * 1.02) * share
-        flat = (2.2 * (1 - share) + 0.7 * share) * k
+        flat = (2.5 * (1 - share) + 0.9 * share) * k
         box = np.maximum(np.abs(along - np.float32(mid)) - np.float32(half - flat), 0)
         away = np.sqrt(box**2 + (across - np.float32(lift)) ** 2)
         metal = np.where(away < flat, np.float32((0.9 + 1.5 * share) * k), np.float32(0)).astype(np.float32)
@@ -205,7 +212,7 @@ def _metal(lesion: Lesion, bone: Solid, along: Floats, across: Floats, angle: fl
         return metal
     a = (lesion.place * length - 0.12 * length, -sign * width * 1.15)
     b = (lesion.place * length + 0.22 * length, sign * width * 0.95)
-    metal, s = _rod(along, across, a, b, 1.0 * k)
-    core, _ = _rod(along, across, a, b, 0.65 * k)
+    metal, s = _rod(along, across, a, b, 1.5 * k)
+    core, _ = _rod(along, across, a, b, 0.95 * k)
     thread = 0.5 + 0.5 * np.sin(s * np.float32(70))
     return (core + (metal - core) * thread).astype(np.float32)

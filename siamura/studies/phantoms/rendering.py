@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import lesions
-from .anatomy import Scene
 from .lesions import Lesion
+from .people import Scene
 from .solids import Floats, Solid
 
 SOFT = 0.021
@@ -33,6 +33,8 @@ class Exposure:
     photons: float
     electronic: float
     scatter: float
+    flatten: float
+    """How far slow changes of density are taken out."""
     blur: float
     heel: tuple[float, float]
     window: tuple[float, float, float]
@@ -52,14 +54,14 @@ class Exposure:
         rng = np.random.default_rng(seed)
         long = 512 if rng.random() < 0.72 else int(rng.integers(280, 512))
         slim = {
-            "XR_FINGER": (0.3, 0.75),
+            "XR_FINGER": (0.26, 0.6),
             "XR_FOREARM": (0.3, 0.7),
             "XR_HUMERUS": (0.35, 0.8),
             "XR_HAND": (0.62, 0.95),
             "XR_WRIST": (0.5, 0.9),
         }
         short = max(89, round(long * float(rng.uniform(*slim.get(part, (0.7, 1.0))))))
-        collimated = rng.random() < 0.45
+        collimated = rng.random() < 0.35
         border = rng.uniform(0, 0.07, 4) * (rng.random(4) < 0.7)
         letter = str(rng.choice(["L", "R", "L", "R", "LT", "RT"]))
         corner = rng.integers(0, 4)
@@ -67,22 +69,25 @@ class Exposure:
             width=short, height=long,
             extent=float(rng.random()),
             offset=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.02))),
-            rotation=float(np.clip(rng.normal(0, 6), -18, 18)),
+            rotation=float(np.clip(rng.normal(0, 4.5), -14, 14)),
             mirror=bool(rng.random() < 0.5),
-            photons=float(np.exp(rng.uniform(np.log(500), np.log(6000)))),
+            photons=float(np.exp(rng.uniform(np.log(1000), np.log(8000)))),
             electronic=float(rng.uniform(0.001, 0.006)),
             scatter=float(rng.uniform(0.08, 0.35)),
+            flatten=float(rng.uniform(0.15, 0.55)),
             blur=float(rng.uniform(0.35, 0.9)),
             heel=(float(rng.normal(0, 0.04)), float(rng.normal(0, 0.04))),
-            window=(float(rng.uniform(-0.06, 0.1)), float(rng.uniform(0.95, 1.2)), float(rng.uniform(0.75, 1.15))),
+            window=(
+                float(rng.uniform(-0.06, 0.08)), float(rng.uniform(1.15, 1.35)), float(rng.uniform(0.8, 1.0)),
+            ),
             collimation=tuple(border.tolist()) if collimated else None,
             collimation_turn=float(rng.normal(0, 1.5)),
-            shutter=int(rng.integers(0, 14)) if rng.random() < 0.85 else int(rng.integers(190, 250)),
+            shutter=int(rng.integers(0, 14)) if rng.random() < 0.9 else int(rng.integers(190, 250)),
             marker=(
                 letter, float(rng.uniform(0.08, 0.16)) if corner % 2 else float(rng.uniform(0.84, 0.92)),
                 float(rng.uniform(0.05, 0.25)) if corner < 2 else float(rng.uniform(0.75, 0.95)),
                 float(rng.uniform(0.035, 0.06)), float(rng.normal(0, 12)),
-            ) if rng.random() < 0.6 else None,
+            ) if rng.random() < 0.4 else None,
             colour=bool(rng.random() < 0.35),
             seed=int(rng.integers(2**62)),
         )  # fmt: skip
@@ -129,7 +134,7 @@ class _Canvas:
         return (slice(y0, y1), slice(x0, x1)) if x1 - x0 > 1 and y1 - y0 > 1 else None
 
     def local(self, solid: Solid, roi: tuple[slice, slice], step: float = 1.0) -> tuple[Floats, Floats]:
-        """Coordinates along and across a solid, in mm, of the pixels of `roi` (of a film `step` times coarser)."""
+        """Coordinates (mm) along and across a solid of the pixels of `roi` of a film `step` times coarser."""
         rows, columns = (np.arange(s.start, s.stop, dtype=np.float32) * step + (step - 1) / 2 for s in roi)
         px = (columns - np.float32(self.shift[0]))[None, :].astype(np.float32)
         py = (rows - np.float32(self.shift[1]))[:, None].astype(np.float32)
@@ -140,19 +145,21 @@ class _Canvas:
 def _grain(rng: np.random.Generator) -> Floats:
     """Tile of trabecular texture, elongated along its rows' direction, mean 0 and deviation 1."""
     noise = rng.standard_normal((256, 256), dtype=np.float32)
-    fine = cv2.GaussianBlur(noise, (0, 0), sigmaX=1.1, sigmaY=3.2)
+    fine = cv2.GaussianBlur(noise, (0, 0), sigmaX=1.0, sigmaY=2.2)
     coarse = cv2.GaussianBlur(noise[::-1], (0, 0), sigmaX=5, sigmaY=9)
     tile = fine / fine.std() + 0.7 * coarse / coarse.std()
     return np.asarray(tile / tile.std(), np.float32)
 
 
-def _texture(tile: Floats, along: Floats, across: Floats, rng: np.random.Generator) -> Floats:
-    per_mm = np.float32(5.0)
+def _texture(
+    tile: Floats, along: Floats, across: Floats, strength: float, rng: np.random.Generator
+) -> Floats:
+    per_mm = np.float32(6.0)
     a, b = rng.uniform(0, 256, 2)
     x = np.mod(np.abs(across * per_mm + np.float32(a + 256)), 255)
     y = np.mod(np.abs(along * per_mm + np.float32(b + 256)), 255)
     sampled = cv2.remap(tile, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
-    return np.maximum(1 + np.float32(0.3) * sampled, 0.2).astype(np.float32)
+    return np.maximum(1 + np.float32(strength) * sampled, 0.2).astype(np.float32)
 
 
 def _flesh(scene: Scene, canvas: _Canvas, rng: np.random.Generator) -> Floats:
@@ -179,8 +186,20 @@ def _flesh(scene: Scene, canvas: _Canvas, rng: np.random.Generator) -> Floats:
     streaks = cv2.GaussianBlur(
         rng.standard_normal((h, w), dtype=np.float32), (0, 0), 1.6 * canvas.scale / 2 + 1
     )
-    total *= 1 + np.float32(0.035) * streaks / max(float(streaks.std()), 1e-6)
+    mottle = 0.035 * min(1.0, 16 / max(float(total.max()), 1.0))
+    total *= 1 + np.float32(mottle) * streaks / max(float(streaks.std()), 1e-6)
     return np.asarray(cv2.resize(total, canvas.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _swollen(soft: Floats, canvas: _Canvas, at: tuple[float, float], lesion: Lesion) -> Floats:
+    """Soft tissue that swells around a lesion: magnified there, so that the skin bulges."""
+    x, y = canvas.matrix @ np.asarray(at) + canvas.shift
+    reach, growth = 7.5 * lesion.scale * canvas.scale, 0.06 + 0.2 * lesion.traits[8]
+    columns = np.arange(canvas.shape[1], dtype=np.float32)[None, :] - np.float32(x)
+    rows = np.arange(canvas.shape[0], dtype=np.float32)[:, None] - np.float32(y)
+    bulge = np.float32(growth) * np.exp((columns**2 + rows**2) * np.float32(-0.5 / reach**2))
+    back_x, back_y = columns * (1 - bulge) + np.float32(x), rows * (1 - bulge) + np.float32(y)
+    return np.asarray(cv2.remap(soft, back_x, back_y, cv2.INTER_LINEAR) * (1 + 0.5 * bulge), np.float32)
 
 
 def _letters(canvas: _Canvas, how: Exposure) -> npt.NDArray[np.uint8] | None:
@@ -226,8 +245,9 @@ def render(
 ) -> Film:
     """Take a film of a scene.
 
-    Everything that is drawn at random comes from `how.seed` and is drawn whether there is a lesion or not; the
-    greyscale window is set on the healthy anatomy. So a lesion changes the film where it is and nowhere else.
+    Everything that is drawn at random comes from `how.seed` and is drawn whether there is a lesion or not;
+    the greyscale window is set on the healthy anatomy. So a lesion changes the film where it is and nowhere
+    else, but for the little that it scatters.
 
     Parameters
     ----------
@@ -250,6 +270,7 @@ def render(
     soft = _flesh(scene, canvas, flesh_rng)
     compact = np.zeros(canvas.shape, np.float32)
     change, change_roi = None, None
+    swelling: Floats | None = None
     metal: Floats | None = None
     for solid in scene.bones:
         roi = canvas.roi(solid, 4.0 * scene.lesion_scale if solid.name == bone else 1.0)
@@ -257,24 +278,28 @@ def render(
         if roi is None:
             continue
         along, across = canvas.local(solid, roi)
-        texture = _texture(tile, along, across, np.random.default_rng(start))
+        # trabeculae average out along a longer path
+        strength = 0.2 * min(1.0, (5 / solid.reach()) ** 0.7)
+        texture = _texture(tile, along, across, strength, np.random.default_rng(start))
         sound = lesions.healthy(solid, along, across, texture)
         compact[roi] += sound
         if lesion is not None and solid.name == bone:
             sick, metal = lesions.apply(lesion, solid, along, across, texture, angle)
             change, change_roi = sick - sound, roi
+            swelling = _swollen(soft, canvas, solid.point(lesion.place * solid.length), lesion)
     attenuation = SOFT * soft + BONE * compact
-    upper = float(
-        np.partition(attenuation[::4, ::4].ravel(), int(0.985 * attenuation[::4, ::4].size))[
-            int(0.985 * attenuation[::4, ::4].size)
-        ]
-    )
+    # digital systems flatten what changes slowly; set on the healthy anatomy, as is the window
+    level = how.flatten * (_slow(attenuation, 14 * canvas.scale) - np.float32(0.35))
+    sample = (attenuation - level)[::4, ::4].ravel()
+    upper = float(np.partition(sample, int(0.992 * sample.size))[int(0.992 * sample.size)])
     box = None
     opening = _opening(canvas, how)
     if change is not None and change_roi is not None:
         delta = BONE * change + (lesions.METAL * metal if metal is not None else np.float32(0))
         attenuation[change_roi] += delta
-        seen = np.abs(cv2.GaussianBlur(delta, (0, 0), how.blur + 0.4)) > 0.12 * max(upper, 0.3)
+        if swelling is not None:
+            attenuation += SOFT * (swelling - soft)
+        seen = np.abs(cv2.GaussianBlur(delta, (0, 0), how.blur + 0.4)) > 0.1 * max(upper, 0.3)
         if opening is not None:
             seen &= opening[change_roi]
         if int(seen.sum()) >= 12:
@@ -283,12 +308,21 @@ def render(
             box = (x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1)
     letters = _letters(canvas, how)
     if letters is not None:
-        attenuation += letters.astype(np.float32) * np.float32(1.6 / 255)
-    return Film(_expose(attenuation, upper, canvas, how, opening, noise_rng), box)
+        attenuation += letters.astype(np.float32) * np.float32(0.9 / 255)
+    return Film(_expose(attenuation, level, upper, canvas, how, opening, noise_rng), box)
+
+
+def _slow(image: Floats, sigma: float) -> Floats:
+    """Blur by a wide Gaussian of `sigma` pixels, computed on an eighth of the resolution."""
+    h, w = image.shape
+    coarse = cv2.resize(image, (max(w // 8, 1), max(h // 8, 1)), interpolation=cv2.INTER_AREA)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), max(sigma / 8, 1.0))
+    return np.asarray(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _expose(
     attenuation: Floats,
+    level: Floats,
     upper: float,
     canvas: _Canvas,
     how: Exposure,
@@ -298,9 +332,7 @@ def _expose(
     """Detect, add noise, take the logarithm, and window to 8 bits."""
     beam = np.exp(-attenuation)
     h, w = canvas.shape
-    coarse = cv2.resize(beam, (max(w // 8, 1), max(h // 8, 1)), interpolation=cv2.INTER_AREA)
-    coarse = cv2.GaussianBlur(coarse, (0, 0), max(9 * canvas.scale / 8, 1.0))
-    veil = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
+    veil = _slow(beam, 9 * canvas.scale)
     signal = (beam + np.float32(how.scatter) * veil) / np.float32(1 + how.scatter)
     x = np.linspace(-1, 1, w, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, h, dtype=np.float32)[:, None]
@@ -308,12 +340,13 @@ def _expose(
     noise = rng.standard_normal((h, w), dtype=np.float32)
     signal += noise * np.sqrt(np.maximum(signal, 0) / np.float32(how.photons) + np.float32(how.electronic**2))
     signal = cv2.GaussianBlur(signal, (0, 0), how.blur)
-    density = -np.log(np.maximum(signal, 1e-3))
+    density = -np.log(np.maximum(signal, 1e-3)) - level
     low, high, gamma = how.window
     shade = np.clip((density / np.float32(max(upper, 0.2) * 0.92) - low) / (high - low), 0, 1) ** np.float32(
         gamma
     )
     grey = np.asarray(255 * shade, np.uint8)
     if opening is not None:
-        grey[~opening] = how.shutter
+        edge = cv2.GaussianBlur(opening.astype(np.float32), (0, 0), 1.5)
+        grey = np.asarray(how.shutter + (grey - np.float32(how.shutter)) * edge, np.uint8)
     return grey
