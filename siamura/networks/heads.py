@@ -26,7 +26,8 @@ class GeM(nn.Module):
 
     References
     ----------
-    F. Radenović, G. Tolias, O. Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018, eq. 3.
+    F. Radenović, G. Tolias, O. Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI
+    2018, eq. 3.
 
     Examples
     --------

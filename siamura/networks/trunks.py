@@ -44,7 +44,8 @@ class Trunk(nn.Module):
     name : str
         A torchvision classifier (`TRUNKS` and any other), or ``"timm:NAME"`` with the ``[timm]`` extra.
     weights : None, "imagenet" or path
-        None draws the weights; ``"imagenet"`` loads the published ones; a path loads a file, see `load_weights`.
+        None draws the weights; ``"imagenet"`` loads the published ones; a path loads a file, see
+        `load_weights`.
     image_size : int, optional
         The images' side, in pixels. Only transformers with fixed positions (``vit_*``, ``maxvit_t``) need it.
     grey : bool
@@ -113,8 +114,8 @@ class Trunk(nn.Module):
 
             near = get_close_matches(name, known, n=3) or list(TRUNKS)
             raise ValueError(
-                f"trunk={name!r} is unknown; did you mean {', '.join(near)}? Any torchvision classifier will do, "
-                'and "timm:NAME" with the [timm] extra.'
+                f"trunk={name!r} is unknown; did you mean {', '.join(near)}? Any torchvision classifier will "
+                'do, and "timm:NAME" with the [timm] extra.'
             )
         enum = models.get_model_weights(name)
         self.input_size = int(getattr(enum.DEFAULT.transforms(), "crop_size", [224])[0])
@@ -131,10 +132,8 @@ class Trunk(nn.Module):
             if name == "maxvit_t":
                 options = {"input_size": (self.input_size, self.input_size)}
         model = models.get_model(name, weights=None, **options)
-        for family, cut in _MAPS.items():
-            if type(model).__name__ == family:
-                break
-        else:
+        cut = _MAPS.get(type(model).__name__)
+        if cut is None:
             raise ValueError(f"trunk={name!r} has no feature map known here; try timm:{name}.")
         if weights == "imagenet":
             from .weights import imagenet_file, load_weights
@@ -163,13 +162,14 @@ class Trunk(nn.Module):
             if weights != "imagenet":
                 raise
             raise FileNotFoundError(
-                f'weights="imagenet" of timm:{name} could not be fetched ({error}). Fetch '
-                f"https://huggingface.co/timm/{name} on a machine with a network and give the file as weights=PATH."
+                f'weights="imagenet" of timm:{name} could not be fetched ({error}). '
+                f"Fetch https://huggingface.co/timm/{name} on a machine with a network and give the file as "
+                "weights=PATH."
             ) from error
         config = model.pretrained_cfg
-        self.input_size = int(config.get("input_size", (3, 224, 224))[-1])
-        self.mean = sum(config.get("mean", (_GREY[0],))) / len(config.get("mean", (0,)))
-        self.std = sum(config.get("std", (_GREY[1],))) / len(config.get("std", (0,)))
+        self.input_size = int(config.get("input_size", (3, 224, 224))[-1])  # type: ignore[operator, union-attr]
+        self.mean = sum(config.get("mean", (_GREY[0],))) / len(config.get("mean", (0,)))  # type: ignore[operator, union-attr]
+        self.std = sum(config.get("std", (_GREY[1],))) / len(config.get("std", (0,)))  # type: ignore[operator, union-attr]
         return model, _timm_map
 
     def forward(self, x: Tensor) -> Tensor:
@@ -260,9 +260,9 @@ class Trunk(nn.Module):
 def fold_grey(model: nn.Module) -> None:
     """Sum the first convolution's three input channels into one, in place.
 
-    A grey image normalised by ONE mean and deviation and repeated over three channels gives the same output as
-    that image through the folded convolution, for a third of the first layer's work. With one mean a channel it
-    would not: zero padding stands for another grey in each channel there.
+    A grey image normalised by ONE mean and deviation and repeated over three channels gives the same output
+    as that image through the folded convolution, for a third of the first layer's work. With one mean a
+    channel it would not: zero padding stands for another grey in each channel there.
 
     Parameters
     ----------
@@ -284,11 +284,10 @@ def fold_grey(model: nn.Module) -> None:
     >>> bool(torch.allclose(model(image), before, atol=1e-5))
     True
     """
-    for name, conv in model.named_modules():
-        if isinstance(conv, nn.Conv2d):
-            break
-    else:
+    found = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
+    if found is None:
         raise ValueError(f"{type(model).__name__} has no convolution to fold.")
+    name, conv = found
     if conv.in_channels == 1:
         return
     if conv.in_channels != 3 or conv.groups != 1:

@@ -47,7 +47,8 @@ def imagenet_file(name: str, url: str) -> Path:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_in(path.name), progress=True)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f'weights="imagenet" of {name}: {path.name} is not in {path.parent} and could not be fetched ({error}). '
+            f'weights="imagenet" of {name}: {path.name} is not in {path.parent} and could not be fetched '
+            f"({error}). "
             f"Fetch {url} on a machine with a network and put it there (TORCH_HOME moves the place), "
             "or give the file as weights=PATH."
         ) from error
@@ -60,8 +61,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Parameters
     ----------
     path : path
-        ``.safetensors``, or anything that `torch.save` wrote: the state dict itself, or a checkpoint that holds it
-        as ``state_dict``, ``model`` or ``model_state_dict``.
+        ``.safetensors``, or anything that `torch.save` wrote: the state dict itself, or a checkpoint that
+        holds it as ``state_dict``, ``model`` or ``model_state_dict``.
 
     Returns
     -------
@@ -98,8 +99,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except Exception as error:  # each format has its own kinds for cut, foreign and unsafe files
         told = str(error).split("\n")[0]
         raise ValueError(
-            f"weights={str(path)!r} cannot be read as weights ({type(error).__name__}: {told}). It is cut short, no "
-            "weights file, or holds pickled code, which is never run; save a plain state dict or safetensors."
+            f"weights={str(path)!r} cannot be read as weights ({type(error).__name__}: {told}). It is cut "
+            "short, no weights file, or holds pickled code, which is never run; save a plain "
+            "state dict or safetensors."
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, dict) and isinstance(held.get(key), dict):
@@ -114,8 +116,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> list[str]:
     """Load a file into a model, whatever prefix its names carry.
 
-    ``module.``, ``model.``, ``trunk.`` and the like are found by comparing the names; a classifier's top is left
-    out; three channels go into a folded convolution summed; torchvision's old DenseNet names are translated.
+    ``module.``, ``model.``, ``trunk.`` and the like are found by comparing the names; a classifier's top is
+    left out; three channels go into a folded convolution summed; torchvision's old DenseNet names are
+    translated.
 
     Parameters
     ----------
@@ -168,13 +171,15 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
         )
     model.load_state_dict(filled, strict=False)
     if spare or missing:
-        _LOG.warning("%s: %d names unused (%s), %d weights left as they were (%s)",
-                     path, len(spare), ", ".join(spare[:5]), len(missing), ", ".join(missing[:5]))  # fmt: skip
+        _LOG.warning(
+            "%s: %d names unused (%s), %d weights left as they were (%s)",
+            *(path, len(spare), ", ".join(spare[:5]), len(missing), ", ".join(missing[:5])),
+        )
     return spare
 
 
 def _prefix(held: list[str], wanted: list[str]) -> str:
-    """The prefix under which most of the wanted names are held."""
+    """Find the prefix under which most of the wanted names are held."""
     names = set(held)
     found = {""}
     for name in wanted[:1] + wanted[-1:]:
@@ -183,6 +188,6 @@ def _prefix(held: list[str], wanted: list[str]) -> str:
 
 
 def _hash_in(name: str) -> str | None:
-    """The first digits of the SHA-256 that torchvision writes into its files' names."""
+    """Find the first digits of the SHA-256 that torchvision writes into its files' names."""
     match = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", name)
     return match.group(1) if match else None

@@ -27,7 +27,7 @@ class CollapseWarning(UserWarning):
     """All embeddings have become one point."""
 
 
-class SafeCheckpointIO(TorchCheckpointIO):  # type: ignore[misc]
+class SafeCheckpointIO(TorchCheckpointIO):
     """Checkpoints written beside and renamed, and read without running pickled code.
 
     A resumed run is a new Lightning run over the steps that are left, so Lightning's own counts are left out.
@@ -64,7 +64,7 @@ class SafeCheckpointIO(TorchCheckpointIO):  # type: ignore[misc]
         return held
 
 
-class Checkpoints(pl.Callback):  # type: ignore[misc]
+class Checkpoints(pl.Callback):
     """Write a checkpoint every so many steps, after everything else of the step is done.
 
     Parameters
@@ -81,13 +81,15 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         self.path = path
         self.every = -(-every // accumulate) * accumulate
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
-        """The step before is complete now, its validation included."""
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Save: the step before is complete now, its validation included."""
+        module: TrainModule = pl_module
         if module.step_done and module.step_done % self.every == 0:
             self._save(trainer, module)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainModule) -> None:
-        """The run is complete, or was asked to stop."""
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Save: the run is complete, or was asked to stop."""
+        module: TrainModule = pl_module
         self._save(trainer, module)
 
     def _save(self, trainer: pl.Trainer, module: TrainModule) -> None:
@@ -104,7 +106,7 @@ def write_history(history: list[dict[str, Any]], folder: Path) -> None:
     beside.replace(folder / "history.csv")
 
 
-class Progress(pl.Callback):  # type: ignore[misc]
+class Progress(pl.Callback):
     """One bar for the run, with the figures that tell whether it learns."""
 
     SHOWN = (
@@ -122,8 +124,9 @@ class Progress(pl.Callback):  # type: ignore[misc]
         self._bar: Any = None
         self._valid: dict[str, float] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, module: TrainModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Open the bar."""
+        module: TrainModule = pl_module
         from tqdm.auto import tqdm
 
         self._bar = tqdm(
@@ -136,8 +139,11 @@ class Progress(pl.Callback):  # type: ignore[misc]
             dynamic_ncols=True,
         )
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Show the step's figures, and the last validation's."""
+        module: TrainModule = pl_module
         row = module.history[-1]
         self._valid |= {k: v for k, v in row.items() if k.startswith("valid_")}
         shown = {**row, **self._valid}
@@ -146,17 +152,17 @@ class Progress(pl.Callback):  # type: ignore[misc]
         )
         self._bar.update()
 
-    def on_train_end(self, *_: Any) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Close it."""
         self._bar.close()
 
-    def on_exception(self, *_: Any) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Close it too."""
         if self._bar is not None:
             self._bar.close()
 
 
-class Averaging(pl.Callback):  # type: ignore[misc]
+class Averaging(pl.Callback):
     """An exponential moving average of the network, used for validation and kept at the end.
 
     Lightning's own averages between epochs; this one averages from step to step, and survives a kill.
@@ -174,24 +180,28 @@ class Averaging(pl.Callback):  # type: ignore[misc]
         self.average: AveragedModel | None = None
         self._state: dict[str, Tensor] | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, module: TrainModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Start from the weights at hand, or from the checkpoint's average."""
+        module: TrainModule = pl_module
         self.average = AveragedModel(
             module.net,
-            multi_avg_fn=get_ema_multi_avg_fn(self.decay),
-            use_buffers=True,  # type: ignore[no-untyped-call]
+            multi_avg_fn=get_ema_multi_avg_fn(self.decay),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
         if self._state is not None:
             self.average.load_state_dict(self._state)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Follow the network, once the optimiser has stepped."""
+        module: TrainModule = pl_module
         assert self.average is not None
         if (module.step_done + 1) % trainer.accumulate_grad_batches == 0:
             self.average.update_parameters(module.net)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average."""
+        """Keep the average."""
         return {} if self.average is None else {"average": self.average.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -208,7 +218,7 @@ class Averaging(pl.Callback):  # type: ignore[misc]
             )
 
 
-class CollapseWatch(pl.Callback):  # type: ignore[misc]
+class CollapseWatch(pl.Callback):
     """See that all embeddings become one point: loss at the margin and distances near zero for some steps.
 
     Parameters
@@ -240,8 +250,11 @@ class CollapseWatch(pl.Callback):  # type: ignore[misc]
         self.count = 0
         self.factor = 1.0
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: MetricModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Count the steps that look collapsed."""
+        module: MetricModule = pl_module
         row = module.history[-1]
         margin = getattr(module.loss, "margin", None)
         still = row["mean_distance"] < self.distance
@@ -252,8 +265,8 @@ class CollapseWatch(pl.Callback):  # type: ignore[misc]
             return
         self.count = 0
         told = (
-            f"step {row['step']}: the embeddings have collapsed (mean distance {row['mean_distance']:.4f}, loss "
-            f"{row['loss']:.4f} at the margin for {self.patience} steps)."
+            f"step {row['step']}: the embeddings have collapsed (mean distance {row['mean_distance']:.4f}, "
+            f"loss {row['loss']:.4f} at the margin for {self.patience} steps)."
         )
         if self.action == "act":
             self.factor /= 3.0
@@ -268,7 +281,7 @@ class CollapseWatch(pl.Callback):  # type: ignore[misc]
         warnings.warn(told, CollapseWarning, stacklevel=2)
 
     def on_before_optimizer_step(
-        self, trainer: pl.Trainer, module: MetricModule, optimizer: torch.optim.Optimizer
+        self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer
     ) -> None:
         """Scale the scheduled rate, if a collapse asked for it."""
         if self.factor != 1.0:
@@ -284,7 +297,12 @@ class CollapseWatch(pl.Callback):  # type: ignore[misc]
         self.count, self.factor = state_dict["count"], state_dict["factor"]
 
 
-class Validation(pl.Callback):  # type: ignore[misc]
+def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    found: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return found
+
+
+class Validation(pl.Callback):
     """Measure every so many steps, write it into the history, and act on it.
 
     Parameters
@@ -327,12 +345,15 @@ class Validation(pl.Callback):  # type: ignore[misc]
         self.bad = 0
         self.bad_plateau = 0
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Measure when it is time."""
+        module: TrainModule = pl_module
         step = module.step_done + 1
         if step % self.every and step != self.total:
             return
-        average = next((c.average for c in trainer.callbacks if isinstance(c, Averaging)), None)
+        average = next((c.average for c in _callbacks(trainer) if isinstance(c, Averaging)), None)
         net: nn.Module = module.net if average is None else average.module
         figures = self.measure(net)
         module.history[-1].update(figures)
@@ -365,7 +386,7 @@ class Validation(pl.Callback):  # type: ignore[misc]
             net.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was best, and how long ago."""
+        """Keep what was best, and how long ago."""
         names = ("best", "best_step", "bad", "bad_plateau", "weights")
         return {name: getattr(self, name) for name in names}
 

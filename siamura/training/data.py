@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-__all__ = ["Stream", "collate", "fetch", "labels_of", "make_augment", "stream_loader"]
+__all__ = ["Stream", "collate", "fetch", "labels_of", "make_augment", "plain", "stream_loader"]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -124,7 +125,7 @@ def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]
 
 
 def stream_loader(data: Dataset[Any], stream: Stream, workers: int, seed: int) -> DataLoader[Any]:
-    """A loader over a stream, whose workers' seeds do not come from the global random state."""
+    """Make a loader over a stream, whose workers' seeds do not come from the global random state."""
     return DataLoader(
         data,
         batch_sampler=stream,
@@ -148,13 +149,13 @@ def labels_of(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def make_augment(augment: str | Augment | None) -> Augment | None:
-    """An augmentation by name, or as it is.
+    """Make an augmentation by name, or take it as it is.
 
     Parameters
     ----------
     augment : None, str or callable
-        ``"none"``, ``"flip"`` (left and right, each image with probability 1/2), a preset of
-        `siamura.pixels.augmentation`, or a function of (images uint8 (B, 1, S, S), torch.Generator).
+        A preset of `siamura.pixels.augmentation` (``"none"``, ``"flip"``, ``"mura"``, ...), an
+        `Augmentation`, or a function of (images uint8 (B, 1, S, S), torch.Generator).
 
     Raises
     ------
@@ -163,16 +164,29 @@ def make_augment(augment: str | Augment | None) -> Augment | None:
     """
     if augment is None or augment == "none":
         return None
-    if augment == "flip":
-        return flip
     if isinstance(augment, str):
-        from siamura.pixels import augmentation
+        from siamura.pixels.augmentation import Augmentation
 
-        return cast("Augment", augmentation.preset(augment))
-    return augment
+        augment = Augmentation.preset(augment)
+    own = getattr(augment, "generator", None)
+    if not isinstance(own, torch.Generator):
+        return cast("Augment", augment)
+
+    def with_own_draws(images: Tensor, generator: torch.Generator) -> Tensor:
+        own.set_state(generator.get_state())
+        return cast("Tensor", augment(images))  # type: ignore[call-arg]
+
+    return with_own_draws
 
 
-def flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image left to right with probability 1/2."""
-    turned = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(turned.to(images.device)[:, None, None, None], images.flip(-1), images)
+@contextmanager
+def plain(data: Dataset[Any]) -> Iterator[Any]:
+    """Give images as they are, whatever augmentation the data set applies by itself; yields that one."""
+    augment = getattr(data, "augment", None)
+    if augment is not None:
+        data.augment = None  # type: ignore[attr-defined]
+    try:
+        yield augment
+    finally:
+        if augment is not None:
+            data.augment = augment  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ __all__ = ["SyncedBatchNorm", "gather_parts", "gather_rows", "rank_and_world"]
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and the number of processes."""
+    """Give this process's number and the number of processes."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
@@ -28,15 +28,15 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.rank, ctx.world = rank_and_world()
         parts = [torch.empty_like(rows) for _ in range(ctx.world)]
         dist.all_gather(parts, rows.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
-        return grads[0][ctx.rank :: ctx.world] * ctx.world
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0][ctx.rank :: ctx.world] * ctx.world  # type: ignore[no-any-return]
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     """
     if rank_and_world()[1] == 1:
         return rows
-    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(rows)
     return gathered
 
 
@@ -80,10 +80,10 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
         sums = torch.stack(
             [wide.sum(axes), torch.full_like(wide[0].flatten(1)[:, 0], x.numel() / x.shape[1])]
         )
-        total, count = dist_nn.all_reduce(sums)
+        total, count = dist_nn.all_reduce(sums)  # type: ignore[no-untyped-call]
         mean = total / count
         centred = wide - mean.view(shape)
-        var = dist_nn.all_reduce(centred.square().sum(axes)) / count
+        var = dist_nn.all_reduce(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
             with torch.no_grad():
@@ -94,14 +94,14 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
         out = centred * torch.rsqrt(var + self.eps).view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out.to(x.dtype)
+        return out.to(x.dtype)  # type: ignore[no-any-return]
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any shape (B, C, ...) will do."""
 
 
-class SyncedBatchNorm(LayerSync):  # type: ignore[misc]
-    """Lightning plugin: batch norm over all processes on a CPU, where torch's SyncBatchNorm refuses to work."""
+class SyncedBatchNorm(LayerSync):
+    """Lightning plugin: batch norm over all processes on a CPU, where torch's SyncBatchNorm refuses."""
 
     def __init__(self) -> None:
         self._classes: dict[nn.Module, type] = {}

@@ -71,7 +71,7 @@ def forward_rows(
     accelerator: str = "auto",
     progress: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """What the network gives for some rows, and their labels.
+    """Compute what the network gives for some rows, and their labels.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def forward_rows(
     place = next(iter(net.parameters()), torch.empty(0)).device
     net.eval().to(device)
     if resolve_channels_last(None, precision, device):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=torch.channels_last)
     try:
         with (
             torch.inference_mode(),

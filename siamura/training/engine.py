@@ -39,7 +39,7 @@ class RunSettings:
     accumulate: int = 1
     accelerator: str = "auto"
     progress: bool = True
-    loggers: Sequence[str] = ()
+    loggers: Sequence[Any] = ()
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +72,8 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
     settings : RunSettings
         How.
     callbacks : sequence of Callback
-        Beside progress and checkpoints. Those with a method ``finish(net)`` have the last word on the weights.
+        Beside progress and checkpoints. Those with a method ``finish(net)`` have the last word on the
+        weights.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
     source = settings.checkpoint if settings.resume else None
     source = source if source is not None and source.is_file() else None
     if settings.layout:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=torch.channels_last)
     plugins: list[Any] = [SafeCheckpointIO()]
     if many and settings.device.type == "cpu":
         plugins.append(SyncedBatchNorm())
@@ -133,21 +134,22 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
     if interrupt.asked:
         kept = "" if settings.out is None else f" and saved in {settings.out}; resume=True goes on"
         warnings.warn(
-            f"interrupted after step {module.step_done} of {module.total}; the network is as that step left it{kept}.",
+            f"interrupted after step {module.step_done} of {module.total}; the network is as that step left "
+            f"it{kept}.",
             RuntimeWarning,
             stacklevel=3,
         )
     if settings.out is not None and trainer.is_global_zero:
         write_history(module.history, settings.out)
         if hasattr(net, "save_pretrained"):
-            net.save_pretrained(settings.out / "model")
+            net.save_pretrained(settings.out / "model")  # type: ignore[operator]
     return history
 
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-class Interrupt(pl.Callback):  # type: ignore[misc]
+class Interrupt(pl.Callback):
     """Ctrl-C ends the run after the step at hand; a second one ends it at once."""
 
     def __init__(self) -> None:
@@ -172,17 +174,23 @@ class Interrupt(pl.Callback):  # type: ignore[misc]
             if main:
                 signal.signal(signal.SIGINT, before)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop at a whole step of the optimiser."""
+        module: TrainModule = pl_module
         if self.asked and (module.step_done + 1) % trainer.accumulate_grad_batches == 0:
             trainer.should_stop = True
 
 
-class RowLogger(pl.Callback):  # type: ignore[misc]
+class RowLogger(pl.Callback):
     """Hand each step's figures to Lightning's loggers."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: TrainModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Log the numbers of the row."""
+        module: TrainModule = pl_module
         row = module.history[-1]
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if isinstance(v, float)}, row["step"])
@@ -219,7 +227,7 @@ def _loggers(settings: RunSettings) -> Any:
 @contextmanager
 def _compiled(net: torch.nn.Module, wanted: bool) -> Iterator[None]:
     """Compile the trunk while training; its names and its saved form stay as they are."""
-    trunk = getattr(net, "trunk", net)
+    trunk: Any = getattr(net, "trunk", net)
     if wanted:
         trunk.compile()
     try:

@@ -21,7 +21,7 @@ Precision = Literal["auto", "32", "bf16", "fp16"]
 
 
 def resolve_device(accelerator: str = "auto") -> torch.device:
-    """The device that `accelerator` means: ``auto`` takes a GPU where there is one."""
+    """Find the device that `accelerator` means: ``auto`` takes a GPU where there is one."""
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
@@ -58,14 +58,14 @@ def resolve_channels_last(wanted: bool | None, precision: str, device: torch.dev
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The autocast of a resolved precision."""
+    """Open the autocast of a resolved precision."""
     if precision == "32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def processes() -> tuple[int, int]:
-    """Processes on this machine, and machines, as torchrun or Slurm started them; (1, 1) alone."""
+    """Count processes on this machine, and machines, as torchrun or Slurm started them; (1, 1) alone."""
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         local = int(env["LOCAL_WORLD_SIZE"])

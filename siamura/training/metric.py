@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .callbacks import Averaging, CollapseWatch, Validation
-from .data import Augment, batch_count, make_augment
+from .data import Augment, batch_count, make_augment, plain
 from .engine import RunSettings, run
 from .module import Curriculum, Feed, MetricModule
 from .optimisers import OptimiserSettings
@@ -89,13 +89,14 @@ def fit(
     seed : int
         Of augmentation and dropout; the sampler has its own. Global random states are left alone.
     warmup_loss : Module, "auto" or None
-        The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for ever;
-        ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin), and others
-        none.
+        The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for
+        ever; ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin),
+        and others none.
     warmup_steps : int or float
         Steps, or share of the run, that this start takes.
     blend : float
-        Of the start, the last share over which the first loss gives way to the final one, linearly. 0 switches.
+        Of the start, the last share over which the first loss gives way to the final one, linearly. 0
+        switches.
     augment : None, str or callable
         ``"flip"``, another preset of `siamura.pixels.augmentation`, or a function of (images, generator).
     optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay
@@ -123,8 +124,8 @@ def fit(
     checkpoint_every : int or None
         Steps between checkpoints in `out`; None writes none.
     resume : bool
-        Go on from the checkpoint in `out`, if there is one. On a CPU the end is bit-identical to that of a run
-        that nothing interrupted, wherever it was killed.
+        Go on from the checkpoint in `out`, if there is one. On a CPU the end is bit-identical to that of a
+        run that nothing interrupted, wherever it was killed.
     on_collapse : {"warn", "act", "stop"} or None
         What to do when all embeddings become one point; see `CollapseWatch`.
     loggers : sequence
@@ -203,7 +204,8 @@ def fit(
         layer_decay=layer_decay,
         fused=settings.numbers != "fp16",
     )
-    feed = Feed(data, batches, total, make_augment(augment), seed, workers)
+    made = make_augment(augment if augment is not None else getattr(data, "augment", None))
+    feed = Feed(data, batches, total, made, seed, workers)
     curriculum = _curriculum(loss, warmup_loss, warmup_steps, blend, total)
     module = MetricModule(net, curriculum, feed, optimiser, channels_last=settings.layout)
     beside: list[pl.Callback] = []
@@ -233,11 +235,12 @@ def fit(
         )
     if on_collapse is not None:
         beside.append(CollapseWatch(on_collapse))
-    return run(module, settings, [*beside, *callbacks])
+    with plain(data):  # its own augmentation is in the feed, where its draws belong to a step
+        return run(module, settings, [*beside, *callbacks])
 
 
 def run_length(batches: Iterable[Any], epochs: int | None, steps: int | None) -> int:
-    """Steps of a run: epochs of a sampler, steps, or the shorter of both."""
+    """Count the steps of a run: epochs of a sampler, steps, or the shorter of both."""
     for name, value in (("epochs", epochs), ("steps", steps)):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
@@ -271,7 +274,7 @@ def _curriculum(
 
 
 def _adopt_preprocess(net: nn.Module, data: Dataset[Any]) -> None:
-    """The network remembers how its images were made."""
+    """Let the network remember how its images were made."""
     made = getattr(data, "pre", None)
     if made is not None and hasattr(net, "preprocess"):
         net.preprocess = made

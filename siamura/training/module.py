@@ -47,7 +47,7 @@ class Feed:
     workers: int = 0
 
 
-class TrainModule(pl.LightningModule):  # type: ignore[misc]
+class TrainModule(pl.LightningModule):
     """What training a metric and training a classifier share.
 
     Parameters
@@ -102,10 +102,10 @@ class TrainModule(pl.LightningModule):  # type: ignore[misc]
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise FloatingPointError(
-                f"the loss is {value} at step {self.step_done + 1}; lower lr, raise the loss's sigma or temperature, "
-                "or train in precision='32'. The last checkpoint, if there is one, is sound."
+                f"the loss is {value} at step {self.step_done + 1}; lower lr, raise the loss's sigma or "
+                "temperature, or train in precision='32'. The last checkpoint, if there is one, is sound."
             )
-        rates = [group["lr"] for group in self.optimizers(use_pl_optimizer=False).param_groups]
+        rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
         per_epoch = Stream(self._feed.batches, 1).per_epoch
         self.history.append(
             {
@@ -119,7 +119,7 @@ class TrainModule(pl.LightningModule):  # type: ignore[misc]
         return loss
 
     def _augmented(self, images: Tensor) -> Tensor:
-        """Augment; several processes draw for the whole batch and use their share, so that one draws the same."""
+        """Augment; several processes draw for the whole batch and use their share, as one would."""
         rank, world = rank_and_world()
         augment = self._feed.augment
         assert augment is not None

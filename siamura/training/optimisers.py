@@ -28,8 +28,8 @@ class OptimiserSettings:
     optimizer : {"adamw", "adam", "sgd"}
         Decoupled or coupled weight decay, or momentum 0.9.
     schedule : {"onecycle", "cosine", "constant", "plateau"}
-        ``onecycle`` rises for `warmup` of the run and falls to nothing (Smith and Topin, 2018), ``cosine`` the
-        same with a linear rise, ``plateau`` divides by ten where the validation stands still.
+        ``onecycle`` rises for `warmup` of the run and falls to nothing (Smith and Topin, 2018), ``cosine``
+        the same with a linear rise, ``plateau`` divides by ten where the validation stands still.
     warmup : float
         Share of the run in which the rate rises.
     weight_decay : float
@@ -86,7 +86,7 @@ class OptimiserSettings:
         ]
 
     def build(self, model: nn.Module) -> Any:
-        """What Lightning's `configure_optimizers` returns."""
+        """Make what Lightning's `configure_optimizers` returns."""
         groups = self.groups(model)
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
@@ -119,6 +119,6 @@ class OptimiserSettings:
 
 
 def _block(name: str) -> str:
-    """The block that a trunk's weight belongs to: ``model.features.denseblock1``, ``model.layer3``."""
+    """Name the block that a trunk's weight belongs to: ``model.features.denseblock1``, ``model.layer3``."""
     parts = name.split(".")
     return ".".join(parts[: 3 if parts[1] == "features" else 2])

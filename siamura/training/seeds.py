@@ -12,12 +12,12 @@ __all__ = ["own_rng", "step_generator", "step_seed"]
 
 
 def step_seed(*key: int) -> int:
-    """A seed from whole numbers, such as (seed, step, rank)."""
+    """Make a seed from whole numbers, such as (seed, step, rank)."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def step_generator(*key: int) -> torch.Generator:
-    """A generator of its own for some key."""
+    """Make a generator of its own for some key."""
     return torch.Generator().manual_seed(step_seed(*key))
 
 

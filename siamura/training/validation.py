@@ -90,7 +90,7 @@ class NeighbourCheck:
         device = next(iter(net.parameters())).device
         values = []
         with torch.no_grad():
-            for chunk in self.order.split(self.batch_size):
-                if len(label[chunk].unique()) > 1 or len(self.order) <= self.batch_size:
+            for chunk in self.order.split(self.batch_size):  # type: ignore[no-untyped-call]
+                if len(label[chunk].unique()) > 1 or len(self.order) <= self.batch_size:  # type: ignore[no-untyped-call]
                     values.append(float(self.loss(asked[chunk].to(device), label[chunk].to(device))))
         return {"valid_loss": float(np.mean(values)) if values else float("nan"), **figures}
