@@ -1,0 +1,335 @@
+"""Two models on the same patients, and raters against each other."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from ._checks import as_label, as_probability, as_units, need_columns, one_of
+from .aggregation import aggregate as aggregate_studies
+from .intervals import interval, patient_draws
+from .metrics import score_draws
+
+Float = NDArray[np.float64]
+
+
+def compare(
+    table: pd.DataFrame,
+    first: ArrayLike,
+    second: ArrayLike,
+    level: Literal["view", "study"] = "view",
+    threshold: float | tuple[float, float] = 0.5,
+    *,
+    aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean",
+    top: int = 2,
+    draws: int = 2000,
+    confidence: float = 0.95,
+    bins: int = 15,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Difference of two models in every score, on the same draws of patients.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for `siamura.evaluate`.
+    first, second : array of shape (N,)
+        The models' probabilities of the abnormal class, one a row.
+    level, aggregate, top, draws, confidence, bins, seed
+        As for `siamura.evaluate`.
+    threshold : float or pair of floats
+        One for both models, or one each.
+
+    Returns
+    -------
+    DataFrame
+        Index ``metric``; columns ``first, second, difference`` (first - second), its interval ``low, high``,
+        and ``p``, the two-sided bootstrap p-value: how far the interval could shrink before it left zero out.
+        ``.attrs`` as for `siamura.evaluate`.
+
+    Notes
+    -----
+    Both models meet the same patients in each draw, so what makes patients easy or hard for both cancels:
+    the interval of the difference is narrower than two separate intervals suggest. ``p`` is not corrected for
+    the number of scores looked at.
+
+    Examples
+    --------
+    >>> views = pd.DataFrame({"patient": list("abcdefgh"), "label": [0, 0, 0, 0, 1, 1, 1, 1]})
+    >>> good, poor = [0.1, 0.2, 0.1, 0.3, 0.9, 0.8, 0.7, 0.6], [0.6, 0.2, 0.7, 0.3, 0.4, 0.8, 0.3, 0.6]
+    >>> float(compare(views, good, poor, draws=200).loc["accuracy", "difference"])
+    0.5
+    """
+    one_of(level, "level", ("view", "study"))
+    need_columns(table, ("label", "patient"))
+    a, b = as_probability(first, len(table), "first"), as_probability(second, len(table), "second")
+    if draws < 1:
+        raise ValueError(f"draws is {draws!r}; it must be at least 1")
+    rows = table
+    if level == "study":
+        rows = aggregate_studies(table, a, aggregate, top=top)
+        a = rows["probability"].to_numpy()
+        b = aggregate_studies(table, b, aggregate, top=top)["probability"].to_numpy()
+    label = as_label(rows["label"], "table['label']")
+    patient = as_units(rows["patient"], len(rows), "table['patient']")
+    counts = patient_draws(int(patient.max()) + 1, draws, seed)
+    cuts = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+    plain, drawn = [], []
+    for p, cut in zip((a, b), cuts, strict=True):
+        plain.append(score_draws(label, p, groups=patient, threshold=cut, bins=bins))
+        drawn.append(score_draws(label, p, counts, groups=patient, threshold=cut, bins=bins))
+    lines, lost = [], np.zeros(draws, dtype=bool)
+    for name in plain[0]:
+        one, two = float(plain[0][name][0]), float(plain[1][name][0])
+        difference = drawn[0][name] - drawn[1][name]
+        if not np.isnan(one - two):
+            lost |= np.isnan(difference)
+        low, high = interval(difference, confidence)
+        lines.append((one, two, one - two, low, high, _two_sided(difference)))
+    frame = pd.DataFrame(
+        lines,
+        columns=["first", "second", "difference", "low", "high", "p"],
+        index=pd.Index(list(plain[0]), name="metric"),
+    )
+    frame.attrs.update(
+        {
+            "level": level,
+            "rows": len(rows),
+            "patients": counts.shape[1],
+            "draws": draws,
+            "degenerate": int(lost.sum()),
+            "confidence": confidence,
+            "seed": seed,
+        }
+    )
+    return frame
+
+
+def _two_sided(difference: Float) -> float:
+    """Twice the share of draws on the far side of zero, at least 1 / (draws + 1)."""
+    defined = difference[~np.isnan(difference)]
+    if 2 * len(defined) < len(difference):
+        return float("nan")
+    beyond = 1 + min((defined <= 0).sum(), (defined >= 0).sum())
+    return float(min(1.0, 2 * beyond / (len(defined) + 1)))
+
+
+def mcnemar(
+    label: ArrayLike, first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None
+) -> dict[str, float]:
+    """Test whether two models err equally often on the same rows.
+
+    Parameters
+    ----------
+    label, first, second : array of shape (N,), 0 or 1
+        The truth and the two models' answers.
+    groups : array of shape (N,), optional
+        The patient of each row. Without, rows are taken as independent and the test is exact (binomial).
+        With, each patient's surplus of one model's errors is one observation, and the test is asymptotic.
+
+    Returns
+    -------
+    dict of str to float
+        ``only_first`` and ``only_second`` (rows that only this model got right), ``statistic`` (z where there
+        are groups, else the smaller of the two counts) and ``p``, two-sided.
+
+    References
+    ----------
+    McNemar, 1947. Groups: Yang, Sun and Hardin, "A note on the tests for clustered matched-pair binary data",
+    Biometrical Journal 52, 2010.
+
+    Examples
+    --------
+    >>> result = mcnemar([1] * 6, [1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1])
+    >>> result["only_first"], result["only_second"], round(result["p"], 5)
+    (5, 1, 0.21875)
+    """
+    y = as_label(label)
+    answers = [as_label(values, name) for values, name in ((first, "first"), (second, "second"))]
+    for values, name in zip(answers, ("first", "second"), strict=True):
+        if len(values) != len(y):
+            raise ValueError(f"{name} has {len(values)} rows, label has {len(y)}; give one answer a row")
+    right = [values == y for values in answers]
+    surplus = right[0].astype(np.int64) - right[1]
+    ahead, behind = int((surplus > 0).sum()), int((surplus < 0).sum())
+    if groups is None:
+        p = float(stats.binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
+        statistic = float(min(ahead, behind))
+    else:
+        each = np.bincount(as_units(groups, len(y)), weights=surplus)
+        spread = float(np.sqrt((each**2).sum()))
+        statistic = float(each.sum() / spread) if spread else 0.0
+        p = float(2 * stats.norm.sf(abs(statistic)))
+    return {"only_first": ahead, "only_second": behind, "statistic": statistic, "p": p}
+
+
+def delong(
+    label: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> dict[str, float]:
+    """Compare two AUROCs on the same rows, without drawing.
+
+    Parameters
+    ----------
+    label : array of shape (N,), 0 or 1
+    first, second : array of shape (N,)
+        Scores of two models; any scale, larger is more abnormal.
+    groups : array of shape (N,), optional
+        The patient of each row: Obuchowski's variance for clustered rows. Without, DeLong's.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    dict of str to float
+        ``first, second`` (AUROCs), ``difference``, ``low, high``, ``error`` (standard error of the
+        difference), ``error_first, error_second``, ``z`` and ``p`` (two-sided).
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988; Sun and Xu, IEEE Signal Processing Letters 21,
+    2014 (by ranks); Obuchowski, Biometrics 53, 1997 (clusters).
+
+    Examples
+    --------
+    >>> found = delong([0, 0, 0, 1, 1, 1], [1, 2, 3, 4, 5, 6], [1, 4, 2, 3, 5, 6])
+    >>> round(found["first"], 4), round(found["second"], 4)
+    (1.0, 0.8889)
+    """
+    y = as_label(label)
+    if y.min() == y.max():
+        raise ValueError(f"label holds {y[0]} alone; an AUROC needs both labels")
+    unit = as_units(groups, len(y))
+    scores = []
+    for values, name in ((first, "first"), (second, "second")):
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != y.shape or not np.isfinite(array).all():
+            raise ValueError(f"{name} must hold {len(y)} finite scores; it has shape {array.shape}")
+        scores.append(array)
+    area, covariance = _auroc_covariance(y, np.stack(scores), unit)
+    difference = area[0] - area[1]
+    error = float(np.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])))
+    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
+    # Models that rank alike have no variance of their difference; then there is nothing to tell apart.
+    z = float(difference / error) if error > 0 else (0.0 if difference == 0 else float("inf"))
+    return {
+        "first": float(area[0]),
+        "second": float(area[1]),
+        "difference": float(difference),
+        "low": float(difference - reach),
+        "high": float(difference + reach),
+        "error": error,
+        "error_first": float(np.sqrt(covariance[0, 0])),
+        "error_second": float(np.sqrt(covariance[1, 1])),
+        "z": z,
+        "p": float(2 * stats.norm.sf(abs(z))),
+    }
+
+
+def _auroc_covariance(y: NDArray[np.int64], scores: Float, unit: NDArray[np.int64]) -> tuple[Float, Float]:
+    """AUROC of each row of `scores`, and their covariance; a cluster of one row gives DeLong's."""
+    positive = y == 1
+    m, n = int(positive.sum()), int((~positive).sum())
+    units = int(unit.max()) + 1
+    area = np.empty(len(scores))
+    over, under = np.empty((len(scores), units)), np.empty((len(scores), units))
+    for at, score in enumerate(scores):
+        ranks = stats.rankdata(score)
+        # Share of the other class that each row wins against, from mid-ranks among all and among its own.
+        wins = np.empty(len(y))
+        wins[positive] = (ranks[positive] - stats.rankdata(score[positive])) / n
+        wins[~positive] = 1 - (ranks[~positive] - stats.rankdata(score[~positive])) / m
+        area[at] = wins[positive].mean()
+        centred = wins - area[at]
+        over[at] = np.bincount(unit, weights=centred * positive, minlength=units)
+        under[at] = np.bincount(unit, weights=centred * ~positive, minlength=units)
+    with_positive = len(np.unique(unit[positive]))
+    with_negative = len(np.unique(unit[~positive]))
+
+    def factor(count: int) -> float:
+        return count / (count - 1) if count > 1 else float("nan")
+
+    cross = over @ under.T
+    covariance = (
+        factor(with_positive) * (over @ over.T) / m**2
+        + factor(with_negative) * (under @ under.T) / n**2
+        + factor(units) * (cross + cross.T) / (m * n)
+    )
+    return area, covariance
+
+
+def pairwise_kappa(
+    ratings: pd.DataFrame,
+    *,
+    groups: ArrayLike | None = None,
+    draws: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Cohen's kappa of each pair of raters, models among them.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        One column a rater, one row a study; any labels. A missing rating leaves its row out for that rater.
+    groups : array of shape (N,), optional
+        The patient of each row.
+    draws, confidence, seed
+        As for `siamura.evaluate`; ``draws=0`` for no interval.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair: ``first, second, kappa, low, high, agreement`` (share of equal ratings), ``rows``.
+
+    Examples
+    --------
+    >>> ratings = pd.DataFrame({"reader 1": [0, 1, 1, 0], "reader 2": [0, 1, 0, 0], "model": [0, 1, 1, 0]})
+    >>> pairwise_kappa(ratings, draws=0)[["first", "second", "kappa"]]
+          first    second  kappa
+    0  reader 1  reader 2    0.5
+    1  reader 1     model    1.0
+    2  reader 2     model    0.5
+    """
+    if ratings.shape[1] < 2:
+        raise ValueError(f"ratings has {ratings.shape[1]} column; a pair needs two raters")
+    unit = as_units(groups, len(ratings))
+    units = int(unit.max()) + 1
+    counts = patient_draws(units, draws, seed) if draws else None
+    values = {rater: ratings[rater].to_numpy() for rater in ratings.columns}
+    missing = {rater: ratings[rater].isna().to_numpy() for rater in ratings.columns}
+    lines = []
+    for one, two in combinations(ratings.columns, 2):
+        rows = ~(missing[one] | missing[two])
+        if not rows.any():
+            raise ValueError(f"{one!r} and {two!r} rated no row in common; leave one of them out")
+        codes, names = pd.factorize(np.concatenate([values[one][rows], values[two][rows]]))
+        a, b = codes[: rows.sum()], codes[rows.sum() :]
+        classes = len(names)
+        cells = np.zeros((units, classes * classes))
+        np.add.at(cells, (unit[rows], a * classes + b), 1.0)
+        plain = _kappa(cells.sum(axis=0, keepdims=True), classes)[0]
+        low = high = float("nan")
+        if counts is not None:
+            low, high = interval(_kappa(counts @ cells, classes), confidence)
+        lines.append((one, two, float(plain), low, high, float((a == b).mean()), int(rows.sum())))
+    return pd.DataFrame(lines, columns=["first", "second", "kappa", "low", "high", "agreement", "rows"])
+
+
+def _kappa(cells: Float, classes: int) -> Float:
+    """Kappa of each row of flattened (classes, classes) tables of agreement."""
+    square = cells.reshape(-1, classes, classes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total = square.sum(axis=(1, 2))
+        agreed = np.einsum("dcc->d", square) / total
+        chance = np.einsum("dc,dc->d", square.sum(axis=2), square.sum(axis=1)) / total**2
+        return np.asarray((agreed - chance) / (1 - chance))
