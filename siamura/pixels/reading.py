@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import os
 import stat
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .formats import Damaged, check_jpeg, check_png, kind_of, webp_size
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 Grey = NDArray[np.uint8]
 
@@ -27,7 +32,7 @@ class UnreadableImage(ValueError):
     path : path
         The file.
     reason : str
-        What is wrong with it, as the end of a sentence that begins with the path.
+        What is wrong with it.
 
     Examples
     --------
@@ -43,34 +48,62 @@ class UnreadableImage(ValueError):
         super().__init__(f"{self.path} cannot be read: {self.reason}.")
 
     def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
-        """Travel between processes: BaseException's own way would call with one argument."""
-        return UnreadableImage, (self.path, self.reason)
+        """Travel between processes: an exception's own way would call with one argument."""
+        return type(self), (self.path, self.reason)
 
 
 def read_image(path: str | os.PathLike[str]) -> Grey:
     """Read a radiograph as 8-bit grey.
 
+    PNG, JPEG, TIFF, BMP, WebP or DICOM, told apart by content. Colour becomes its luma (ITU-R BT.601), the
+    transparent becomes black, EXIF rotation is applied. Images of more than 8 bits are windowed by their
+    own range: the darkest pixel becomes 0, the brightest 255. DICOM goes through its Modality LUT and its
+    VOI LUT or window, and MONOCHROME1 is inverted after that, so that bone is bright.
+
     Parameters
     ----------
     path : path
-        PNG, JPEG, TIFF, BMP, WebP or DICOM, told apart by content, not by name.
+        The file.
 
     Returns
     -------
     ndarray of uint8, shape (H, W)
-        As it is to be looked at: EXIF rotation applied, DICOM windowed and bone bright.
 
     Raises
     ------
     UnreadableImage
-        With the path and the reason: missing, empty, truncated, damaged, of another format, with more than
-        one frame, or larger than 80 million pixels.
+        With the path and the reason: missing, empty, truncated, damaged, of another format, of more than one
+        frame, or larger than 80 million pixels. A ValueError.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np, cv2
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "hand.png"
+    >>> _ = cv2.imwrite(str(file), np.array([[100, 300], [500, 1120]], dtype=np.uint16))
+    >>> read_image(file)
+    array([[  0,  50],
+           [100, 255]], dtype=uint8)
     """
     return decode_image(read_bytes(path), path)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a file that may hold an image; raise UnreadableImage where that makes no sense."""
+    """Read a file that may hold an image.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UnreadableImage
+        It is missing, a folder, a pipe, larger than a gibibyte, or may not be read.
+    """
     try:
         state = os.stat(path)
         if stat.S_ISDIR(state.st_mode):
@@ -78,26 +111,175 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(state.st_mode):
             raise UnreadableImage(path, "it is no regular file")
         if state.st_size > MAX_BYTES:
-            raise UnreadableImage(path, f"its {state.st_size:,} bytes are more than {MAX_BYTES:,}")
+            raise UnreadableImage(
+                path, f"its {state.st_size:,} bytes are more than the {MAX_BYTES:,} allowed"
+            )
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
         raise UnreadableImage(path, "there is no such file") from None
+    except UnreadableImage:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, UnreadableImage):
-            raise
-        raise UnreadableImage(path, getattr(error, "strerror", None) or str(error)) from error
+        raise UnreadableImage(path, (getattr(error, "strerror", None) or str(error)).lower()) from error
 
 
 def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Grey:
-    """Decode the bytes of an image file; like :func:`read_image`, where the bytes are already there."""
-    if not data:
-        raise UnreadableImage(path, "it is empty")
-    from PIL import Image
+    """Decode the bytes of an image file, as :func:`read_image` does.
 
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    path : path
+        Where it comes from, for messages.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W)
+
+    Raises
+    ------
+    UnreadableImage
+        As for :func:`read_image`.
+    """
     try:
-        image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP"))
-        image.load()
-        return np.asarray(image.convert("L"))
+        if not data:
+            raise Damaged("it is empty")
+        kind = kind_of(data, os.fspath(path))
+        if kind == "DICOM":
+            from .dicom_pixels import decode_dicom
+
+            return decode_dicom(data)
+        return _decode(data, kind)
+    except Damaged as error:
+        raise UnreadableImage(path, str(error)) from error.__cause__
+    except MemoryError as error:
+        raise UnreadableImage(path, "it needs more memory than there is") from error
     except Exception as error:
-        raise UnreadableImage(path, str(error)) from error
+        # Decoders raise what they like on damaged bytes (struct.error, SyntaxError, KeyError, ...).
+        said = _said(error)
+        if "truncated" in said:
+            raise UnreadableImage(
+                path, f"it is truncated: pixels are missing from its {kind} data"
+            ) from error
+        raise UnreadableImage(path, f"its {kind} data are damaged ({said})") from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse images without pixels, and decompression bombs before they are decompressed."""
+    if width < 1 or height < 1:
+        raise Damaged(f"it has no pixels ({width} x {height})")
+    if width * height > MAX_PIXELS:
+        raise Damaged(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed")
+
+
+def window(values: NDArray[Any]) -> Grey:
+    """Map an image's own range to 0..255; a constant image becomes 0."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise Damaged("it holds values that are not finite (NaN or infinite)")
+    low, high = values.min(), values.max()
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    scaled = values.astype(np.float64)
+    scaled -= float(low)
+    scaled *= 255.0 / (float(high) - float(low))
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _decode(data: bytes, kind: str) -> Grey:
+    """Decode anything but DICOM. The plugins are called by name: Pillow's own search tries all formats."""
+    deep = False
+    if kind == "PNG":
+        from PIL.PngImagePlugin import PngImageFile
+
+        depth, colour = check_png(data)
+        deep = depth == 16 and colour != 0
+        image: ImageFile = PngImageFile(io.BytesIO(data))
+    elif kind == "JPEG":
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        image = JpegImageFile(io.BytesIO(check_jpeg(data)))
+    elif kind == "TIFF":
+        from PIL.TiffImagePlugin import TiffImageFile
+
+        image = TiffImageFile(io.BytesIO(data))
+        bits = image.tag_v2.get(258, (1,))
+        deep = len(bits) > 1 and max(bits) > 8
+    elif kind == "BMP":
+        from PIL.BmpImagePlugin import BmpImageFile
+
+        image = BmpImageFile(io.BytesIO(data))
+    else:
+        from PIL.WebPImagePlugin import WebPImageFile
+
+        check_size(*webp_size(data))
+        image = WebPImageFile(io.BytesIO(data))
+    check_size(*image.size)
+    frames = 1 if kind in ("PNG", "JPEG") else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise Damaged(f"it holds {frames} images; a radiograph is one: save the right one by itself")
+    turn = image.getexif().get(0x0112, 1)
+    inverted = kind == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    if kind == "JPEG":
+        image.draft("L", None)  # of a colour JPEG, decode the luma alone
+    image.load()
+    if deep:
+        grey = _deep(data)
+    else:
+        grey = _grey(image, inverted)
+        if kind == "TIFF":
+            turn = 1  # Pillow has applied it
+    return _turned(grey, turn)
+
+
+def _grey(image: ImageFile, inverted: bool) -> Grey:
+    """Turn a decoded image of any mode into grey."""
+    mode = image.mode
+    if mode[0] in "IF":
+        values = window(np.asarray(image))
+        # Pillow inverts white-is-zero up to 8 bits only.
+        return 255 - values if inverted else values
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        both = np.asarray(image.convert("RGBA").convert("LA"))
+        return _on_black(both[..., 0], both[..., 1], 255).astype(np.uint8)
+    if mode == "CMYK":
+        return np.asarray(image.convert("RGB").convert("L"))
+    return np.asarray(image.convert("L"))
+
+
+def _deep(data: bytes) -> Grey:
+    """Read colour of 16 bits a sample, of which Pillow keeps 8; it has found the data whole."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise Damaged("its layout of more than 8 bits a sample is not supported; save it as 16-bit grey")
+    grey = pixels[..., :3].astype(np.float64) @ np.array([0.114, 0.587, 0.299])
+    if pixels.shape[2] == 4:
+        grey = _on_black(grey, pixels[..., 3], 65535 if pixels.dtype.itemsize == 2 else 255)
+    return window(np.rint(grey))
+
+
+def _on_black(grey: NDArray[Any], alpha: NDArray[Any], opaque: int) -> NDArray[np.float64]:
+    """Lay a picture with transparency on black, which is air."""
+    if not alpha.any():
+        raise Damaged("every pixel of it is transparent")
+    laid: NDArray[np.float64] = np.rint(grey.astype(np.float64) * alpha / opaque)
+    return laid
+
+
+def _turned(grey: Grey, orientation: object) -> Grey:
+    """Apply EXIF's orientation: 2 to 8 are the mirrorings and rotations, all else is upright."""
+    if orientation in (5, 6, 7, 8):
+        grey = grey.T
+    if orientation in (2, 3, 6, 7):
+        grey = grey[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        grey = grey[::-1]
+    return np.ascontiguousarray(grey)
+
+
+def _said(error: Exception) -> str:
+    """Put a decoder's complaint on one line."""
+    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__

@@ -1,3 +1,4 @@
+from .dicom import read_dicom_folder
 from .folders import read_folders
 from .mura import read_mura
 from .phantoms import is_phantom, make_phantoms
@@ -12,6 +13,7 @@ __all__ = [
     "is_phantom",
     "make_phantoms",
     "problems",
+    "read_dicom_folder",
     "read_folders",
     "read_mura",
     "read_table",

@@ -131,7 +131,8 @@ def _abnormal(names: list[str], positive: str | Sequence[str] | None, base: Path
     if len(names) < 2:
         raise ValueError(
             f"root={str(base)!r} holds {len(names)} class folder{'s' if len(names) != 1 else ''}"
-            f"{' (' + names[0] + ')' if names else ''}: one folder a class is needed, as in normal/ and fracture/."
+            f"{' (' + names[0] + ')' if names else ''}: one folder a class is needed, as in normal/ and "
+            "fracture/."
         )
     if positive is not None:
         asked = {positive} if isinstance(positive, str) else set(positive)
@@ -187,7 +188,7 @@ def _subfolders(folder: Path, left_out: dict[str, int]) -> list[str]:
 
 
 def _walk(folder: Path, left_out: dict[str, int]) -> Iterator[str]:
-    """The images below a folder, as relative paths in order."""
+    """Yield the images below a folder, as relative paths in order."""
     for here, folders, files in os.walk(folder):
         left_out["hidden"] += sum(name.startswith(".") for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -164,7 +164,7 @@ def _is_mura(folder: Path) -> bool:
 
 
 def _views(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
-    """The views of one split, from its CSV or from the tree."""
+    """Yield the views of one split, from its CSV or from the tree."""
     csv = base / f"{side}_image_paths.csv"
     if not csv.is_file():
         yield from _tree(base, side, walk)
@@ -195,7 +195,7 @@ def _views(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
 
 
 def _lines(csv: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a CSV without header, numbered from 1, without blank ones."""
+    """Yield the lines of a CSV without header, numbered from 1, without blank ones."""
     try:
         content = csv.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -208,9 +208,8 @@ def _lines(csv: Path) -> Iterator[tuple[int, str]]:
 
 def _relative(line: str, base: str) -> list[str] | None:
     """Split a CSV's path into its components; None where it leads out of the root."""
-    if line.startswith("/") or line[1:3] == ":/":
-        if not line.startswith(base.rstrip("/") + "/"):
-            return None
+    if (line.startswith("/") or line[1:3] == ":/") and not line.startswith(base.rstrip("/") + "/"):
+        return None
     parts = line.split("/")
     if ".." in parts:
         return None
@@ -220,7 +219,7 @@ def _relative(line: str, base: str) -> list[str] | None:
 
 
 def _tree(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
-    """The views of one split as the folders hold them."""
+    """Yield the views of one split as the folders hold them."""
     top = os.path.join(walk.base, side)
     for part in _folders(top, walk):
         if not part.startswith("XR_"):
@@ -232,7 +231,7 @@ def _tree(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
 
 
 def _folders(folder: str, walk: _Walk) -> list[str]:
-    """The folders in a folder, sorted; hidden entries are counted."""
+    """List the folders in a folder, sorted; hidden entries are counted."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -242,7 +241,7 @@ def _folders(folder: str, walk: _Walk) -> list[str]:
 
 
 def _images(folder: str, walk: _Walk) -> set[str]:
-    """The images in a study's folder; hidden files and others are counted."""
+    """List the images in a study's folder; hidden files and others are counted."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -259,7 +258,7 @@ def _images(folder: str, walk: _Walk) -> set[str]:
 
 
 def _parts(part: str | Sequence[str] | None, found: list[str], base: Path) -> set[str]:
-    """The parts that are asked for, by the names they have on disk."""
+    """Find the parts that are asked for, by the names they have on disk."""
     if part is None:
         return set(found)
     by_name = {name.upper(): name for name in found}
@@ -279,7 +278,7 @@ def _parts(part: str | Sequence[str] | None, found: list[str], base: Path) -> se
 
 
 def _labels(base: Path, side: str, walk: _Walk) -> dict[tuple[str, ...], tuple[int, int]]:
-    """The labels of ``*_labeled_studies.csv``, as (label, line) by (part, patient, study's folder)."""
+    """Read ``*_labeled_studies.csv`` as (label, line) by (part, patient, study's folder)."""
     csv = base / f"{side}_labeled_studies.csv"
     labels: dict[tuple[str, ...], tuple[int, int]] = {}
     if not csv.is_file():
@@ -327,7 +326,7 @@ def _rows(
 def _label(
     key: tuple[str, str, str], folder: str, listed: tuple[int, int] | None, side: str, walk: _Walk
 ) -> tuple[str, int | None]:
-    """The study's name and label; the folder's name and the CSV must agree where both speak."""
+    """Give the study's name and label; the folder's name and the CSV must agree where both speak."""
     name, _, word = key[2].rpartition("_")
     said = SUFFIX.get(word.lower()) if name else None
     if said is None:
@@ -335,8 +334,8 @@ def _label(
         if listed is None:
             walk.report(
                 folder,
-                f"has no label: its name ends neither in _positive nor in _negative, and {side}_labeled_studies.csv "
-                "does not list it",
+                "has no label: its name ends neither in _positive nor in _negative, and "
+                f"{side}_labeled_studies.csv does not list it",
                 key[0],
             )
             return name, None
@@ -344,7 +343,8 @@ def _label(
     if listed is not None and listed[0] != said:
         walk.report(
             folder,
-            f"is {word} by its name but has label {listed[0]} in {side}_labeled_studies.csv, line {listed[1]}",
+            f"is {word} by its name but has label {listed[0]} in {side}_labeled_studies.csv, "
+            f"line {listed[1]}",
             key[0],
         )
         return name, None

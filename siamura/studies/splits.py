@@ -47,11 +47,11 @@ def split_patients(
     >>> table = pd.DataFrame({"path": [f"{i}.png" for i in range(40)], "part": "XR_HAND",
     ...                       "patient": [f"p{i // 2}" for i in range(40)], "study": "study1",
     ...                       "label": [i // 2 % 2 for i in range(40)], "split": "train"})
-    >>> split_patients(table, valid=0.25).groupby(["split", "label"])["patient"].nunique()
+    >>> split_patients(table, valid=0.2).groupby(["split", "label"])["patient"].nunique()
     split  label
-    train  0        7
+    train  0        8
            1        8
-    valid  0        3
+    valid  0        2
            1        2
     Name: patient, dtype: int64
     """

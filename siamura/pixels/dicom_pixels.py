@@ -1,0 +1,256 @@
+"""The pixels of a DICOM radiograph, as they are to be looked at.
+
+The order is the standard's (PS3.3 C.7.6.3, C.11.1, C.11.2): stored bits, Modality LUT or rescale, VOI LUT or
+window, and only then the inversion of MONOCHROME1.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .formats import Damaged
+from .reading import Grey, check_size
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MISSING: Final = 'reading DICOM files needs pydicom: pip install "siamura[dicom]"'
+
+DECODERS: Final = {
+    "JPEG Lossless": "python-gdcm (or pylibjpeg-libjpeg, under the GPL)",
+    "JPEG-LS": "python-gdcm (or pyjpegls)",
+    "High-Throughput JPEG 2000": "pylibjpeg-openjpeg",
+    "JPEG 2000": "pylibjpeg-openjpeg",
+    "JPEG": "pillow",
+    "RLE": "pylibjpeg-rle",
+}
+"""Whose name begins a transfer syntax's to the package that decodes it; the first match counts."""
+
+NEEDED: Final = (
+    "BitsAllocated",
+    "BitsStored",
+    "Columns",
+    "HighBit",
+    "LUTData",
+    "LUTDescriptor",
+    "ModalityLUTSequence",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+    "PixelData",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
+    "PixelRepresentation",
+    "PlanarConfiguration",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "Rows",
+    "SamplesPerPixel",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+)
+"""All that is read of the header: nothing that names a person."""
+
+
+def decode_dicom(data: bytes) -> Grey:
+    """Decode a DICOM file to 8-bit grey, bone bright.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W)
+
+    Raises
+    ------
+    Damaged
+        With the reason: colour, several frames, a compression without installed decoder, pixels missing.
+    ModuleNotFoundError
+        pydicom is not installed.
+    """
+    try:
+        from pydicom import dcmread
+    except ImportError as error:
+        raise Damaged(MISSING) from error
+    header = dcmread(io.BytesIO(data), force=True, specific_tags=list(NEEDED))
+    _check(header)
+    stored = _stored(header)
+    bits = int(header.BitsStored)
+    low = -(1 << bits - 1) if header.PixelRepresentation else 0
+    high = low + (1 << bits) - 1
+    values, low_value, high_value = _modality(header, stored, low, high)
+    grey = _voi(header, values, low_value, high_value)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        grey = 1.0 - grey
+    grey[_padding(header, stored)] = 0.0
+    return np.rint(grey * 255.0).astype(np.uint8)
+
+
+def _check(header: Dataset) -> None:
+    """Refuse what is no single grey image."""
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise Damaged("its pixels are floating-point numbers, which radiographs have not")
+    if "PixelData" not in header:
+        if "Rows" not in header:
+            raise Damaged("it is no DICOM image: it holds no pixels")
+        raise Damaged("it is truncated: its header is not followed by pixels")
+    absent = [
+        name
+        for name in (
+            "Rows",
+            "Columns",
+            "BitsAllocated",
+            "BitsStored",
+            "PixelRepresentation",
+            "PhotometricInterpretation",
+        )
+        if header.get(name) is None
+    ]
+    if absent:
+        raise Damaged(f"its DICOM header lacks {', '.join(absent)}")
+    kind = str(header.PhotometricInterpretation)
+    samples = int(header.get("SamplesPerPixel") or 1)
+    if samples != 1 or not kind.startswith("MONOCHROME"):
+        raise Damaged(
+            f"it is a colour image ({kind}, {samples} samples a pixel); a radiograph is MONOCHROME1 or 2"
+        )
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise Damaged(f"its photometric interpretation {kind!r} is neither MONOCHROME1 nor MONOCHROME2")
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise Damaged(f"it holds {frames} frames; a radiograph is one: export the right one by itself")
+    allocated, bits = int(header.BitsAllocated), int(header.BitsStored)
+    if allocated not in (8, 16) or not 1 <= bits <= allocated:
+        raise Damaged(f"it stores {bits} of {allocated} bits a pixel; siamura reads up to 16 of 8 or 16")
+    check_size(int(header.Columns), int(header.Rows))
+
+
+def _stored(header: Dataset) -> NDArray[np.int64]:
+    """Give the stored values: decompressed, without the overlay bits that old devices put above them."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
+    if syntax is None:
+        from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+        # Files without the header that names it can only be uncompressed.
+        syntax = ImplicitVRLittleEndian if header.original_encoding[0] else ExplicitVRLittleEndian
+        header.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_compressed:
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            raise Damaged(f"its transfer syntax {syntax.name} is none of still images") from None
+        if not decoder.is_available:
+            package = next(
+                (p for name, p in DECODERS.items() if syntax.name.startswith(name)), "siamura[dicom]"
+            )
+            raise Damaged(
+                f"its pixels are compressed as {syntax.name}, and no decoder for it is installed: "
+                f"pip install {package}"
+            )
+    pixels = header.pixel_array
+    if pixels.shape != (int(header.Rows), int(header.Columns)):
+        raise Damaged(f"its pixels are {pixels.shape}, but its header says {header.Rows} x {header.Columns}")
+    bits = int(header.BitsStored)
+    top = int(header.get("HighBit") if header.get("HighBit") is not None else bits - 1)
+    shift = top + 1 - bits
+    if not 0 <= shift <= int(header.BitsAllocated) - bits:
+        raise Damaged(f"its high bit {top} does not go with {bits} of {header.BitsAllocated} bits")
+    values = pixels.astype(np.int64) >> shift & (1 << bits) - 1
+    if header.PixelRepresentation:
+        values -= (values >> bits - 1) << bits
+    return values
+
+
+def _modality(
+    header: Dataset, stored: NDArray[np.int64], low: int, high: int
+) -> tuple[NDArray[np.float64], float, float]:
+    """Apply the Modality LUT or rescale; return the values, and the least and the greatest possible."""
+    table = header.get("ModalityLUTSequence")
+    if table:
+        values, greatest = _looked_up(table[0], stored, bool(header.PixelRepresentation))
+        return values, 0.0, greatest
+    slope = header.get("RescaleSlope")
+    intercept = header.get("RescaleIntercept")
+    slope = 1.0 if slope is None else float(slope)
+    intercept = 0.0 if intercept is None else float(intercept)
+    if not np.isfinite((slope, intercept)).all() or slope == 0:
+        raise Damaged(f"its rescale slope {slope:g} and intercept {intercept:g} make no image")
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    return stored.astype(np.float64) * slope + intercept, ends[0], ends[1]
+
+
+def _voi(header: Dataset, values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Apply the VOI LUT or the first window; without either, the whole range of the stored bits."""
+    table = header.get("VOILUTSequence")
+    if table:
+        out, greatest = _looked_up(table[0], np.rint(values).astype(np.int64), low < 0)
+        return out / greatest
+    centre, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
+    if centre is None or width is None:
+        return (values - low) / (high - low) if high > low else np.zeros_like(values)
+    function = str(header.get("VOILUTFunction") or "LINEAR").upper()
+    if not np.isfinite((centre, width)).all() or width <= 0 or (function == "LINEAR" and width < 1):
+        raise Damaged(f"its window (centre {centre:g}, width {width:g}) makes no image")
+    if function == "SIGMOID":
+        with np.errstate(over="ignore"):
+            return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width)))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+    if function != "LINEAR":
+        raise Damaged(f"its VOI LUT function {function!r} is unknown")
+    if width == 1:
+        return (values > centre - 0.5).astype(np.float64)
+    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
+
+
+def _looked_up(item: Dataset, values: NDArray[np.int64], signed: bool) -> tuple[NDArray[np.float64], float]:
+    """Look values up in a LUT of the header; return them, and the greatest value its bits can hold."""
+    descriptor = item.get("LUTDescriptor")
+    entries = item.get("LUTData")
+    if descriptor is None or entries is None or len(descriptor) != 3:
+        raise Damaged("one of its lookup tables lacks its descriptor or its data")
+    length, first, bits = (int(v) for v in descriptor)
+    length = length & 0xFFFF or 1 << 16
+    first = (first + 0x8000 & 0xFFFF) - 0x8000 if signed else first & 0xFFFF
+    if not 1 <= bits <= 16:
+        raise Damaged(f"one of its lookup tables claims {bits} bits")
+    if isinstance(entries, bytes):
+        # Bytes hold two entries a word for tables of 8 bits, and one word an entry for all others.
+        packed = bits <= 8 and len(entries) <= length + 1
+        table = np.frombuffer(entries[: len(entries) // 2 * 2], "u1" if packed else "<u2").astype(np.float64)
+    else:
+        table = np.atleast_1d(np.asarray(entries, dtype=np.float64))
+    if len(table) < length:
+        raise Damaged(f"one of its lookup tables holds {len(table)} of {length} entries")
+    greatest = float((1 << bits) - 1)
+    return np.clip(table[np.clip(values - first, 0, length - 1)], 0, greatest), greatest
+
+
+def _padding(header: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Find the pixels that the device has filled in around the image, which belong to the background."""
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    if value is None:
+        return np.zeros(stored.shape, bool)
+    ends = sorted((int(value), int(value if limit is None else limit)))
+    return (stored >= ends[0]) & (stored <= ends[1])
+
+
+def _first(value: Any) -> float | None:
+    """Take the first of several windows: the one that the device meant to be used."""
+    if value is None or value == "":
+        return None
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        return float(value[0]) if len(value) else None
+    return float(value)

@@ -1,0 +1,173 @@
+"""What decoders let pass: the damage in a file that would come out as a grey square or a partial picture."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Final
+
+DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".dic")
+
+SIGNATURES: Final = (
+    ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ("JPEG", b"\xff\xd8\xff"),
+    ("TIFF", b"II*\x00"),
+    ("TIFF", b"MM\x00*"),
+    ("TIFF", b"II+\x00"),
+    ("TIFF", b"MM\x00+"),
+    ("BMP", b"BM"),
+)
+
+OTHERS: Final = (
+    (b"GIF8", "a GIF"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "gzip-compressed"),
+    (b"\x00\x05\x16\x07", "a macOS resource file, not the image it is named after"),
+    (b"\x00\x00\x00\x0cjP", "a bare JPEG 2000 file"),
+    (b"version https://git-lfs", "a Git LFS pointer: the image itself was not fetched"),
+    (b"<", "a text or web page, as a failed download leaves it"),
+)
+
+
+class Damaged(ValueError):
+    """The reason why bytes are no whole image."""
+
+
+def kind_of(data: bytes, name: str) -> str:
+    """Tell the format by content; the name only decides for DICOM files without their preamble.
+
+    Raises
+    ------
+    Damaged
+        The format is none that siamura reads.
+    """
+    # First DICOM: its free preamble may pretend to be a TIFF.
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    for kind, signature in SIGNATURES:
+        if data.startswith(signature):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if name.lower().endswith(DICOM_SUFFIXES):
+        return "DICOM"
+    if len(data) < 12:
+        raise Damaged(f"it is truncated: only {len(data)} bytes are left")
+    for signature, what in OTHERS:
+        if data.lstrip()[: len(signature)] == signature:
+            raise Damaged(f"it is {what}; siamura reads PNG, JPEG, TIFF, BMP, WebP and DICOM")
+    raise Damaged("it is no PNG, JPEG, TIFF, BMP, WebP or DICOM file")
+
+
+def check_png(data: bytes) -> tuple[int, int]:
+    """Walk the chunks of a PNG and compare their checksums, which decoders skip.
+
+    Returns
+    -------
+    tuple of int
+        Bits a sample and the colour type.
+    """
+    position, depth, colour = 8, 0, 0
+    while True:
+        head = data[position : position + 8]
+        if len(head) < 8:
+            raise Damaged("it is truncated: its end chunk is missing")
+        length, kind = struct.unpack(">I4s", head)
+        end = position + 12 + length
+        name = kind.decode("latin-1")
+        if end > len(data):
+            raise Damaged(f"it is truncated: the file ends inside its {name!r} chunk")
+        critical = not kind[0] & 0x20
+        if critical:
+            (found,) = struct.unpack(">I", data[end - 4 : end])
+            if zlib.crc32(data[position + 4 : end - 4]) != found:
+                raise Damaged(f"it is damaged: the checksum of its {name!r} chunk does not match")
+        if position == 8:
+            if kind != b"IHDR" or length != 13:
+                raise Damaged("it is damaged: it does not begin with a header chunk")
+            depth, colour = data[24], data[25]
+        elif kind == b"acTL" and length >= 4:
+            frames = int.from_bytes(data[position + 8 : position + 12], "big")
+            if frames > 1:
+                raise Damaged(f"it is an animation of {frames} frames; a radiograph is one image")
+        elif kind == b"IEND":
+            return depth, colour
+        position = end
+
+
+def check_jpeg(data: bytes) -> bytes:
+    """Make sure that a JPEG is whole, and return bytes that a decoder cannot finish without.
+
+    libjpeg fills what a scan lacks with grey, and only warns. Where the end marker is taken away it has to
+    stop and say that data are missing; a few fill bits in its place let whole scans pass. Images in several
+    scans need their end marker, and keep it: of progressive ones it is checked that no scan is missing.
+    """
+    position, frame, progressive = 2, b"", False
+    while True:
+        while data[position : position + 2] == b"\xff\xff":
+            position += 1
+        head = data[position : position + 4]
+        if len(head) < 4:
+            raise Damaged("it is truncated: the file ends inside its header")
+        if head[0] != 0xFF:
+            raise Damaged("it is damaged: no marker where one has to be in its header")
+        marker, length = head[1], int.from_bytes(head[2:], "big")
+        if marker == 0xD9:
+            raise Damaged("it is truncated: its header is not followed by an image")
+        if marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
+            position += 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame, progressive = (
+                data[position + 4 : position + 2 + length],
+                marker in (0xC2, 0xC6, 0xCA, 0xCE),
+            )
+        if marker == 0xDA:
+            break
+        position += 2 + length
+    end = data.rfind(b"\xff\xd9", position)
+    if end < 0:
+        raise Damaged("it is truncated: its end marker is missing")
+    if data.find(b"\xff\xd9", position, end) >= 0:
+        return data  # a second image follows the first: which end is whose is the decoder's business
+    if progressive:
+        _check_scans(data, position, end, frame)
+        return data
+    if data[position + 4 : position + 5] != frame[5:6] or data.find(b"\xff\xda", position + 4, end) >= 0:
+        return data
+    return data[:end] + b"\xff\x00" * 8
+
+
+def _check_scans(data: bytes, position: int, end: int, frame: bytes) -> None:
+    """Make sure that the scans of a progressive JPEG bring every coefficient to its last bit."""
+    lowest = {frame[at]: [99] * 64 for at in range(6, len(frame) - 2, 3)}
+    while 0 <= position < end:
+        count = data[position + 4]
+        tail = data[position + 5 + 2 * count : position + 8 + 2 * count]
+        if len(tail) < 3 or tail[1] > 63:
+            raise Damaged("it is damaged: the header of one of its scans is invalid")
+        for at in range(count):
+            for frequency in range(tail[0], tail[1] + 1):
+                lowest.setdefault(data[position + 5 + 2 * at], [99] * 64)[frequency] = tail[2] & 15
+        position = data.find(b"\xff\xda", position + 2)
+    if any(any(bits) for bits in lowest.values()):
+        raise Damaged("it is truncated: the last scans of its progressive image are missing")
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Read width and height of a WebP before its decoder sets memory aside for them."""
+    kind = data[12:16]
+    if len(data) < 30:
+        raise Damaged("it is truncated: the file ends inside its header")
+    if int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise Damaged("it is truncated: the file is shorter than its header says")
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    raise Damaged("it is damaged: its first chunk is no image")
