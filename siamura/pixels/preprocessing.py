@@ -417,7 +417,7 @@ def _resized(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
         image = cv2.resize(image, (shrunk[1], shrunk[0]), interpolation=cv2.INTER_AREA)
     if shrunk != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(image)
+    return np.array(image, order="C")  # a copy always: the caller may write to what it gets
 
 
 def _exposed(image: Gray) -> tuple[int, int, int, int]:
