@@ -177,8 +177,8 @@ def _label_finder(labels: Labels | None) -> Callable[[str, str], int | None]:
         return lambda study, below: UNLABELLED
     if not callable(labels) and not isinstance(labels, Mapping):
         raise ValueError(
-            f"labels is a {type(labels).__name__}; give a mapping from StudyInstanceUID, path or file name to "
-            "0 or 1, or a function of the path."
+            f"labels is a {type(labels).__name__}; give a mapping from StudyInstanceUID, path or file name "
+            "to 0 or 1, or a function of the path."
         )
     read = label_reader(None)
 
