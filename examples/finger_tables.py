@@ -23,12 +23,16 @@ def main(
     weights: str | None = typer.Option(None, help="imagenet, or a file."),
     lr: float = typer.Option(1e-3, help="Highest learning rate."),
     seed: int = typer.Option(0, help="Seed."),
-    out: Path = typer.Option(Path("runs/finger_tables"), help="Folder of the run folders; kept runs are found there."),
+    out: Path = typer.Option(
+        Path("runs/finger_tables"), help="Folder of the run folders; kept runs are found there."
+    ),
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     size, steps = (224, 5000) if full else (64, 120)
     with one_sentence():
-        base = Experiment(data=data, part=part, weights=weights, lr=lr, seed=seed, size=size, steps=steps, views=600)
+        base = Experiment(
+            data=data, part=part, weights=weights, lr=lr, seed=seed, size=size, steps=steps, views=600
+        )
         text = finger_tables(run_grid(finger_grid(base), out))
     (out / "tables.md").write_text(text, encoding="utf-8")
     typer.echo(text)

@@ -126,7 +126,9 @@ class Reader:
         if not paths:
             return Reading("Choose the views of a study first.", [], None, [])
         if len(paths) > MAX_VIEWS:
-            return Reading(f"{len(paths)} files are more than the {MAX_VIEWS} views a study may have here.", [], None, [])
+            return Reading(
+                f"{len(paths)} files are more than the {MAX_VIEWS} views a study may have here.", [], None, []
+            )
         images, kept, problems = [], [], []
         for path, name in zip(paths, names, strict=True):
             try:
@@ -157,8 +159,8 @@ class Reader:
         return "\n\n".join(
             [
                 f"## {said}: probability of abnormal {mean:.2f}",
-                f"{rests}, each the share of abnormal among its {self.predictor.run.experiment.neighbours} nearest training "
-                f"films; above {THRESHOLD:g} is called abnormal.",
+                f"{rests}, each the share of abnormal among its {self.run.experiment.neighbours} nearest "
+                f"training films; above {THRESHOLD:g} is called abnormal.",
                 f"{data_sentence(self.run.config['data'])} On the validation studies this score reached kappa "
                 f"{with_interval(figures, 'kappa')} (95 % interval over {figures.get('patients', 'the')} patients).",
                 *problems,
@@ -182,7 +184,7 @@ def page(reader: Reader) -> gradio.Blocks:
     gr = _gradio()
 
     def show(uploads: list[str] | None, sample: str | None) -> tuple[Any, ...]:
-        paths = uploads or (reader.samples[sample] if sample in reader.samples else [])
+        paths = uploads or (reader.samples.get(sample, []) if sample else [])
         try:
             reading = reader.read(paths)
         finally:
@@ -196,7 +198,9 @@ def page(reader: Reader) -> gradio.Blocks:
     phantoms = bool(reader.run.config["data"]["phantoms"])
     with gr.Blocks(title="siamura", analytics_enabled=False, delete_cache=(600, 600)) as blocks:
         gr.Markdown(f"# siamura: {reader.run.experiment.part}")
-        gr.Markdown(f"**{RESEARCH}** Nothing leaves this machine, and uploads are not kept.", elem_classes="research")
+        gr.Markdown(
+            f"**{RESEARCH}** Nothing leaves this machine, and uploads are not kept.", elem_classes="research"
+        )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 files = gr.File(
@@ -215,7 +219,9 @@ def page(reader: Reader) -> gradio.Blocks:
                 button = gr.Button("Read the study", variant="primary", elem_id="read")
             with gr.Column(scale=2, min_width=280):
                 verdict = gr.Markdown("No study read yet.", elem_id="verdict", elem_classes="verdict")
-                heat = gr.Gallery(label="Where the score comes from", columns=2, elem_id="heat", object_fit="contain")
+                heat = gr.Gallery(
+                    label="Where the score comes from", columns=2, elem_id="heat", object_fit="contain"
+                )
         near = gr.Gallery(label="Nearest earlier cases", columns=3, elem_id="cases", object_fit="contain")
         table = gr.Dataframe(label="Nearest earlier cases, as a table", interactive=False, wrap=True)
         outputs = [verdict, heat, near, table]

@@ -46,7 +46,9 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log what is done.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
     if version:
         typer.echo(siamura.__version__)
         raise typer.Exit
@@ -97,7 +99,9 @@ app.command(
 @app.command()
 def evaluate(
     run: RunFolder,
-    data: Annotated[Path | None, typer.Option(help="Other labelled radiographs; without it the run's own.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Other labelled radiographs; without it the run's own.")
+    ] = None,
     part: Annotated[str | None, typer.Option(help="Body part of --data; without it the run's.")] = None,
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
     form: OutFormat = Format.csv,
@@ -140,10 +144,12 @@ def evaluate(
 @app.command()
 def predict(
     run: RunFolder,
-    paths: Annotated[list[Path], typer.Argument(help="Image files (PNG, JPEG, TIFF, DICOM), or folders of them.")],
-    study: Annotated[Grouping, typer.Option(help="What makes a study: a folder, a file, or as MURA names it.")] = (
-        Grouping.auto
-    ),
+    paths: Annotated[
+        list[Path], typer.Argument(help="Image files (PNG, JPEG, TIFF, DICOM), or folders of them.")
+    ],
+    study: Annotated[
+        Grouping, typer.Option(help="What makes a study: a folder, a file, or as MURA names it.")
+    ] = (Grouping.auto),
     views: Annotated[bool, typer.Option("--views", help="One row a view instead of one a study.")] = False,
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
     form: OutFormat = Format.csv,
@@ -167,8 +173,12 @@ def predict(
 def explain(
     run: RunFolder,
     image: Annotated[Path, typer.Argument(help="One film.")],
-    out: Annotated[Path, typer.Option(help="The figure to write (PNG, PDF or SVG).")] = Path("explanation.png"),
-    method: Annotated[str, typer.Option(help="smooth_gradcam, gradcam, gradcam++ or cam.")] = "smooth_gradcam",
+    out: Annotated[Path, typer.Option(help="The figure to write (PNG, PDF or SVG).")] = Path(
+        "explanation.png"
+    ),
+    method: Annotated[
+        str, typer.Option(help="smooth_gradcam, gradcam, gradcam++ or cam.")
+    ] = "smooth_gradcam",
 ) -> None:
     """Draw where the abnormal score comes from, and print the boxes in the file's own pixels.
 
@@ -181,14 +191,20 @@ def explain(
         predictor = Predictor(load_run(run), head="mlp")
         found = siamura.explain(predictor.net, siamura.read_image(image), head=predictor.head, method=method)
         found.figure().savefig(out, dpi=150)
-        typer.echo(json.dumps({"figure": str(out), "boxes": [[round(float(v), 1) for v in box] for box in found.boxes]}))
+        typer.echo(
+            json.dumps(
+                {"figure": str(out), "boxes": [[round(float(v), 1) for v in box] for box in found.boxes]}
+            )
+        )
 
 
 @app.command()
 def index(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="A new folder for the case index.")],
-    data: Annotated[Path | None, typer.Option(help="More radiographs; without it the run's training views.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="More radiographs; without it the run's training views.")
+    ] = None,
     part: Annotated[str | None, typer.Option(help="One body part of --data only.")] = None,
 ) -> None:
     """Build an index of similar cases from a run's training views, or from other radiographs.
@@ -205,7 +221,9 @@ def index(
             keep = (table["split"] == "train").to_numpy()
             vectors, table = vectors[keep], table[keep].reset_index(drop=True)
         else:
-            views = siamura.RadiographDataset(siamura.read_mura(data, part=part), net.preprocess, on_error="skip")
+            views = siamura.RadiographDataset(
+                siamura.read_mura(data, part=part), net.preprocess, on_error="skip"
+            )
             vectors, table = siamura.embed(net, views), views.table
         cases = siamura.CaseIndex.create(out, dim=vectors.shape[1], model=net)
         cases.add(vectors, table)
@@ -239,7 +257,9 @@ def search(
 @app.command()
 def serve(
     run: RunFolder,
-    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is this machine alone.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
 ) -> None:
     """Open the page: upload a study, see score, heat map and similar cases. Nothing leaves the machine.

@@ -35,14 +35,14 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
     """
 
     def command(**given: Any) -> None:
-        folder, overwrite = given.pop("out"), given.pop("overwrite")
+        folder, overwrite, resume = given.pop("out"), given.pop("overwrite"), given.pop("resume")
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         with one_sentence():
             from .running import run
 
             if given["epochs"] is not None and given["steps"] == defaults.steps:
                 given["steps"] = None  # --epochs alone replaces the default number of steps
-            done = run(replace(defaults, **given), folder, overwrite=overwrite)
+            done = run(replace(defaults, **given), folder, overwrite=overwrite, resume=resume)
         typer.echo(done.table())
         typer.echo(f"Run folder: {done.folder}")
 
@@ -59,12 +59,11 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
     for name, kind, default, text in (
         ("out", Path, Path(out), "Folder for everything the run writes."),
         ("overwrite", bool, False, "Replace an earlier run in that folder."),
+        ("resume", bool, False, "Go on with a stopped run in that folder."),
     ):
-        option = typer.Option(help=text) if name == "out" else typer.Option("--overwrite", help=text)
+        option = Annotated[kind, typer.Option(f"--{name}", help=text)]
         parameters.append(
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-            )
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
         )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -78,7 +77,7 @@ def app_for(doc: str | None, defaults: Experiment, out: str) -> typer.Typer:
     return app
 
 
-class one_sentence:  # noqa: N801 - used as a statement: ``with one_sentence():``
+class one_sentence:
     """Turn bad input (`ValueError`, `OSError`, a missing extra) into one sentence and exit status 2.
 
     Errors of siamura's own code keep their traceback: hiding those would lose what is needed to mend them.

@@ -97,14 +97,20 @@ class Experiment:
         if self.p != 2:
             raise ValueError(f"p={self.p}: the studies have two labels, normal and abnormal, so p must be 2.")
         if self.k < 2:
-            raise ValueError(f"k={self.k}: an anchor needs another image of its label, so k must be at least 2.")
+            raise ValueError(
+                f"k={self.k}: an anchor needs another image of its label, so k must be at least 2."
+            )
         if self.size < 32:
-            raise ValueError(f"size={self.size}: the trunks halve an image five times, so size must be at least 32.")
+            raise ValueError(
+                f"size={self.size}: the trunks halve an image five times, so size must be at least 32."
+            )
         for name in ("epochs", "steps"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
         if self.epochs is None and self.steps is None:
-            raise ValueError("epochs and steps are both None; give the length of the training in one of them.")
+            raise ValueError(
+                "epochs and steps are both None; give the length of the training in one of them."
+            )
         for name in ("lr", "margin", "sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")

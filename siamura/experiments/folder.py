@@ -28,7 +28,7 @@ __all__ = ["Run", "load_run", "open_folder", "versions", "write_json"]
 #: Everything a run writes. Only these are removed when an earlier run is replaced.
 CONTENTS = (
     "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "unreadable.csv",
-    "model", "knn", "mlp", "checkpoints", "losses.png", "embedding.png", "clahe.png", "confusion.png", "README.md",
+    "model", "knn", "mlp", "checkpoint.ckpt", "losses.png", "embedding.png", "clahe.png", "confusion.png",
 )  # fmt: skip
 
 _PACKAGES = (
@@ -103,7 +103,9 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         If the folder holds no finished run.
     """
     folder = Path(folder)
-    missing = [n for n in ("config.json", "metrics.json", "history.csv", "model") if not (folder / n).exists()]
+    missing = [
+        n for n in ("config.json", "metrics.json", "history.csv", "model") if not (folder / n).exists()
+    ]
     if missing:
         raise FileNotFoundError(
             f"{folder} holds no finished run: {missing[0]} is missing; run an experiment into it first."
@@ -118,8 +120,18 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     )
 
 
-def open_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Make the run folder, or empty it of an earlier run.
+def open_folder(
+    folder: str | os.PathLike[str], *, overwrite: bool = False, resume: Experiment | None = None
+) -> Path:
+    """Make the run folder, empty it of an earlier run, or find one that was stopped.
+
+    Parameters
+    ----------
+    folder : path
+    overwrite : bool
+        Whether an earlier run is removed.
+    resume : Experiment, optional
+        Go on with the stopped run in the folder, if it has these settings.
 
     Raises
     ------
@@ -127,13 +139,24 @@ def open_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> Path:
         If it is in use and `overwrite` is false, or holds anything but a run.
     PermissionError
         If nothing can be written there.
+    ValueError
+        If the run to go on with has other settings.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another run folder with --out.")
-    if folder.is_dir() and any(folder.iterdir()):
+    if resume is not None and (folder / "config.json").is_file():
+        earlier = json.loads((folder / "config.json").read_text(encoding="utf-8"))["experiment"]
+        if differing := [name for name, value in resume.to_dict().items() if earlier.get(name) != value]:
+            raise ValueError(
+                f"{folder} was started with {differing[0]}={earlier.get(differing[0])!r}, not "
+                f"{getattr(resume, differing[0])!r}; resume with its settings, or start anew with --overwrite."
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
-            raise FileExistsError(f"{folder} holds files already; choose another --out, or replace it with --overwrite.")
+            raise FileExistsError(
+                f"{folder} holds files already; choose another --out, or replace it with --overwrite."
+            )
         if not (folder / "config.json").is_file():
             raise FileExistsError(f"{folder} holds files of something else than a run; choose another --out.")
         for name in CONTENTS:

@@ -69,20 +69,29 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
         Of `run_grid` over `finger_grid`.
     """
     first = next(iter(runs.values()))
-    by_cell = {(r.experiment.trunk, r.experiment.clahe, r.experiment.loss, r.experiment.dim): r for r in runs.values()}
+    by_cell = {
+        (r.experiment.trunk, r.experiment.clahe, r.experiment.loss, r.experiment.dim): r
+        for r in runs.values()
+    }
     lines = [
         f"# System A, Tables 5.1 to 5.12, on {first.experiment.part}",
         "",
         data_sentence(first.config["data"]),
-        f"{first.experiment.size} px, {first.experiment.steps} steps, weights: {first.experiment.weights or 'from scratch'}.",
-        "Measured, per view: value [95 % interval, bootstrap over patients]; on train the MLP is judged on the films it "
-        "was fitted on, and in the k-NN a patient's own films do not vote.",
+        f"{first.experiment.size} px, {first.experiment.steps} steps, "
+        f"weights: {first.experiment.weights or 'from scratch'}.",
+        "Measured, per view: value [95 % interval, bootstrap over patients]; on train the MLP is judged on the "
+        "films it was fitted on, and in the k-NN a patient's own films do not vote.",
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
         RESEARCH,
     ]
     for number in range(1, 13):
         figures = published(system="A", table=f"5.{number}")
-        lines += ["", f"## Table 5.{number}: {_TITLES[(number - 1) % 4]}", "", _HEADER[figures[0].metric == "loss"]]
+        lines += [
+            "",
+            f"## Table 5.{number}: {_TITLES[(number - 1) % 4]}",
+            "",
+            _HEADER[figures[0].metric == "loss"],
+        ]
         for train, valid in zip(figures[::2], figures[1::2], strict=True):
             run_ = by_cell.get((train.trunk, bool(train.clahe), train.loss, train.dim or 0))
             lines.append(_row(train, valid, run_))
@@ -99,12 +108,18 @@ _HEADER = {
 
 
 def _row(train: Published, valid: Published, run_: Run | None) -> str:
-    name = train.trunk + (" + CLAHE" if train.clahe else "") + (" + focal" if train.loss == "triplet_focal" else "")
+    name = (
+        train.trunk
+        + (" + CLAHE" if train.clahe else "")
+        + (" + focal" if train.loss == "triplet_focal" else "")
+    )
     start = f"| {name} | {train.dim} | {train.value:g} | {valid.value:g} "
     heads = [("train", "embedding"), ("valid", "embedding")]
     if train.metric != "loss":
         heads = [("train", "mlp"), ("valid", "mlp"), ("valid", "knn")]
-    cells = [with_interval(run_ and run_.metrics[split]["view"].get(head), train.metric) for split, head in heads]
+    cells = [
+        with_interval(run_ and run_.metrics[split]["view"].get(head), train.metric) for split, head in heads
+    ]
     return start + "".join(f"| {cell} " for cell in cells) + "|"
 
 

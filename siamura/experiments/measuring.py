@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from siamura.heads import KNNHead, MLPHead
 
-__all__ = ["embedding_loss", "fit_heads", "measure", "probabilities", "summary"]
+__all__ = ["embedding_loss", "fit_heads", "measure", "probabilities", "quality", "summary", "trivial"]
 
 LEVELS = ("view", "study")
 
@@ -47,9 +47,8 @@ def probabilities(
 def summary(frame: pd.DataFrame) -> dict[str, Any]:
     """One head's figures as plain values, their intervals under ``interval``, what they rest on beside them."""
     values: dict[str, Any] = {str(name): _plain(value) for name, value in frame["value"].items()}
-    values["interval"] = {
-        str(name): [_plain(row["low"]), _plain(row["high"])] for name, row in frame.iterrows() if _plain(row["low"]) is not None
-    }
+    bounds = frame[["low", "high"]].dropna()
+    values["interval"] = {str(name): [float(row.low), float(row.high)] for name, row in bounds.iterrows()}
     for name in ("views", "studies", "patients", "draws", "degenerate"):
         if name in frame.attrs:
             values[name] = frame.attrs[name]
@@ -69,6 +68,31 @@ def measure(
         }
         for level in LEVELS
     }
+
+
+def trivial(table: pd.DataFrame, *, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Probabilities of a logistic regression on mean, deviation, aspect and size, by split, in the table's order.
+
+    It is fitted on train; what a network adds must be seen beside it, since such things can leak a label.
+    """
+    from siamura.evaluation import trivial_baselines, trivial_features
+
+    features = trivial_features(table)
+    judged = pd.concat(
+        [table, table[table["split"] == "train"].assign(split="train again")], ignore_index=True
+    )
+    features = pd.concat([features, features[(table["split"] == "train").to_numpy()]], ignore_index=True)
+    return {
+        split: trivial_baselines(judged, features, valid=name, seed=seed)["all together"].to_numpy()
+        for split, name in (("train", "train again"), ("valid", "valid"))
+    }
+
+
+def quality(embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+    """Retrieval, spread and distances of an embedding, a query's own patient left out."""
+    from siamura.evaluation import embedding_quality
+
+    return summary(embedding_quality(embeddings, table["label"], table["patient"], seed=seed))
 
 
 def embedding_loss(
@@ -94,7 +118,8 @@ def embedding_loss(
     vectors, labels = torch.from_numpy(embeddings), torch.from_numpy(label)
     with torch.no_grad():
         values = [
-            float(loss(vectors[batch], labels[batch])) for batch, _ in zip(sampler, range(batches), strict=False)
+            float(loss(vectors[batch], labels[batch]))
+            for batch, _ in zip(sampler, range(batches), strict=False)
         ]
     return float(np.mean(values))
 

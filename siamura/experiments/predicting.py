@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "films", "studies_of"]
 
 #: What a folder is searched for; anything else in it is not an image and is left alone.
-SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .webp .dcm .dicom".split())
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"])
 
 
 def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
@@ -50,7 +50,9 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
     for given in map(Path, paths):
         if given.is_dir():
             below = (p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            found.update(p for p in below if not any(name.startswith(".") for name in p.relative_to(given).parts))
+            found.update(
+                p for p in below if not any(name.startswith(".") for name in p.relative_to(given).parts)
+            )
         elif given.is_file():
             found.add(given)
         else:
@@ -92,7 +94,9 @@ class Predictor:
 
         pre = self.net.preprocess
         if pre is None:
-            raise ValueError(f"the model in {self.run.folder} was saved without its preprocessing; train it again.")
+            raise ValueError(
+                f"the model in {self.run.folder} was saved without its preprocessing; train it again."
+            )
         batch = torch.from_numpy(np.stack([pre(image) for image in images]))[:, None]
         with torch.inference_mode():
             return np.asarray(torch.cat([self.net(part) for part in batch.split(32)]).float().cpu().numpy())
@@ -123,7 +127,9 @@ class Predictor:
                 problems[row] = " ".join(str(error).split())
         scored = table.assign(probability=np.nan, problem="")
         if kept:
-            scored.iloc[kept, scored.columns.get_loc("probability")] = self.probability(np.concatenate(embeddings))
+            scored.iloc[kept, scored.columns.get_loc("probability")] = self.probability(
+                np.concatenate(embeddings)
+            )
         for row, reason in problems.items():
             scored.iloc[row, scored.columns.get_loc("problem")] = reason
         return scored
@@ -146,6 +152,8 @@ def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
         views are all unreadable has neither of the last two.
     """
     grouped = views.groupby("study", sort=True)["probability"]
-    out = grouped.agg(views="count", unreadable=lambda p: int(p.isna().sum()), probability="mean").reset_index()
+    out = grouped.agg(
+        views="count", unreadable=lambda p: int(p.isna().sum()), probability="mean"
+    ).reset_index()
     out["abnormal"] = (out["probability"] > threshold).astype("boolean").mask(out["probability"].isna())
     return out

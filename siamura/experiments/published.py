@@ -77,7 +77,9 @@ def published(**wanted: object) -> list[Published]:
     """
     known = {field.name for field in fields(Published)}
     if unknown := sorted(set(wanted) - known):
-        raise ValueError(f"published figures have no field {unknown[0]!r}; they have {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"published figures have no field {unknown[0]!r}; they have {', '.join(sorted(known))}."
+        )
     return [f for f in PUBLISHED if all(getattr(f, name) == value for name, value in wanted.items())]
 
 
@@ -98,7 +100,9 @@ def _system_a() -> Iterator[Published]:
          (0.264, 0.321, 0.274, 0.3210), (0.403, 0.374, 0.408, 0.374)),
     )  # fmt: skip
     for first, trunk, clahe, loss, *rows in blocks:
-        for offset, (metric, row) in enumerate(zip(("loss", "accuracy", "error", "kappa"), rows, strict=True)):
+        for offset, (metric, row) in enumerate(
+            zip(("loss", "accuracy", "error", "kappa"), rows, strict=True)
+        ):
             table = f"5.{int(first.split('.')[1]) + offset}"
             for (dim, split), value in zip(
                 ((256, "train"), (256, "valid"), (128, "train"), (128, "valid")), row, strict=True
@@ -116,13 +120,19 @@ def _system_b() -> Iterator[Published]:
         for split, value in (("train", train), ("valid", valid)):
             yield Published("B", "frozen", "accuracy", split, value, trunk, "all", "bce", note="best epoch")
     for split, value in (("train", 0.8117), ("valid", 0.7851)):
-        yield Published("B", "fine-tuned", "accuracy", split, value, "densenet169", "all", "bce", note="epoch 20")
-    yield Published("B", "fine-tuned", "accuracy", "valid", 0.7970, "densenet169", "all", "bce", note="epoch 18, best")
+        yield Published(
+            "B", "fine-tuned", "accuracy", split, value, "densenet169", "all", "bce", note="epoch 20"
+        )
+    yield Published(
+        "B", "fine-tuned", "accuracy", "valid", 0.7970, "densenet169", "all", "bce", note="epoch 18, best"
+    )
 
 
 def _system_c() -> Iterator[Published]:
     for value, note in ((0.7986, "epoch 5, best"), (0.7500, "epoch 30")):
-        yield Published("C", "frozen", "accuracy", "valid", value, "inception_v3", "XR_HUMERUS", "bce", note=note)
+        yield Published(
+            "C", "frozen", "accuracy", "valid", value, "inception_v3", "XR_HUMERUS", "bce", note=note
+        )
 
 
 def _system_d() -> Iterator[Published]:
@@ -149,14 +159,21 @@ def _system_d() -> Iterator[Published]:
 
 def _system_e() -> Iterator[Published]:
     for value, note in ((0.79, "about"), (0.85, "about, after tuning")):
-        yield Published("E", "humerus", "accuracy", "valid", value, "densenet121", "XR_HUMERUS", "bce", note=note)
+        yield Published(
+            "E", "humerus", "accuracy", "valid", value, "densenet121", "XR_HUMERUS", "bce", note=note
+        )
 
 
 def _mura() -> Iterator[Published]:
-    for part, model, readers in (("all", 0.705, (0.731, 0.763, 0.778)), ("XR_FINGER", 0.389, (0.304, 0.403, 0.410))):
+    for part, model, readers in (
+        ("all", 0.705, (0.731, 0.763, 0.778)),
+        ("XR_FINGER", 0.389, (0.304, 0.403, 0.410)),
+    ):
         yield Published("MURA", "kappa", "kappa", "test", model, "densenet169", part, "bce", note="model")
         for number, value in enumerate(readers, start=1):
-            yield Published("MURA", "kappa", "kappa", "test", value, "", part, "", note=f"radiologist {number}")
+            yield Published(
+                "MURA", "kappa", "kappa", "test", value, "", part, "", note=f"radiologist {number}"
+            )
 
 
 PUBLISHED: tuple[Published, ...] = (

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from .experiment import Experiment
@@ -17,7 +18,6 @@ from .tables import finger_table
 if TYPE_CHECKING:
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
-    from siamura.pixels import RadiographDataset
 
 __all__ = ["build_loss", "cache_folder", "phantoms_for", "run"]
 
@@ -29,6 +29,7 @@ def run(
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    resume: bool = False,
     cache: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Run an experiment and write its folder.
@@ -41,6 +42,8 @@ def run(
         The run folder; made if it is not there.
     overwrite : bool
         Whether an earlier run in it is replaced.
+    resume : bool
+        Whether a stopped run in it is gone on with, from its last checkpoint.
     cache : path, optional
         Where phantoms and preprocessed images are kept between runs; ``SIAMURA_CACHE``, or the user's cache
         folder, if not given.
@@ -61,21 +64,22 @@ def run(
         If the run folder is in use or cannot be written.
     """
     started = time.time()
-    folder = open_folder(out, overwrite=overwrite)
+    folder = open_folder(out, overwrite=overwrite, resume=experiment if resume else None)
     try:
-        return _run(experiment, folder, Path(cache) if cache else cache_folder(), started)
+        return _run(experiment, folder, Path(cache) if cache else cache_folder(), started, resume=resume)
     except (ValueError, OSError):
         if not any(folder.iterdir()):
             folder.rmdir()  # bad input leaves nothing behind
         raise
 
 
-def _run(experiment: Experiment, folder: Path, cache: Path, started: float) -> Run:
+def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, resume: bool) -> Run:
     from siamura.networks import EmbeddingNet
     from siamura.pixels import CLAHE, Preprocess, RadiographDataset
     from siamura.samplers import PKBatchSampler
     from siamura.studies import is_phantom
     from siamura.training import embed, fit
+    from siamura.training.metric import run_length
 
     from . import figures, measuring
 
@@ -84,7 +88,10 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float) -> R
     pre = Preprocess(size=experiment.size, clahe=CLAHE() if experiment.clahe else None)
     splits = {
         split: RadiographDataset(
-            table[table["split"] == split].reset_index(drop=True), pre, cache=cache / "images", on_error="skip"
+            table[table["split"] == split].reset_index(drop=True),
+            pre,
+            cache=cache / "images",
+            on_error="skip",
         )
         for split in ("train", "valid")
     }
@@ -94,7 +101,9 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float) -> R
     unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
     if len(unreadable):
         unreadable.to_csv(folder / "unreadable.csv", index=False)
-        _log.warning("%d images could not be read and are left out; see %s", len(unreadable), folder / "unreadable.csv")
+        _log.warning(
+            "%d images could not be read and are left out; see %s", len(unreadable), folder / "unreadable.csv"
+        )
     facts: dict[str, Any] = {
         "data": {
             "name": str(root),
@@ -107,40 +116,44 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float) -> R
     }
     write_config(folder, experiment, status="training", **facts)
 
-    net = EmbeddingNet(experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed)
+    net = EmbeddingNet(
+        experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed
+    )
     loss = build_loss(experiment)
     batches = PKBatchSampler(
-        train.table["label"], p=experiment.p, k=experiment.k, groups=train.table["patient"], seed=experiment.seed
+        train.table["label"],
+        p=experiment.p,
+        k=experiment.k,
+        groups=train.table["patient"],
+        seed=experiment.seed,
     )
-    history = fit(
+    history = fit(  # writes history.csv, model/ and checkpoints as it goes
         net, train, batches, loss, epochs=experiment.epochs, steps=experiment.steps, lr=experiment.lr,
-        augment=experiment.augment, seed=experiment.seed,
+        augment=experiment.augment, seed=experiment.seed, out=folder, resume=resume,
     )  # fmt: skip
-    interrupted = bool(history.attrs.get("interrupted", False))
-    history.to_csv(folder / "history.csv", index=False)
-    net.save_pretrained(folder / "model")
+    interrupted = len(history) < run_length(batches, experiment.epochs, experiment.steps)
 
     embeddings = {split: embed(net, data) for split, data in splits.items()}
     heads = measuring.fit_heads(
         embeddings["train"], train.table, neighbours=experiment.neighbours, seed=experiment.seed
     )
+    everything = pd.concat([train.table, valid.table], ignore_index=True)
+    trivial = measuring.trivial(everything, seed=experiment.seed)
     metrics: dict[str, Any] = {}
     predicted = {}
     for split, data in splits.items():
         predicted[split] = measuring.probabilities(heads, embeddings[split], data.table)
-        metrics[split] = measuring.measure(data.table, predicted[split], seed=experiment.seed)
+        by_head = {**predicted[split], "trivial": trivial[split]}
+        metrics[split] = measuring.measure(data.table, by_head, seed=experiment.seed)
         metrics[split]["view"]["embedding"] = {
             "loss": measuring.embedding_loss(
                 loss, embeddings[split], data.table, p=experiment.p, k=experiment.k, seed=experiment.seed
-            )
+            ),
+            **measuring.quality(embeddings[split], data.table, seed=experiment.seed),
         }
     for name, head in heads.items():
         head.save(folder / name)
-    write_embeddings(
-        folder,
-        _stack(embeddings["train"], embeddings["valid"]),
-        pd.concat([train.table, valid.table], ignore_index=True),
-    )
+    write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), everything)
     write_json(folder / "metrics.json", metrics)
     (folder / "table.md").write_text(finger_table(experiment, metrics, facts["data"]), encoding="utf-8")
     figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted)
@@ -151,6 +164,8 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float) -> R
     from .report import write_report
 
     write_report(folder)
+    if not interrupted:
+        (folder / "checkpoint.ckpt").unlink(missing_ok=True)
     return load_run(folder)
 
 
@@ -195,7 +210,9 @@ def _read(root: Path, experiment: Experiment) -> pd.DataFrame:
     table = read_mura(root, part=experiment.part)
     for split in ("train", "valid"):
         if not (table["split"] == split).any():
-            raise ValueError(f"{root} has no {split} views of {experiment.part}; both train and valid are needed.")
+            raise ValueError(
+                f"{root} has no {split} views of {experiment.part}; both train and valid are needed."
+            )
     return table
 
 
@@ -204,7 +221,9 @@ def _check(table: pd.DataFrame, split: str, experiment: Experiment) -> None:
     patients = table.groupby("label")["patient"].nunique()
     if len(patients) < 2:
         only = "no readable view" if not len(patients) else f"only label {patients.index[0]}"
-        raise ValueError(f"the {split} views have {only}; normal (0) and abnormal (1) studies are both needed.")
+        raise ValueError(
+            f"the {split} views have {only}; normal (0) and abnormal (1) studies are both needed."
+        )
     if split == "train" and patients.min() < experiment.k:
         label = patients.idxmin()
         raise ValueError(
@@ -220,9 +239,3 @@ def _counts(table: pd.DataFrame) -> dict[str, int]:
         "patients": table["patient"].nunique(),
         "abnormal_views": int(table["label"].sum()),
     }
-
-
-def _stack(*parts: Any) -> Any:
-    import numpy as np
-
-    return np.concatenate(parts)

@@ -71,7 +71,9 @@ def finger_table(experiment: Experiment, metrics: Mapping[str, Any], data: Mappi
         table = printed[0].table
         for dim in (256, 128):
             cells = {f.split: f.value for f in printed if f.dim == dim}
-            lines.append(f"| {table} | {metric} | published, {dim}-d | {cells['train']:g} | {cells['valid']:g} |")
+            lines.append(
+                f"| {table} | {metric} | published, {dim}-d | {cells['train']:g} | {cells['valid']:g} |"
+            )
         lines.extend(f"| {table} | {metric} | **measured**, {row} |" for row in _measured(metric, metrics))
     return "\n".join(lines) + "\n"
 
@@ -90,7 +92,9 @@ def _matching(experiment: Experiment) -> list[list[Published]]:
 
 def _measured(metric: str, metrics: Mapping[str, Any]) -> list[str]:
     if metric == "loss":
-        cells = [with_interval(metrics[split]["view"].get("embedding"), "loss") for split in ("train", "valid")]
+        cells = [
+            with_interval(metrics[split]["view"].get("embedding"), "loss") for split in ("train", "valid")
+        ]
         return [f"PK batches | {cells[0]} | {cells[1]}"]
     rows = []
     for level in ("view", "study"):

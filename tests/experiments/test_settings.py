@@ -3,12 +3,14 @@
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from siamura.experiments import Experiment, published
+from siamura.experiments.experiment import LossName
 from siamura.experiments.folder import open_folder
 from siamura.experiments.tables import data_sentence, finger_table, with_interval
 
@@ -43,7 +45,7 @@ METRICS = {
             "part": st.text(min_size=1, max_size=20),
             "dim": st.integers(1, 4096),
             "clahe": st.booleans(),
-            "loss": st.sampled_from(["triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"]),
+            "loss": st.sampled_from(get_args(LossName)),
             "lr": st.floats(1e-8, 10),
             "weights": st.none() | st.text(max_size=10),
             "epochs": st.none() | st.integers(1, 1000),
@@ -81,7 +83,7 @@ def test_no_length_at_all_is_refused() -> None:
 
 
 def test_unknown_setting_names_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="no setting 'marign'.*margin"):
+    with pytest.raises(ValueError, match=r"no setting 'marign'.*margin"):
         Experiment.from_dict({"marign": 1})
 
 
