@@ -1,15 +1,24 @@
-"""Networks: trunks by name, embedding heads, and what is built of them."""
+"""Networks: trunks by name, embedding heads, classifiers, and the pair form."""
 
+from .classifier import TOPS, Classifier, ClassifierHead, Top
 from .embedding import EmbeddingNet
 from .heads import EmbeddingHead, GeM
+from .pairs import DistanceHead, PairLoss, PairNet
 from .trunks import TRUNKS, Trunk, fold_grey
 from .weights import load_weights, read_weights
 
 __all__ = [
+    "TOPS",
     "TRUNKS",
+    "Classifier",
+    "ClassifierHead",
+    "DistanceHead",
     "EmbeddingHead",
     "EmbeddingNet",
     "GeM",
+    "PairLoss",
+    "PairNet",
+    "Top",
     "Trunk",
     "fold_grey",
     "load_weights",

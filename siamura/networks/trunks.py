@@ -246,9 +246,9 @@ class Trunk(nn.Module):
         return names[at:]
 
     def train(self, mode: bool = True) -> Trunk:
-        """Set the mode; batch norms whose weights are frozen keep their statistics."""
-        super().train(mode)
-        if mode:
+        """Set the mode; what is frozen keeps its batch statistics, and a frozen trunk drops nothing."""
+        super().train(mode and any(weight.requires_grad for weight in self.parameters()))
+        if self.training:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     scale = module.weight

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-__all__ = ["Stream", "collate", "fetch", "labels_of", "make_augment", "plain", "stream_loader"]
+from .distributed import rank_and_world
+
+__all__ = [
+    "ShuffledBatches",
+    "Stream",
+    "collate",
+    "fetch",
+    "labels_of",
+    "make_augment",
+    "plain",
+    "stream_loader",
+]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -95,6 +106,44 @@ class Stream(Sampler[list[int]]):
                 f"choose P x K divisible by {self.world_size}."
             )
         return positions[self.rank :: self.world_size]
+
+
+class ShuffledBatches:
+    """Each epoch every row once, in a new order, in batches of nearly equal size.
+
+    Parameters
+    ----------
+    count : int
+        Rows.
+    batch_size : int
+        Most rows in a batch.
+    seed : int
+        Of the orders.
+
+    Examples
+    --------
+    >>> [len(batch) for batch in ShuffledBatches(9, 4)]
+    [3, 3, 3]
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        self.count, self.seed, self.epoch = count, seed, 0
+        self.batches = max(1, -(-count // batch_size))
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        world = rank_and_world()[1]
+        for batch in np.array_split(order, self.batches):
+            yield batch[: len(batch) - len(batch) % world].tolist()  # each process takes as many
 
 
 def batch_count(batches: Iterable[Any]) -> int:

@@ -95,7 +95,7 @@ class TrainModule(pl.LightningModule):
         rank, _ = rank_and_world()
         if self._feed.augment is not None:
             images = self._augmented(images)
-        if self._channels_last:
+        if self._channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         with own_rng(self.device, self._feed.seed, 1, self.step_done, rank):
             loss, row = self.objective(images, labels)

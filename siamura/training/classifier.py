@@ -1,0 +1,369 @@
+"""`fit_classifier`: train a trunk and a top on labels, for comparison with the metric."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset, TensorDataset
+
+from siamura.networks import Classifier
+
+from .callbacks import Averaging, Validation
+from .data import Augment, ShuffledBatches, fetch, labels_of, make_augment, plain
+from .distributed import gather_rows, rank_and_world
+from .embedding import forward_rows
+from .engine import RunSettings, run
+from .metric import run_length
+from .module import Feed, TrainModule
+from .optimisers import OptimiserSettings
+from .validation import kappa
+
+__all__ = ["fit_classifier", "predict_proba", "study_weights"]
+
+# Above this, feature maps are computed anew each epoch rather than kept.
+_CACHE_BYTES = 4 << 30
+
+
+def study_weights(table: pd.DataFrame) -> npt.NDArray[np.float32]:
+    """Weight of each row in the MURA paper's loss, by study type and label.
+
+    An abnormal image of part T weighs N / (A + N), a normal one A / (A + N), where A and N count T's abnormal
+    and normal images: both labels then weigh the same in sum.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns part and label.
+
+    Returns
+    -------
+    float32 (N,)
+
+    References
+    ----------
+    P. Rajpurkar et al., "MURA", arXiv 1712.06957, section 3.1.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"part": ["XR_HAND"] * 4, "label": [1, 0, 0, 0]})
+    >>> study_weights(table).tolist()
+    [0.75, 0.25, 0.25, 0.25]
+    """
+    abnormal = table.groupby("part")["label"].transform("mean").to_numpy(np.float32)
+    return np.where(table["label"].to_numpy() == 1, 1.0 - abnormal, abnormal).astype(np.float32)
+
+
+def predict_proba(
+    net: nn.Module,
+    data: Dataset[Any] | npt.NDArray[np.uint8] | Tensor,
+    batch_size: int = 64,
+    *,
+    precision: str = "auto",
+    accelerator: str = "auto",
+    progress: bool = True,
+) -> npt.NDArray[np.float32]:
+    """Probability that each image is abnormal, in the order of the table.
+
+    Parameters
+    ----------
+    net : Classifier
+        Or any module that gives logits (B,).
+    data, batch_size, precision, accelerator, progress
+        See `embed`.
+
+    Returns
+    -------
+    float32 (N,)
+    """
+    logits, _ = forward_rows(
+        net, data, batch_size=batch_size, precision=precision, accelerator=accelerator, progress=progress
+    )
+    return logits.sigmoid().numpy()
+
+
+def fit_classifier(
+    net: Classifier,
+    data: Dataset[Any],
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 32,
+    valid: Dataset[Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    lr: float = 1e-3,
+    seed: int = 0,
+    weights: npt.ArrayLike | str | None = None,
+    augment: str | Augment | None = None,
+    optimizer: str = "adamw",
+    schedule: str = "onecycle",
+    lr_warmup: float = 0.3,
+    weight_decay: float = 0.01,
+    trunk_lr: float | None = None,
+    layer_decay: float = 1.0,
+    clip: float | None = None,
+    accumulate: int = 1,
+    ema: float | None = None,
+    precision: str = "auto",
+    channels_last: bool | None = None,
+    compile: bool = False,
+    validate_every: int | None = None,
+    monitor: str = "valid_accuracy",
+    keep_best: bool = True,
+    patience: int | None = None,
+    cache_features: bool | None = None,
+    checkpoint_every: int | None = 100,
+    resume: bool = False,
+    loggers: Sequence[Any] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    workers: int = 0,
+    accelerator: str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train a classifier on binary cross-entropy.
+
+    What of the trunk learns is chosen on the network: ``net.trunk.freeze()``, or
+    ``net.trunk.unfreeze("features.denseblock3")``.
+
+    Parameters
+    ----------
+    net : Classifier
+        Trained in place, left in eval mode.
+    data : Dataset
+        Images and labels 0 or 1.
+    epochs, steps : int, optional
+        Length; where both are given, the shorter.
+    batch_size : int
+        Images a step; shuffled each epoch, in batches of nearly equal size.
+    valid : Dataset, optional
+        Measured each epoch: loss, accuracy and kappa at 0.5.
+    weights : None, "part" or float (N,)
+        Weight of each row in the loss; ``"part"`` is `study_weights` of ``data.table``.
+    validate_every : int, optional
+        Steps; an epoch by default.
+    monitor : str
+        What `keep_best`, `patience` and ``schedule="plateau"`` (after 3 without a better one) go by.
+    keep_best : bool
+        End with the weights of the best validation.
+    patience : int, optional
+        Stop after so many validations without a better one.
+    cache_features : bool, optional
+        Compute the trunk's features once and train the top on them. By default where the trunk is frozen,
+        nothing is augmented, and they take less than 4 GiB.
+    out, lr, seed, augment, optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay, clip, \
+accumulate, ema, precision, channels_last, compile, checkpoint_every, resume, loggers, callbacks, workers, \
+accelerator, progress
+        See `fit`.
+
+    Returns
+    -------
+    DataFrame
+        One row a step: step, epoch, loss, lr, accuracy, and with `valid` valid_loss, valid_accuracy and
+        valid_kappa (NaN between measurements).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, with what would be right.
+
+    Examples
+    --------
+    >>> data = TensorDataset(torch.zeros(8, 1, 32, 32, dtype=torch.uint8), torch.arange(8) % 2)
+    >>> net = Classifier("squeezenet1_1")
+    >>> net.trunk.freeze()
+    >>> len(fit_classifier(net, data, epochs=2, batch_size=4, progress=False))
+    4
+    """
+    labels = labels_of(data)
+    if not set(np.unique(labels).tolist()) <= {0, 1}:
+        raise ValueError(f"labels must be 0 or 1; data has {np.unique(labels)[:5].tolist()}.")
+    if resume and out is None:
+        raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
+    if (patience is not None or schedule == "plateau") and valid is None:
+        raise ValueError('patience and schedule="plateau" go by validation figures; give valid=.')
+    if hasattr(data, "pre"):
+        net.preprocess = data.pre
+    batches = ShuffledBatches(len(labels), batch_size, seed)
+    total = run_length(batches, epochs, steps)
+    settings = RunSettings(
+        out=None if out is None else Path(out),
+        resume=resume,
+        checkpoint_every=checkpoint_every,
+        precision=precision,
+        channels_last=channels_last,
+        compile=compile,
+        clip=clip,
+        accumulate=accumulate,
+        accelerator=accelerator,
+        progress=progress,
+        loggers=loggers,
+    )
+    optimiser = OptimiserSettings(
+        lr=lr,
+        total=-(-total // accumulate),
+        optimizer=optimizer,
+        schedule=schedule,
+        warmup=lr_warmup,
+        weight_decay=weight_decay,
+        trunk_lr=trunk_lr,
+        layer_decay=layer_decay,
+        fused=settings.numbers != "fp16",
+    )
+    made = make_augment(augment if augment is not None else getattr(data, "augment", None))
+    options: dict[str, Any] = {"precision": precision, "accelerator": accelerator}
+    frozen = not any(weight.requires_grad for weight in net.trunk.parameters())
+    cached = cache_features if cache_features is not None else _worth_keeping(net, data, frozen, made)
+    if cached and (not frozen or made is not None):
+        raise ValueError(
+            "cache_features=True needs a frozen trunk and no augmentation; freeze it, or leave it out."
+        )
+    learner: nn.Module = net
+    if cached:
+        learner = _Top(net)
+        data, valid = (None if d is None else _features(net, d, options) for d in (data, valid))  # type: ignore[assignment]
+        options["precision"] = "32"
+        settings = RunSettings(
+            **{**vars(settings), "precision": "32", "channels_last": False, "compile": False}
+        )
+    module = ClassifierModule(
+        learner,
+        Feed(_Weighted(data, _weights(weights, data, labels)), batches, total, made, seed, workers),
+        optimiser,
+        channels_last=settings.layout,
+    )
+    beside: list[pl.Callback] = [] if ema is None else [Averaging(ema)]
+    if valid is not None:
+        beside.append(
+            Validation(
+                _Check(valid, options),
+                validate_every or len(batches),
+                total,
+                monitor=monitor,
+                keep_best=keep_best,
+                patience=patience,
+                plateau=3 if schedule == "plateau" else None,
+            )
+        )
+    with plain(data):
+        history = run(module, settings, [*beside, *callbacks])
+    net.eval()
+    if cached and settings.out is not None and rank_and_world()[0] == 0:
+        net.save_pretrained(settings.out / "model")
+    return history
+
+
+class ClassifierModule(TrainModule):
+    """Binary cross-entropy, each image by its weight."""
+
+    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Loss and accuracy of a batch; `labels` holds label and weight (B, 2)."""
+        logits = gather_rows(self.net(images).float())
+        label, weight = gather_rows(labels).unbind(1)
+        loss = _entropy(logits, label, weight)
+        head = self.net.head
+        if isinstance(head, nn.Module) and hasattr(head, "penalty"):
+            loss = loss + head.penalty()  # type: ignore[operator]
+        return loss, {"accuracy": float(((logits > 0) == (label > 0.5)).float().mean())}
+
+
+def _entropy(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    # The mean is over images, not over weights: the paper's loss is a sum over images of weighted terms.
+    return (F.binary_cross_entropy_with_logits(logits, label, reduction="none") * weight).mean()
+
+
+class _Weighted(Dataset[Any]):
+    """Images with (label, weight) in place of the label."""
+
+    def __init__(self, data: Dataset[Any], weights: Tensor) -> None:
+        self.data = data
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitems__(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        images, labels = fetch(self.data, positions)
+        return images, torch.stack([labels.float(), self.weights[positions]], dim=1)
+
+
+class _Top(nn.Module):
+    """The top alone, on features that were kept."""
+
+    def __init__(self, net: Classifier) -> None:
+        super().__init__()
+        self.head = net.head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head.after_pool(features) if features.ndim == 2 else self.head(features)
+
+
+class _Trunk(nn.Module):
+    """What a frozen trunk and a pooling that does not learn give."""
+
+    def __init__(self, net: Classifier) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.net.features(x).float()
+        return self.net.head.pool(out) if self.net.head.pools_first else out
+
+
+def _features(net: Classifier, data: Dataset[Any], options: dict[str, Any]) -> TensorDataset:
+    return TensorDataset(*forward_rows(_Trunk(net), data, **options))
+
+
+def _worth_keeping(net: Classifier, data: Dataset[Any], frozen: bool, augment: Augment | None) -> bool:
+    if not frozen or augment is not None:
+        return False
+    with plain(data):
+        image = fetch(data, [0])[0]
+    with torch.inference_mode():
+        one = _Trunk(net).eval()(image.to(next(net.parameters()).device))
+    return one.numel() * 4 * len(data) <= _CACHE_BYTES  # type: ignore[arg-type, no-any-return]
+
+
+def _weights(
+    weights: npt.ArrayLike | str | None, data: Dataset[Any], labels: npt.NDArray[np.int64]
+) -> Tensor:
+    if weights is None:
+        return torch.ones(len(labels))
+    if isinstance(weights, str):
+        table = getattr(data, "table", None)
+        if weights != "part" or table is None:
+            raise ValueError(
+                f'weights={weights!r}: give None, an array, or "part" with data that has a table.'
+            )
+        weights = study_weights(table)
+    found = torch.from_numpy(np.array(weights, dtype=np.float32))
+    if found.shape != (len(labels),) or not bool((found >= 0).all()):
+        raise ValueError(
+            f"weights has shape {tuple(found.shape)}; expected one number >= 0 a row, ({len(labels)},)."
+        )
+    return found
+
+
+class _Check:
+    """Loss, accuracy and kappa of a validation set."""
+
+    def __init__(self, valid: Dataset[Any], options: dict[str, Any]) -> None:
+        self.valid = valid
+        self.options = options
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        """Measure."""
+        logits, labels = forward_rows(net, self.valid, progress=False, **self.options)
+        return {
+            "valid_loss": float(_entropy(logits, labels.float(), torch.ones(len(labels)))),
+            "valid_accuracy": float(((logits > 0) == (labels > 0)).float().mean()),
+            "valid_kappa": kappa(labels, (logits > 0).long()),
+        }
