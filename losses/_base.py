@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._distances import pair_matrix
+from ._pairs import Pairs
 from ._pml import AvgNonZeroReducer, BaseMetricLossFunction, MeanReducer, MultipleReducers, SumReducer
 
 LossDict = dict[str, dict[str, Any]]
@@ -18,8 +19,9 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
 
     Parameters
     ----------
-    distance, reducer, embedding_regularizer, embedding_reg_weight, collect_stats
-        As in pytorch-metric-learning.
+    **kwargs
+        ``distance``, ``reducer``, ``embedding_regularizer``, ``embedding_reg_weight``, ``collect_stats``, as
+        in pytorch-metric-learning.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -43,7 +45,8 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
         labels : int (B,), optional
             Needed unless `indices_tuple` is given.
         indices_tuple : 3 or 4 tensors of int64, optional
-            Triplets (anchor, positive, negative) or pairs (anchor, positive, anchor, negative) of a miner.
+            Triplets (anchor, positive, negative) are taken as they are; pairs (anchor, positive, anchor,
+            negative) say which positives and negatives there are to choose from.
         ref_emb : floating (R, d), optional
             Where positives and negatives come from; `embeddings` by default.
         ref_labels : int (R,), optional
@@ -56,41 +59,45 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
         """
         if not torch.is_floating_point(embeddings):
             raise ValueError(f"embeddings must be floating point; they are {embeddings.dtype}")
+        if embeddings.ndim != 2:
+            raise ValueError(f"embeddings must have shape (batch, dim); they have {tuple(embeddings.shape)}")
         own = ref_emb is None or ref_emb is embeddings
         embeddings = _wide(embeddings)
         if ref_emb is not None:
-            ref_emb = embeddings if own else _wide(ref_emb).to(embeddings.dtype)
+            ref_emb = embeddings if own else _wide(ref_emb).to(embeddings)
         with torch.autocast(embeddings.device.type, enabled=False):
             loss: Tensor = super().forward(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         return loss
 
     @property
     def statistics(self) -> dict[str, float]:
-        """Figures of the last call.
+        """Figures of the last call; empty before the first.
 
         ``active_fraction`` of the terms that are not zero, mean ``hardest_positive`` and
         ``hardest_negative`` distance of the anchors that count, ``mean_distance`` over all pairs of
         different items, and the number of ``anchors`` with a positive and a negative. They stay on the
-        device until they are read.
+        device until they are read. With listed triplets the hardest distances are the mean of the list's.
         """
-        self._figures = {name: float(value) for name, value in self._figures.items()}
-        return dict(self._figures)
+        read = {name: float(value) for name, value in self._figures.items()}
+        self._figures = {**read}
+        return read
 
     def _shortcut(self) -> str | None:
         """Return "sum", "mean" or "nonzero" if the reducer needs no more than that of the terms."""
         reducer = self.reducer
         if type(reducer) is MultipleReducers:
-            reducer = reducer.reducers["loss"] if "loss" in reducer.reducers else reducer.default_reducer
+            reducer = dict(reducer.reducers.items()).get("loss", reducer.default_reducer)
         if reducer.collect_stats:
             return None
         return {SumReducer: "sum", MeanReducer: "mean", AvgNonZeroReducer: "nonzero"}.get(type(reducer))
 
-    def _matrix(self, embeddings: Tensor, ref_emb: Tensor) -> Tensor:
-        """Return the distances of the pairs, (B, R)."""
-        return pair_matrix(self.distance, embeddings, ref_emb)
-
     def _terms(self, losses: Tensor, indices: tuple[Tensor, Tensor, Tensor]) -> LossDict:
-        """Hand every term to the reducer."""
+        """Hand every term to the reducer, which might drop a NaN without a word."""
+        if not bool(torch.isfinite(losses.detach()).all()):
+            raise ValueError(
+                "the loss has terms that are NaN or infinite; look for NaN or infinity in the embeddings "
+                "(a learning rate too high?) or for distances beyond the range of the loss"
+            )
         return {"loss": {"losses": losses, "indices": indices, "reduction_type": "triplet"}}
 
     def _reduced(self, loss: Tensor) -> LossDict:
@@ -99,18 +106,50 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
 
     def _nothing(self) -> LossDict:
         """Say that no triplet exists: a zero with a gradient of zero."""
+        self._figures = {"active_fraction": 0.0, "anchors": 0.0}
         empty: LossDict = self.zero_losses()
         return empty
 
 
+class Batch(NamedTuple):
+    """What ``compute_loss`` is given."""
+
+    embeddings: Tensor
+    labels: Tensor | None
+    listed: tuple[Tensor, ...] | None
+    ref_emb: Tensor
+    ref_labels: Tensor | None
+
+    @property
+    def own(self) -> bool:
+        """Whether the references are the embeddings themselves."""
+        return self.ref_emb is self.embeddings
+
+    @property
+    def triplets(self) -> tuple[Tensor, ...] | None:
+        """The miner's triplets, if it gave triplets."""
+        if self.listed is None or len(self.listed) != 3:
+            return None
+        return tuple(index.to(self.embeddings.device) for index in self.listed)
+
+    def pairs(self) -> Pairs:
+        """Positive and negative pairs, by the miner or by the labels."""
+        return Pairs(
+            (len(self.embeddings), len(self.ref_emb)),
+            self.labels,
+            self.ref_labels,
+            self.listed,
+            self.embeddings.device,
+            self.own,
+        )
+
+
+def finite(name: str, value: float) -> float:
+    """Return `value` as a float, or say that it has to be a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} must be a finite number")
+    return float(value)
+
+
 def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def masks(labels: Tensor, ref_labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which pairs share a label (an item and itself excepted) and which do not, bool (B, R) each."""
-    same = labels[:, None] == ref_labels[None, :]
-    other = ~same
-    if ref_labels is labels:
-        same.fill_diagonal_(False)
-    return same, other

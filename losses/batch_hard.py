@@ -4,53 +4,70 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from ._base import LossDict, MetricLoss, masks
+from ._base import Batch, LossDict, MetricLoss, finite
+from ._mining import finish, hardest, listed
 
 
 class BatchHardTripletLoss(MetricLoss):
-    """Each item once as the anchor, with its hardest positive and its hardest negative (Hermans et al. 2017).
+    r"""Every item once as the anchor, with its hardest positive and its hardest negative.
+
+    .. math:: \max(0, \max_p D_{ap} - \min_n D_{an} + m)
+
+    averaged over the anchors that have a positive and a negative; the others are left out, and counted as
+    ``statistics["left_out"]``.
+
+    Parameters
+    ----------
+    margin : float or "soft"
+        In units of the distance; "soft" takes softplus in the place of the hinge, which needs no margin.
+    **kwargs
+        ``distance``, ``reducer`` (MeanReducer by default), and so on, as in pytorch-metric-learning.
+
+    See Also
+    --------
+    TripletLoss : all triplets; the safer start from scratch.
+    TripletFocalLoss : the same triplets between exponentials of distances.
+
+    Notes
+    -----
+    A loss about the margin while ``statistics["mean_distance"]`` is about 0 means collapse: all embeddings
+    have met in one point. Start with ``TripletLoss``, with "soft", or with a lower learning rate.
+
+    With a miner's pairs the hardest are chosen among these; a miner's triplets are taken as they are.
+
+    References
+    ----------
+    A. Hermans, L. Beyer, B. Leibe, In defense of the triplet loss for person re-identification,
+    arXiv 1703.07737 (2017), eq. 5.
 
     Examples
     --------
     >>> import torch
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     >>> loss = BatchHardTripletLoss(margin=0.2)
-    >>> float(loss(torch.eye(4), torch.tensor([0, 0, 1, 1])))
-    0.2...
+    >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+    0.2
+    >>> loss(embeddings, torch.tensor([0, 0, 1, 2])), loss.statistics["left_out"]
+    (tensor(0.2000), 2.0)
     """
 
     def __init__(self, margin: float | Literal["soft"] = 0.2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.margin = margin
+        self.margin: float | Literal["soft"] = margin if margin == "soft" else finite("margin", margin)
 
-    def _transform(self, distances: Tensor) -> Tensor:
-        return distances
-
-    def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels) -> LossDict:  # type: ignore[no-untyped-def]
-        """Return PML's dictionary of the loss."""
-        matrix = self._matrix(embeddings, ref_emb)
-        same, other = masks(labels, ref_labels)
-        keep = same.any(1) & other.any(1)
-        anchors = keep.nonzero()[:, 0]
-        if len(anchors) == 0:
-            return self._nothing()
-        sign = -1.0 if self.distance.is_inverted else 1.0
-        with torch.no_grad():
-            far = (sign * matrix).masked_fill(~same, -torch.inf).argmax(1)[anchors]
-            near = (sign * matrix).masked_fill(~other, torch.inf).argmin(1)[anchors]
-        ap, an = matrix[anchors, far], matrix[anchors, near]
-        violation = self.distance.margin(self._transform(ap), self._transform(an))
-        if self.margin == "soft":
-            losses = torch.nn.functional.softplus(violation)
-        else:
-            losses = (violation + self.margin).relu()
-        self._figures = {
-            "active_fraction": (losses.detach() > 0).float().mean(),
-            "hardest_positive": ap.detach().mean(),
-            "hardest_negative": an.detach().mean(),
-            "mean_distance": matrix.detach().mean(),
-            "anchors": float(len(anchors)),
-        }
-        return self._terms(losses, (anchors, far, near))
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None,
+        indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor | None,
+    ) -> LossDict:
+        """Return PML's dictionary of the loss; called by ``forward``."""
+        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        mined = listed(self, batch) or hardest(self, batch)
+        gap: Tensor = self.distance.margin(mined.ap, mined.an)
+        return finish(self, mined, softplus(gap) if self.margin == "soft" else (gap + self.margin).relu())

@@ -1,12 +1,49 @@
-"""A cross-batch memory that knows these losses."""
+"""A cross-batch memory that knows these losses and survives a checkpoint."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 
 from ._pml import PMLCrossBatchMemory
 
 
 class CrossBatchMemory(PMLCrossBatchMemory):  # type: ignore[misc]
-    """PML's ``CrossBatchMemory``, for the losses of this package too."""
+    """PML's ``CrossBatchMemory`` for the losses of this package too, whose queue survives a checkpoint.
+
+    The last ``memory_size`` embeddings are the references of each batch, so that a small batch meets many
+    negatives. ``state_dict`` holds the embeddings, the labels, and where the queue stands.
+
+    Parameters
+    ----------
+    loss : PML loss
+        One of this package, or any that PML's own memory takes.
+    embedding_size : int
+        Dimensions of an embedding.
+    memory_size : int
+        Embeddings in the memory, at least a batch.
+    miner : PML miner, optional
+        Chooses pairs or triplets between the batch and the memory.
+
+    References
+    ----------
+    X. Wang, H. Zhang, W. Huang, M. R. Scott, Cross-batch memory for embedding learning, CVPR 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from siamura.losses import CrossBatchMemory, TripletLoss
+    >>> memory = CrossBatchMemory(TripletLoss(margin=0.2), embedding_size=2, memory_size=8)
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> round(float(memory(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+    0.2
+    >>> again = CrossBatchMemory(TripletLoss(margin=0.2), embedding_size=2, memory_size=8)
+    >>> _ = again.load_state_dict(memory.state_dict())
+    >>> again.queue_idx
+    4
+    """
 
     @staticmethod
     def supported_losses() -> list[str]:
@@ -19,3 +56,25 @@ class CrossBatchMemory(PMLCrossBatchMemory):  # type: ignore[misc]
             "TripletFocalLoss",
             "SelectivelyContrastiveLoss",
         ]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return where the queue stands; ``state_dict`` calls it."""
+        return {"queue_idx": self.queue_idx, "has_been_filled": self.has_been_filled}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take up where the queue stood; ``load_state_dict`` calls it."""
+        place, filled = int(state["queue_idx"]), bool(state["has_been_filled"])
+        if not 0 <= place < self.memory_size:
+            raise ValueError(
+                f"the checkpoint's queue stands at {place}, but memory_size={self.memory_size}; make the "
+                "memory as large as it was"
+            )
+        self.queue_idx, self.has_been_filled = place, filled
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # The buffers follow the precision of the embeddings, so that a checkpoint's may differ from a new one's.
+        for name in ("embedding_memory", "label_memory"):
+            saved = state_dict.get(prefix + name)
+            if isinstance(saved, torch.Tensor) and saved.shape == getattr(self, name).shape:
+                setattr(self, name, getattr(self, name).to(saved.dtype))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -2,43 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
 import torch
+from torch import Tensor
+from torch.nn.functional import softplus
 
-from ._base import LossDict
-from .batch_hard import BatchHardTripletLoss
-from pytorch_metric_learning.distances import CosineSimilarity
+from ._base import Batch, LossDict, MetricLoss, finite
+from ._mining import finish, hardest, listed
+from ._pml import CosineSimilarity
 
 
-class SelectivelyContrastiveLoss(BatchHardTripletLoss):
-    """Softmax triplet loss, but only the negative is pushed where it beats the positive (Xuan et al. 2020).
+class SelectivelyContrastiveLoss(MetricLoss):
+    r"""The softmax triplet loss; where the negative beats the positive, the negative alone is pushed away.
+
+    On similarities S, for the hardest negative n and a positive p of each anchor a,
+
+    .. math::
+        -\log \frac{e^{S_{ap}/\tau}}{e^{S_{ap}/\tau} + e^{S_{an}/\tau}}, \quad
+        \text{but } \lambda S_{an} \text{ where } S_{an} > S_{ap}.
+
+    Parameters
+    ----------
+    lam : float
+        Weight of the triplets whose negative is more similar than their positive.
+    positives : {"easy", "hard"}
+        The most similar positive of each anchor, as the authors do, or the least similar one.
+    temperature : float
+        Of the softmax; the authors' code uses 0.1 where the paper's formula has none.
+    **kwargs
+        ``distance`` (cosine similarity by default; it must be a similarity), ``reducer`` (MeanReducer by
+        default), and so on, as in pytorch-metric-learning.
+
+    Notes
+    -----
+    The loss can fall below 0, where a hard negative has a similarity below 0. ``active_fraction`` is that of
+    the anchors whose negative beats their positive. With a miner's pairs the choice is made among these; a
+    miner's triplets are taken as they are.
+
+    References
+    ----------
+    H. Xuan, A. Stylianou, X. Liu, R. Pless, Hard negative examples are hard, but useful, ECCV 2020, eq. 7.
 
     Examples
     --------
     >>> import torch
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     >>> loss = SelectivelyContrastiveLoss(lam=1.0)
-    >>> float(loss(torch.eye(4), torch.tensor([0, 0, 1, 1])))
-    0.69...
+    >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+    0.6931
     """
 
-    def __init__(self, lam: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(margin=0.0, **kwargs)
-        self.lam = lam
+    def __init__(
+        self,
+        lam: float = 1.0,
+        *,
+        positives: Literal["easy", "hard"] = "easy",
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.lam = finite("lam", lam)
+        self.temperature = finite("temperature", temperature)
+        if self.lam < 0:
+            raise ValueError(f"lam={lam!r} must be at least 0")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={temperature!r} must be above 0")
+        if positives not in ("easy", "hard"):
+            raise ValueError(f"positives={positives!r} is unknown; use 'easy' or 'hard'")
+        if not self.distance.is_inverted:
+            raise ValueError(
+                f"distance={type(self.distance).__name__} is no similarity; use CosineSimilarity "
+                "(the default) or DotProductSimilarity"
+            )
+        self.positives = positives
 
     def get_default_distance(self) -> CosineSimilarity:
         """Return the cosine similarity."""
         return CosineSimilarity()
 
-    def compute_loss(self, embeddings: Tensor, *args: Any) -> LossDict:
-        """Return PML's dictionary of the loss."""
-        found = super().compute_loss(embeddings, *args)
-        indices = found["loss"]["indices"]
-        if indices is None:
-            return found
-        a, p, n = indices
-        matrix = self._matrix(embeddings, args[2])
-        ap, an = matrix[a, p], matrix[a, n]
-        losses = torch.where(an > ap, self.lam * an, nn.functional.softplus(an - ap))
-        return self._terms(losses, indices)
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None,
+        indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor | None,
+    ) -> LossDict:
+        """Return PML's dictionary of the loss; called by ``forward``."""
+        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        mined = listed(self, batch) or hardest(self, batch, easy_positive=self.positives == "easy")
+        beaten = (mined.an > mined.ap).detach()
+        contrast = softplus((mined.an - mined.ap) / self.temperature)
+        return finish(self, mined, torch.where(beaten, self.lam * mined.an, contrast), beaten)

@@ -4,49 +4,64 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ._base import LossDict, MetricLoss, masks
+from ._base import Batch, LossDict, MetricLoss, finite
+from ._mining import finish, listed, semi_hard
 
 
 class SemiHardTripletLoss(MetricLoss):
-    """Every positive pair with the nearest negative that is farther than the positive (Schroff et al. 2015).
+    r"""Every positive pair with the nearest negative that is farther than the positive (FaceNet).
+
+    .. math:: \max(0, D_{ap} - D_{an} + m), \quad n = \arg\min_{n: D_{an} > D_{ap}} D_{an}
+
+    Where all negatives are nearer than the positive, the farthest of them is taken, as the loss that comes
+    with TensorFlow Addons does. The mean is taken over the positive pairs.
+
+    Parameters
+    ----------
+    margin : float
+        In units of the distance.
+    **kwargs
+        ``distance``, ``reducer`` (MeanReducer by default), and so on, as in pytorch-metric-learning. FaceNet
+        itself uses squared distances: ``LpDistance(power=2)``.
+
+    See Also
+    --------
+    BatchHardTripletLoss : the hardest negative instead, which can collapse a network early in training.
+
+    Notes
+    -----
+    With a miner's pairs the choice is made among these; a miner's triplets are taken as they are.
+
+    References
+    ----------
+    F. Schroff, D. Kalenichenko, J. Philbin, FaceNet: a unified embedding for face recognition and
+    clustering, CVPR 2015, section 3.2.
 
     Examples
     --------
     >>> import torch
-    >>> loss = SemiHardTripletLoss(margin=0.2)
-    >>> float(loss(torch.eye(4), torch.tensor([0, 0, 1, 1])))
-    0.2...
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> loss = SemiHardTripletLoss(margin=0.8)
+    >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+    0.2142
     """
 
     def __init__(self, margin: float = 0.2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.margin = margin
+        self.margin = finite("margin", margin)
 
-    def _transform(self, distances: Tensor) -> Tensor:
-        return distances
-
-    def compute_loss(self, embeddings, labels, indices_tuple, ref_emb, ref_labels) -> LossDict:  # type: ignore[no-untyped-def]
-        """Return PML's dictionary of the loss."""
-        matrix = self._matrix(embeddings, ref_emb)
-        same, other = masks(labels, ref_labels)
-        a, p = (same & other.any(1, keepdim=True)).nonzero(as_tuple=True)
-        if len(a) == 0:
-            return self._nothing()
-        sign = -1.0 if self.distance.is_inverted else 1.0
-        with torch.no_grad():
-            key, order = (sign * matrix).masked_fill(~other, torch.inf).sort(1)
-            rank = torch.searchsorted(key, sign * matrix, right=True)
-            n = order.gather(1, torch.minimum(rank, other.sum(1, keepdim=True) - 1).clamp(min=0))[a, p]
-        ap, an = matrix[a, p], matrix[a, n]
-        losses = (self.distance.margin(self._transform(ap), self._transform(an)) + self.margin).relu()
-        self._figures = {
-            "active_fraction": (losses.detach() > 0).float().mean(),
-            "hardest_positive": ap.detach().mean(),
-            "hardest_negative": an.detach().mean(),
-            "mean_distance": matrix.detach().mean(),
-            "anchors": float(len(a.unique())),
-        }
-        return self._terms(losses, (a, p, n))
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None,
+        indices_tuple: tuple[Tensor, ...] | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor | None,
+    ) -> LossDict:
+        """Return PML's dictionary of the loss; called by ``forward``."""
+        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        mined = listed(self, batch) or semi_hard(self, batch)
+        gap: Tensor = self.distance.margin(mined.ap, mined.an)
+        return finish(self, mined, (gap + self.margin).relu())
