@@ -51,7 +51,8 @@ def embedding_quality(
     DataFrame
         Index ``measure``; columns ``value, low, high``:
 
-        - ``precision_at_1`` ...: share of the k nearest with the query's label (of all, where fewer are there);
+        - ``precision_at_1`` ...: share of the k nearest with the query's label (of all, where there are
+          fewer);
         - ``map_at_r``: sum over the first R places of the precision at each hit, divided by R, the number of
           references with the query's label. With two labels it says little: read precision at k;
         - ``nmi``: normalised mutual information of labels and k-means clusters, as many as labels;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -289,8 +290,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "module_")
         rows = validate_data(self, X, dtype=np.float64, reset=False)
         # In float64 a row's answer does not depend on the rows beside it.
-        double = network(self.n_features_in_, self.hidden, len(self.classes_), self.dropout).double().eval()
-        double.load_state_dict(self.module_.state_dict())
+        double = deepcopy(self.module_).double()
         with torch.no_grad():
             return np.asarray(double(torch.from_numpy(rows)).softmax(dim=1).numpy())
 
@@ -384,7 +384,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         head.loss_curve_ = header["loss_curve"]
         head.validation_loss_curve_ = header["validation_loss_curve"]
         head.best_epoch_ = header["best_epoch"]
-        module = network(head.n_features_in_, head.hidden, len(head.classes_), head.dropout)
+        with seeded(0, torch.device("cpu")):  # drawing the weights that are replaced must not be noticed
+            module = network(head.n_features_in_, head.hidden, len(head.classes_), head.dropout)
         module.load_state_dict(load_file(folder / "head.safetensors"))
         head.module_ = module.eval().requires_grad_(False)
         return head

@@ -1,0 +1,319 @@
+"""KNNHead against scikit-learn, naive loops and hand-worked votes."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from siamura.heads import KNNHead
+
+
+def blobs(rows=300, dim=8, seed=0, classes=2, patients=60):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=rows)
+    X = rng.normal(size=(rows, dim)) + 0.7 * y[:, None]
+    return X, y, rng.integers(patients, size=rows)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        KNNHead(),
+        KNNHead(k=3, metric="cosine", weights="distance"),
+        KNNHead(prior="uniform"),
+        KNNHead(index="hnsw"),
+        KNNHead(index="ivf"),
+    ],
+    ids=str,
+)
+def test_scikit_learn_accepts_it(head):
+    results = check_estimator(head, on_skip=None)
+    assert {result["status"] for result in results} <= {"passed", "skipped"}
+    # Skipped alone is what needs SCIPY_ARRAY_API set before scipy is imported.
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_agrees_with_scikit_learn(weights, metric, classes):
+    X, y, _ = blobs(classes=classes)
+    Q, _, _ = blobs(rows=100, seed=1, classes=classes)
+    ours = KNNHead(k=7, metric=metric, weights=weights).fit(X, y)
+    theirs = KNeighborsClassifier(7, metric=metric, weights=weights).fit(X, y)
+    np.testing.assert_allclose(ours.predict_proba(Q), theirs.predict_proba(Q), atol=1e-5)
+    far, near = ours.kneighbors(Q)
+    their_far, their_near = theirs.kneighbors(Q)
+    np.testing.assert_array_equal(near, their_near)
+    np.testing.assert_allclose(far, their_far, rtol=1e-4, atol=1e-6)
+
+
+def test_far_from_the_origin_nothing_is_lost():
+    X, y, _ = blobs()
+    shifted = KNNHead(k=5).fit(X + 1e6, y)
+    np.testing.assert_array_equal(shifted.kneighbors(X + 1e6)[1], KNNHead(k=5).fit(X, y).kneighbors(X)[1])
+
+
+def test_a_duplicate_at_distance_zero_silences_the_others():
+    X = np.array([[0.3, 0.7], [0.3, 0.7], [0.31, 0.7], [0.32, 0.7]])
+    head = KNNHead(k=4, weights="distance").fit(X, [0, 1, 1, 1])
+    np.testing.assert_allclose(head.predict_proba(X[:1]), [[0.5, 0.5]])
+
+
+def naive(X, y, groups, Q, query_groups, k, classes):
+    out = []
+    for q, g in zip(Q, query_groups, strict=True):
+        others = np.flatnonzero(groups != g)
+        near = others[np.argsort(((X[others] - q) ** 2).sum(axis=1), kind="stable")[:k]]
+        votes = np.bincount(y[near], minlength=classes)
+        out.append(votes / votes.sum() if len(near) else np.bincount(y, minlength=classes) / len(y))
+    return np.array(out)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(3, 80),
+    patients=st.integers(1, 20),
+    k=st.integers(1, 20),
+)
+def test_own_patient_never_votes(seed, rows, patients, k):
+    X, y, groups = blobs(rows=rows, seed=seed, patients=patients)
+    y[:2] = 0, 1
+    head = KNNHead(k=k).fit(X, y, groups=groups)
+    np.testing.assert_allclose(
+        head.predict_proba(X, groups=groups), naive(X, y, groups, X, groups, k, 2), atol=1e-12
+    )
+    _, near = head.kneighbors(X, groups=groups)
+    assert not ((groups[near] == groups[:, None]) & (near >= 0)).any()
+
+
+def test_one_patient_with_most_of_the_rows():
+    X, y, groups = blobs(rows=400, patients=30)
+    groups[:300] = 99
+    head = KNNHead(k=9).fit(X, y, groups=groups)
+    np.testing.assert_allclose(head.predict_proba(X, groups=groups), naive(X, y, groups, X, groups, 9, 2))
+
+
+def test_string_patients_and_patients_never_seen():
+    X, y, groups = blobs()
+    named = np.array([f"patient{g:05d}" for g in groups])
+    head = KNNHead(k=5).fit(X, y, groups=named)
+    by_number = KNNHead(k=5).fit(X, y, groups=groups)
+    expected = by_number.predict_proba(X, groups=groups)
+    np.testing.assert_array_equal(head.predict_proba(X, groups=list(named)), expected)
+    np.testing.assert_array_equal(head.predict_proba(X, groups=["new"] * len(X)), head.predict_proba(X))
+
+
+def test_prior_by_hand():
+    # Of the 3 nearest one is of class 1, which is 2 of 8 training rows: votes 2 and 1 become 2 * (1/2)/(6/8) and
+    # 1 * (1/2)/(2/8), that is 4/3 and 2, or 0.4 and 0.6.
+    X = np.array([[0.0], [0.2], [0.1], [5.0], [5.1], [5.2], [5.3], [9.0]])
+    y = np.array([0, 0, 1, 0, 0, 0, 0, 1])
+    uniform = KNNHead(k=3, prior="uniform").fit(X, y)
+    np.testing.assert_allclose(uniform.predict_proba([[0.1]]), [[0.4, 0.6]])
+    np.testing.assert_allclose(KNNHead(k=3, prior=[3, 1]).fit(X, y).predict_proba([[0.1]]), [[2 / 3, 1 / 3]])
+    # What the training rows' own frequencies say is what None says.
+    own, none = KNNHead(k=3, prior=[0.75, 0.25]).fit(X, y), KNNHead(k=3).fit(X, y)
+    np.testing.assert_allclose(own.predict_proba(X), none.predict_proba(X))
+
+
+@pytest.mark.parametrize("index", ["exact", "hnsw", "ivf", "IVF4,Flat"])
+def test_adding_in_parts_is_fitting_at_once(index):
+    X, y, groups = blobs(rows=600)
+    whole = KNNHead(k=5, index=index).fit(X, y, groups=groups)
+    parts = KNNHead(k=5, index=index)
+    for start in range(0, 600, 200):
+        part = slice(start, start + 200)
+        parts.partial_fit(X[part], y[part], classes=[0, 1], groups=groups[part])
+    assert parts.n_rows_ == 600
+    same = (parts.predict(X, groups=groups) == whole.predict(X, groups=groups)).mean()
+    # The factory's inverted file looks into one list of four, learned from the first part alone.
+    assert same >= {"exact": 1.0, "IVF4,Flat": 0.8}.get(index, 0.95)
+
+
+def test_adding_past_a_limit_changes_the_index(monkeypatch):
+    import siamura.heads.knn as module
+
+    monkeypatch.setattr(module, "EXACT_UP_TO", 300)
+    monkeypatch.setattr(module, "HNSW_UP_TO", 500)
+    X, y, _ = blobs(rows=600)
+    head = KNNHead(k=5)
+    kinds = []
+    for start in range(0, 600, 200):
+        head.partial_fit(X[start : start + 200], y[start : start + 200])
+        kinds.append(head.index_)
+    assert kinds == ["exact", "hnsw", "ivf"]
+    assert (head.predict(X) == KNNHead(k=5, index="exact").fit(X, y).predict(X)).mean() > 0.95
+
+
+@pytest.mark.parametrize("index", ["hnsw", "ivf"])
+def test_approximate_kinds_find_nearly_all(index):
+    rng = np.random.default_rng(0)
+    X = np.tanh(rng.normal(size=(6000, 6)) @ rng.normal(size=(6, 32)) * 0.3)
+    y = rng.integers(2, size=len(X))
+    true = KNNHead(k=10, index="exact").fit(X, y).kneighbors(X[:500])[1]
+    near = KNNHead(k=10, index=index).fit(X, y).kneighbors(X[:500])[1]
+    assert (near[:, :, None] == true[:, None, :]).any(axis=1).mean() > 0.97
+
+
+@pytest.mark.parametrize("index", ["exact", "hnsw", "ivf"])
+@pytest.mark.parametrize("names", [False, True])
+def test_kept_on_disk(tmp_path, index, names):
+    X, y, groups = blobs()
+    labels = np.array(["normal", "abnormal"])[y] if names else y
+    patients = np.array([f"p{g}" for g in groups], dtype=object) if names else groups
+    head = KNNHead(k=np.int64(4), index=index, prior=(0.5, 0.5), weights="distance")
+    head.fit(X, labels, groups=patients)
+    again = KNNHead.load(head.save(tmp_path / "knn"))
+    assert type(again.k) is int
+    assert again.index_ == index
+    np.testing.assert_array_equal(again.classes_, head.classes_)
+    for g in (None, patients):
+        np.testing.assert_array_equal(again.predict_proba(X, groups=g), head.predict_proba(X, groups=g))
+    again.partial_fit(X[:5], labels[:5], groups=patients[:5])
+    assert again.n_rows_ == 305
+    for file in (tmp_path / "knn").iterdir():
+        assert file.suffix in {".json", ".npz"}
+    with np.load(tmp_path / "knn" / "head.npz", allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype != object for name in arrays)
+
+
+def test_pickled_for_several_processes():
+    X, y, _ = blobs()
+    for index in ("exact", "hnsw"):
+        head = KNNHead(index=index).fit(X, y)
+        again = pickle.loads(pickle.dumps(head))
+        np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
+
+
+def test_in_pipeline_search_and_cross_validation():
+    X, y, groups = blobs()
+    pipe = make_pipeline(StandardScaler(), KNNHead(k=5))
+    pipe.fit(X, y, knnhead__groups=groups)
+    own_left_out = pipe.predict_proba(X, groups=groups)
+    assert not np.array_equal(own_left_out, pipe.predict_proba(X))
+    assert cross_val_score(pipe, X, y, cv=GroupKFold(3), groups=groups, scoring="roc_auc").min() > 0.7
+    search = GridSearchCV(pipe, {"knnhead__k": [1, 15]}, cv=GroupKFold(3)).fit(X, y, groups=groups)
+    assert search.best_params_ == {"knnhead__k": 15}
+
+
+def test_metadata_routing_hands_groups_over():
+    import sklearn
+
+    X, y, groups = blobs(patients=10)
+    with sklearn.config_context(enable_metadata_routing=True):
+        head = KNNHead(k=3).set_fit_request(groups=True).set_predict_proba_request(groups=True)
+        pipe = make_pipeline(StandardScaler(), head).fit(X, y, groups=groups)
+        routed = pipe.predict_proba(X, groups=groups)
+    scaled = StandardScaler().fit_transform(X)
+    expected = KNNHead(k=3).fit(scaled, y, groups=groups).predict_proba(scaled, groups=groups)
+    np.testing.assert_allclose(routed, expected)
+
+
+def test_fewer_rows_than_k():
+    head = KNNHead(k=15).fit([[0.0], [1.0], [2.0]], [0, 0, 1])
+    np.testing.assert_allclose(head.predict_proba([[0.0]]), [[2 / 3, 1 / 3]])
+    far, near = head.kneighbors([[0.0]])
+    assert near[0, :3].tolist() == [0, 1, 2]
+    assert (near[0, 3:] == -1).all()
+    assert np.isinf(far[0, 3:]).all()
+
+
+def test_zero_vectors_have_a_cosine():
+    head = KNNHead(k=1, metric="cosine").fit([[0.0, 0.0], [1.0, 0.0]], [0, 1])
+    assert head.predict([[0.0, 0.0], [5.0, 0.0]]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": True}, "k is True"),
+        ({"k": 2.0}, "k is 2.0"),
+        ({"metric": "manhattan"}, "metric is 'manhattan'; it must be one of euclidean, cosine"),
+        ({"weights": "gaussian"}, "weights is 'gaussian'"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"index": None}, "index is None"),
+        ({"index": "nonsense"}, "index is 'nonsense'"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        KNNHead(**settings).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_a_gpu_that_is_not_there():
+    import faiss
+
+    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
+        head = KNNHead(k=3, device="cuda").fit(*blobs()[:2])
+        np.testing.assert_array_equal(
+            head.predict(blobs()[0]), KNNHead(k=3).fit(*blobs()[:2]).predict(blobs()[0])
+        )
+    else:
+        with pytest.raises(ValueError, match="this faiss sees no GPU"):
+            KNNHead(device="cuda").fit([[0.0], [1.0]], [0, 1])
+    assert KNNHead(device="auto", k=1).fit([[0.0], [1.0]], [0, 1]).predict([[0.9]]).tolist() == [1]
+
+
+def test_bad_priors_are_named():
+    for prior in ("balanced", [1.0], [-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match="prior is"):
+            KNNHead(prior=prior).fit([[0.0], [1.0]], [0, 1]).predict([[0.0]])
+
+
+def test_bad_groups_are_named():
+    X, y = [[0.0], [1.0], [2.0]], [0, 1, 1]
+    with pytest.raises(ValueError, match="groups has shape"):
+        KNNHead().fit(X, y, groups=["a", "b"])
+    with pytest.raises(ValueError, match="groups holds"):
+        KNNHead().fit(X, y, groups=np.array(["a", None, "b"], dtype=object))
+    with pytest.raises(ValueError, match="missing value at row 1"):
+        KNNHead().fit(X, y, groups=[1.0, np.nan, 2.0])
+    head = KNNHead().fit(X, y, groups=["a", "b", "c"])
+    with pytest.raises(ValueError, match="groups holds numbers, fit was given strings"):
+        head.predict(X, groups=[1, 2, 3])
+    with pytest.raises(ValueError, match="groups is missing"):
+        head.partial_fit(X, y)
+    with pytest.raises(ValueError, match="fitted without"):
+        KNNHead().fit(X, y).predict(X, groups=["a", "b", "c"])
+    with pytest.raises(ValueError, match="groups is given"):
+        KNNHead().fit(X, y).partial_fit(X, y, groups=["a", "b", "c"])
+    whole = KNNHead(k=1).fit(X, y, groups=np.array([1, 2, 3], dtype=object))
+    assert whole.predict(X, groups=[1, 2, 3]).tolist() == [1, 0, 1]
+
+
+def test_a_class_that_comes_late():
+    head = KNNHead().partial_fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(ValueError, match=r"class .*2.* partial_fit\(X, y, classes="):
+        head.partial_fit([[2.0]], [2])
+    early = KNNHead(k=1, prior="uniform").partial_fit([[0.0]], [0], classes=[0, 1, 2])
+    np.testing.assert_allclose(early.predict_proba([[0.0]]), [[1.0, 0, 0]])
+
+
+def test_a_folder_that_holds_no_such_head(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"head\.json"):
+        KNNHead.load(tmp_path)
+    folder = KNNHead().fit([[0.0], [1.0]], [0, 1]).save(tmp_path / "head")
+    file = folder / "head.json"
+    text = file.read_text()
+    file.write_text(text.replace('"KNNHead"', '"MLPHead"'))
+    with pytest.raises(ValueError, match="holds a MLPHead"):
+        KNNHead.load(folder)
+    file.write_text(text.replace('"format": 1', '"format": 99'))
+    with pytest.raises(ValueError, match="update siamura"):
+        KNNHead.load(folder)
+
+
+def test_cloned_with_all_settings():
+    head = KNNHead(3, metric="cosine", weights="distance", prior="uniform", index="hnsw", device="auto")
+    assert clone(head).get_params() == head.get_params()
