@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import Damaged
-from .reading import Grey, check_size
+from .formats import Damaged, check_jpeg, check_size
+from .reading import Grey
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -159,7 +159,10 @@ def _stored(header: Dataset) -> NDArray[np.int64]:
                 f"its pixels are compressed as {syntax.name}, and no decoder for it is installed: "
                 f"pip install {package}"
             )
-    pixels = header.pixel_array
+    if syntax.name.startswith("JPEG Baseline"):
+        pixels = _baseline(header.PixelData)
+    else:
+        pixels = header.pixel_array
     if pixels.shape != (int(header.Rows), int(header.Columns)):
         raise Damaged(f"its pixels are {pixels.shape}, but its header says {header.Rows} x {header.Columns}")
     bits = int(header.BitsStored)
@@ -171,6 +174,19 @@ def _stored(header: Dataset) -> NDArray[np.int64]:
     if header.PixelRepresentation:
         values -= (values >> bits - 1) << bits
     return values
+
+
+def _baseline(encapsulated: bytes) -> NDArray[Any]:
+    """Decode a JPEG frame with the check for missing data that pydicom's decoders do not make."""
+    from PIL.JpegImagePlugin import JpegImageFile
+    from pydicom.encaps import get_frame
+
+    image = JpegImageFile(io.BytesIO(check_jpeg(get_frame(encapsulated, 0, number_of_frames=1))))
+    check_size(*image.size)
+    if image.mode != "L":
+        raise Damaged(f"its header says grey, but its pixels are {image.mode}")
+    image.load()
+    return np.asarray(image)
 
 
 def _modality(

@@ -6,6 +6,20 @@ import struct
 import zlib
 from typing import Final
 
+MAX_PIXELS: Final = 80_000_000
+"""Images beyond are refused: the largest radiographs, a whole spine stitched together, stay below."""
+
+ADAM7: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""The passes of an interlaced PNG: first column and row, and the steps between them."""
+
 DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".dic")
 
 SIGNATURES: Final = (
@@ -60,15 +74,23 @@ def kind_of(data: bytes, name: str) -> str:
     raise Damaged("it is no PNG, JPEG, TIFF, BMP, WebP or DICOM file")
 
 
+def check_size(width: int, height: int) -> None:
+    """Refuse images without pixels, and decompression bombs before they are decompressed."""
+    if width < 1 or height < 1:
+        raise Damaged(f"it has no pixels ({width} x {height})")
+    if width * height > MAX_PIXELS:
+        raise Damaged(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed")
+
+
 def check_png(data: bytes) -> tuple[int, int]:
-    """Walk the chunks of a PNG and compare their checksums, which decoders skip.
+    """Walk the chunks of a PNG, compare their checksums and count its pixels, none of which decoders do.
 
     Returns
     -------
     tuple of int
         Bits a sample and the colour type.
     """
-    position, depth, colour = 8, 0, 0
+    position, depth, colour, stream = 8, 0, 0, []
     while True:
         head = data[position : position + 8]
         if len(head) < 8:
@@ -91,9 +113,30 @@ def check_png(data: bytes) -> tuple[int, int]:
             frames = int.from_bytes(data[position + 8 : position + 12], "big")
             if frames > 1:
                 raise Damaged(f"it is an animation of {frames} frames; a radiograph is one image")
+        elif kind == b"IDAT":
+            stream.append(data[position + 8 : end - 4])
         elif kind == b"IEND":
+            _check_rows(data, b"".join(stream))
             return depth, colour
         position = end
+
+
+def _check_rows(data: bytes, stream: bytes) -> None:
+    """Make sure that a PNG's stream holds all rows: Pillow would leave those that are missing black."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    check_size(width, height)
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    needed = 0
+    for x, y, dx, dy in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
+        if columns > 0 and rows > 0:
+            needed += rows * (1 + -(-columns * bits // 8))
+    try:
+        found = len(zlib.decompressobj().decompress(stream, needed))
+    except zlib.error as error:
+        raise Damaged("it is damaged: its compressed pixels cannot be decompressed") from error
+    if found < needed:
+        raise Damaged(f"it is truncated: {needed - found:,} of its {needed:,} bytes of pixels are missing")
 
 
 def check_jpeg(data: bytes) -> bytes:
@@ -108,13 +151,13 @@ def check_jpeg(data: bytes) -> bytes:
         while data[position : position + 2] == b"\xff\xff":
             position += 1
         head = data[position : position + 4]
+        if head[:2] == b"\xff\xd9":
+            raise Damaged("it is truncated: its header is not followed by an image")
         if len(head) < 4:
             raise Damaged("it is truncated: the file ends inside its header")
         if head[0] != 0xFF:
             raise Damaged("it is damaged: no marker where one has to be in its header")
         marker, length = head[1], int.from_bytes(head[2:], "big")
-        if marker == 0xD9:
-            raise Damaged("it is truncated: its header is not followed by an image")
         if marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
             position += 2
             continue

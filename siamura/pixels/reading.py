@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import Damaged, check_jpeg, check_png, kind_of, webp_size
+from .formats import Damaged, check_jpeg, check_png, check_size, kind_of, webp_size
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 Grey = NDArray[np.uint8]
-
-MAX_PIXELS: Final = 80_000_000
-"""Images beyond are refused: the largest radiographs, a whole spine stitched together, stay below."""
 
 MAX_BYTES: Final = 1 << 30
 """Files beyond are refused before they are read."""
@@ -166,14 +163,6 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
         raise UnreadableImage(path, f"its {kind} data are damaged ({said})") from error
 
 
-def check_size(width: int, height: int) -> None:
-    """Refuse images without pixels, and decompression bombs before they are decompressed."""
-    if width < 1 or height < 1:
-        raise Damaged(f"it has no pixels ({width} x {height})")
-    if width * height > MAX_PIXELS:
-        raise Damaged(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed")
-
-
 def window(values: NDArray[Any]) -> Grey:
     """Map an image's own range to 0..255; a constant image becomes 0."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -277,7 +266,7 @@ def _turned(grey: Grey, orientation: object) -> Grey:
         grey = grey[:, ::-1]
     if orientation in (3, 4, 7, 8):
         grey = grey[::-1]
-    return np.ascontiguousarray(grey)
+    return np.array(grey, order="C")  # Pillow's own memory is read-only
 
 
 def _said(error: Exception) -> str:
