@@ -1,0 +1,53 @@
+"""Where a network looked: class activation maps, what they are maps of, and whether they are right."""
+
+from .boxes import box_iou, centre_box, find_boxes
+from .explaining import Explanation, explain
+from .maps import METHODS, activation_map, smooth_map
+from .quality import (
+    faithfulness,
+    hits,
+    localisation,
+    perturbation_curves,
+    randomised_weights,
+    summary,
+)
+from .sheets import feature_maps, feature_sheet
+from .targets import (
+    CentroidSimilarity,
+    Difference,
+    HeadLogit,
+    Logit,
+    NearestSimilarity,
+    Similarity,
+    Target,
+)
+from .watching import choose_layer, undisturbed, watch
+
+__all__ = [
+    "METHODS",
+    "CentroidSimilarity",
+    "Difference",
+    "Explanation",
+    "HeadLogit",
+    "Logit",
+    "NearestSimilarity",
+    "Similarity",
+    "Target",
+    "activation_map",
+    "box_iou",
+    "centre_box",
+    "choose_layer",
+    "explain",
+    "faithfulness",
+    "feature_maps",
+    "feature_sheet",
+    "find_boxes",
+    "hits",
+    "localisation",
+    "perturbation_curves",
+    "randomised_weights",
+    "smooth_map",
+    "summary",
+    "undisturbed",
+    "watch",
+]

@@ -1,0 +1,271 @@
+"""explain(): where in an image a score comes from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .boxes import find_boxes
+from .maps import METHODS, activation_map, smooth_map
+from .targets import HeadLogit, Target
+from .watching import choose_layer, find_layer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from siamura.pixels import Geometry, Preprocess
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A heat map over an image, in the pixels of the original.
+
+    Parameters
+    ----------
+    image : uint8 (H, W)
+        The original.
+    heat : float32 (H, W)
+        The map over the original: at least 0, in the units of `raw`.
+    raw : float32 (h, w)
+        The map as the layer gave it, over the network's square.
+    boxes : int64 (n, 4)
+        x0, y0, x1, y1 in the original's pixels, x1 and y1 outside; the largest part first.
+    score : float
+        What the target gave for the image.
+    target, method, layer : str
+        What was mapped, how, and in which layer.
+    threshold : float
+        Share of the maximum that the boxes enclose.
+    square : uint8 (S, S)
+        What the network saw.
+    geometry : Geometry
+        From the square to the original and back.
+    """
+
+    image: NDArray[np.uint8]
+    heat: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    boxes: NDArray[np.int64]
+    score: float
+    target: str
+    method: str
+    layer: str
+    threshold: float
+    square: NDArray[np.uint8]
+    geometry: Geometry
+
+    @property
+    def map(self) -> NDArray[np.float32]:
+        """The map over the original, scaled to 0..1 by the maximum of the raw map."""
+        top = float(self.raw.max())
+        return self.heat / np.float32(top) if top > 0 else self.heat
+
+    @property
+    def peak(self) -> tuple[float, float] | None:
+        """The warmest pixel's centre, x and y in the original's pixels; None for a map of zeros."""
+        if not self.heat.max() > 0:
+            return None
+        # A plateau's middle, not its first corner.
+        y, x = np.nonzero(self.heat >= self.heat.max() * (1 - 1e-6))
+        nearest = np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2)
+        return float(x[nearest]) + 0.5, float(y[nearest]) + 0.5
+
+    def overlay(self, alpha: float = 0.5, *, boxes: bool = True, colours: str = "turbo") -> NDArray[np.uint8]:
+        """Lay the map over the image.
+
+        Parameters
+        ----------
+        alpha : float
+            How much of the colour shows at the maximum; where the map is 0 the image is untouched.
+        boxes : bool
+            Draw the boxes, in white.
+        colours : str
+            A matplotlib colour map.
+
+        Returns
+        -------
+        uint8 (H, W, 3)
+            RGB.
+        """
+        from matplotlib import colormaps
+
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} must be from 0 to 1.")
+        heat = np.clip(self.map, 0, 1)
+        share = (alpha * np.sqrt(heat))[..., None]
+        colour = 255 * colormaps[colours](heat)[..., :3]
+        out: NDArray[np.uint8] = np.rint((1 - share) * self.image[..., None] + share * colour).astype(
+            np.uint8
+        )
+        if boxes:
+            line = max(1, round(min(self.image.shape) / 200))
+            for x0, y0, x1, y1 in self.boxes:
+                for part in (
+                    np.s_[y0 : y0 + line, x0:x1],
+                    np.s_[max(y0, y1 - line) : y1, x0:x1],
+                    np.s_[y0:y1, x0 : x0 + line],
+                    np.s_[y0:y1, max(x0, x1 - line) : x1],
+                ):
+                    out[part] = 255
+        return out
+
+    def figure(self, title: str | None = None) -> Figure:
+        """Draw the image, the map over it, and what was mapped.
+
+        Parameters
+        ----------
+        title : str, optional
+            What the image is; say so of a phantom.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+
+        figure = Figure(figsize=(8, 4.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.imshow(self.image, cmap="gray", vmin=0, vmax=255)
+        for x0, y0, x1, y1 in self.boxes:
+            # Pixel i is drawn from i - 0.5 to i + 0.5.
+            box = Rectangle(
+                (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color="#ffb000", linewidth=1.5
+            )
+            left.add_patch(box)
+        left.set_title(f"box: {self.threshold:.0%} of the maximum", fontsize=9)
+        shown = right.imshow(self.overlay(boxes=False), cmap="turbo", vmin=0, vmax=1)
+        right.set_title(f"{self.target}: {self.score:.2f}", fontsize=9)
+        figure.colorbar(shown, ax=right, shrink=0.8, label="share of the maximum")
+        for axes in (left, right):
+            axes.set_axis_off()
+        figure.suptitle(title or "Where the score comes from", fontsize=11)
+        figure.supxlabel(
+            f"{self.method} at {self.layer}, {self.raw.shape[1]} x {self.raw.shape[0]} cells", fontsize=8
+        )
+        return figure
+
+
+def explain(
+    model: nn.Module,
+    image: NDArray[np.uint8] | str | os.PathLike[str],
+    target: Target | None = None,
+    *,
+    head: Any = None,
+    method: str = "smooth_gradcam",
+    layer: str | nn.Module | None = None,
+    preprocess: Preprocess | None = None,
+    samples: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+    batch_size: int = 16,
+    threshold: float = 0.2,
+    min_area: float | None = None,
+) -> Explanation:
+    """Show where in an image a score comes from.
+
+    Parameters
+    ----------
+    model : Module
+        An `EmbeddingNet`, or anything that takes (B, 1, S, S) from 0 to 255 and holds a convolutional layer. Its
+        modes, flags and hooks come back as they were, whatever happens.
+    image : uint8 (H, W) or path
+        The original, of any size.
+    target : callable, optional
+        Outputs (B, dim) to scores (B,): one of this module's, or any function. By default `head`'s log-odds of
+        abnormal.
+    head : MLPHead, optional
+        Fitted on the model's embeddings.
+    method : {"smooth_gradcam", "gradcam", "gradcam++", "layercam", "smooth_layercam", "cam"}
+        "smooth_..." averages the maps of `samples` noisy copies.
+    layer : str or Module, optional
+        Where to look; by default the deepest layer with at least 6 x 6 cells (`choose_layer`), for "cam" the
+        model's ``trunk``.
+    preprocess : Preprocess, optional
+        By default ``model.preprocess``.
+    samples, noise, seed, batch_size
+        Of the noisy copies, see `smooth_map`.
+    threshold, min_area : float
+        Of the boxes, see `find_boxes`.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    ValueError
+        If there is neither target nor head, no preprocessing, or no such method or layer.
+
+    Examples
+    --------
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> from siamura.explanation import Similarity
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=96))
+    >>> image = np.random.default_rng(0).integers(0, 256, (120, 80), dtype=np.uint8)
+    >>> seen = explain(net, image, Similarity(np.ones(8)), method="gradcam")
+    >>> seen.heat.shape, seen.overlay().shape
+    ((120, 80), (120, 80, 3))
+    """
+    if target is None:
+        if head is None:
+            raise ValueError(
+                "target is missing: give head= (a fitted MLPHead), or a target of siamura.explanation."
+            )
+        target = HeadLogit(head)
+    elif head is not None:
+        raise ValueError("target and head are both given; HeadLogit(head) is the head's target.")
+    preprocess = preprocess or getattr(model, "preprocess", None)
+    if preprocess is None:
+        raise ValueError(
+            "preprocess is missing, and the model holds none; give the one that it was trained with."
+        )
+    smooth = method.startswith("smooth_")
+    plain = method.removeprefix("smooth_")
+    if plain not in METHODS or (smooth and plain == "cam"):
+        known = ["smooth_gradcam", "smooth_gradcam++", "smooth_layercam", *METHODS]
+        raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(known)}.")
+    if isinstance(image, (str, os.PathLike)):
+        from siamura.pixels import read_image
+
+        image = read_image(image)
+    square, geometry = preprocess.apply(image)
+    x = as_input(model, square)
+    if layer is None:
+        layer = "trunk" if plain == "cam" and hasattr(model, "trunk") else choose_layer(model, x)
+    maps, scores = activation_map(model, x, target, layer, plain)
+    raw = maps[0]
+    if smooth:
+        raw = smooth_map(
+            model, x, target, layer, plain, samples=samples, noise=noise, seed=seed, batch_size=batch_size
+        )
+    values = raw.cpu().numpy().astype(np.float32)
+    heat = geometry.map_to_original(values)
+    return Explanation(
+        image=image,
+        heat=heat,
+        raw=values,
+        boxes=find_boxes(heat, threshold, maximum=float(values.max()), min_area=min_area),
+        score=float(scores[0]),
+        target=str(getattr(target, "__name__", target)),
+        method=method,
+        layer=find_layer(model, layer)[0],
+        threshold=threshold,
+        square=square,
+        geometry=geometry,
+    )
+
+
+def as_input(model: nn.Module, square: NDArray[np.uint8]) -> torch.Tensor:
+    """One preprocessed image as the model takes it: float (1, 1, S, S), from 0 to 255, on the model's device."""
+    weight = next(model.parameters(), None)
+    device = "cpu" if weight is None else weight.device
+    return torch.from_numpy(np.ascontiguousarray(square))[None, None].float().to(device)

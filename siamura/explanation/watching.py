@@ -1,0 +1,173 @@
+"""Looking into a network without leaving a trace: modes, flags and hooks come back as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Seen", "choose_layer", "find_layer", "undisturbed", "watch"]
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, gradients on and its weights frozen, and undo all of it.
+
+    Each module's mode and each weight's ``requires_grad`` come back whatever happens inside, also where they
+    differed from module to module. It works under ``torch.no_grad`` and ``torch.inference_mode`` too.
+
+    Parameters
+    ----------
+    model : Module
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
+    >>> with undisturbed(net):
+    ...     net.training, net[0].weight.requires_grad
+    (False, False)
+    >>> net.training, net[1].training, net[0].weight.requires_grad
+    (True, True, True)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    learning = [(weight, weight.requires_grad) for weight in model.parameters()]
+    try:
+        model.eval()
+        for weight, _ in learning:
+            weight.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for weight, flag in learning:
+            weight.requires_grad_(flag)
+
+
+class Seen:
+    """What a watched layer gave in the last pass.
+
+    Attributes
+    ----------
+    activation : Tensor (B, K, h, w)
+        A leaf: what follows the layer can be differentiated with respect to it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._outputs: list[Tensor] = []
+
+    @property
+    def activation(self) -> Tensor:
+        """The layer's output."""
+        if len(self._outputs) != 1:
+            raise ValueError(
+                f"layer={self.name!r} ran {len(self._outputs)} times in one pass; choose one that runs once."
+            )
+        return self._outputs[0]
+
+
+@contextmanager
+def watch(model: nn.Module, layer: str | nn.Module) -> Iterator[Seen]:
+    """Keep one layer's output, as a leaf for gradients.
+
+    What runs after the layer gets a copy, so that an in-place ReLU (DenseNet's last one, any
+    ``nn.ReLU(inplace=True)``) cannot overwrite what was kept. What runs before it builds no graph.
+
+    Parameters
+    ----------
+    model : Module
+    layer : str or Module
+        A name of ``model.named_modules()``, or the module.
+
+    Yields
+    ------
+    Seen
+        Its ``activation`` is there after a pass.
+    """
+    name, module = find_layer(model, layer)
+    seen = Seen(name)
+
+    def keep(_: nn.Module, __: object, output: object) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 4 or not output.is_floating_point():
+            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"layer={name!r} gives {what}; a feature map (B, K, h, w) is needed.")
+        kept = output.detach().clone().requires_grad_(torch.is_grad_enabled())
+        seen._outputs.append(kept)
+        return kept.clone()
+
+    handle = module.register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def find_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of a layer."""
+    modules = dict(model.named_modules())
+    if isinstance(layer, str):
+        if layer not in modules:
+            from difflib import get_close_matches
+
+            near = get_close_matches(layer, modules, n=3, cutoff=0.3) or list(modules)[1:4]
+            raise ValueError(
+                f"layer={layer!r} is no module of {type(model).__name__}; near: {', '.join(near)}."
+            )
+        return layer, modules[layer]
+    for name, module in modules.items():
+        if module is layer:
+            return name, module
+    raise ValueError(f"layer is a {type(layer).__name__} that is no part of {type(model).__name__}.")
+
+
+def choose_layer(model: nn.Module, x: Tensor, cells: int = 6) -> str:
+    """Name the deepest layer whose feature map still has enough cells to point with.
+
+    DenseNet-169's last map has 7 x 7 cells for an input of 224 pixels, and 3 x 3 for one of 96.
+
+    Parameters
+    ----------
+    model : Module
+    x : Tensor (1, C, H, W)
+        One input.
+    cells : int
+        Cells wanted along the shorter side. Where no layer has as many, the deepest with most is taken.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If no layer gives a feature map of the input's proportions.
+    """
+    maps: list[tuple[str, int]] = []
+    height, width = x.shape[-2:]
+
+    def note(name: str, output: object) -> None:
+        # Of the input's proportions: leaves out maps with the channels last.
+        if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
+            h, w = output.shape[-2:]
+            if abs(h * width - w * height) <= max(height, width):
+                maps.append((name, min(h, w)))
+
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            if name:
+                handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
+        with undisturbed(model), torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    ran = [name for name, _ in maps]
+    once = [(name, size) for name, size in maps if ran.count(name) == 1 and size > 1]
+    if not once:
+        raise ValueError(f"{type(model).__name__} has no layer with a feature map (B, K, h, w); give layer=.")
+    enough = min(cells, max(size for _, size in once))
+    return [name for name, size in once if size >= enough][-1]

@@ -1,0 +1,279 @@
+"""explain(): places in the original, through every fit; and the figures that say whether a map is right."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from siamura import CLAHE, EmbeddingNet, Preprocess
+from siamura.explanation import (
+    Similarity,
+    explain,
+    faithfulness,
+    feature_maps,
+    feature_sheet,
+    hits,
+    localisation,
+    perturbation_curves,
+    randomised_weights,
+    summary,
+)
+
+SIZE = 64
+
+
+class Bright(nn.Module):
+    """Scores by the brightest places: the map must lie where the image is bright."""
+
+    def __init__(self, preprocess, cell=4):
+        super().__init__()
+        self.preprocess = preprocess
+        self.pool = nn.AvgPool2d(cell)
+        self.conv = nn.Conv2d(1, 1, 1)
+        with torch.no_grad():
+            self.conv.weight.fill_(1.0)
+            self.conv.bias.fill_(-128.0)
+
+    def forward(self, x):
+        return torch.relu(self.conv(self.pool(x.float()))).mean((2, 3)) / 255
+
+
+def brightness(out):
+    return out[:, 0]
+
+
+def spot(height, width, x, y, size=24):
+    """A dark image with one bright square, and its box."""
+    image = np.full((height, width), 30, np.uint8)
+    image[y : y + size, x : x + size] = 250
+    return image, np.array([x, y, x + size, y + size])
+
+
+PLACES = [(200, 120, 60, 140), (120, 200, 140, 60), (160, 160, 20, 100), (90, 300, 140, 40), (64, 64, 20, 8)]
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "squash", "center_crop"])
+@pytest.mark.parametrize("crop_borders", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_places_come_back_through_every_fit(fit, crop_borders, place):
+    image, box = spot(*place)
+    pre = Preprocess(size=SIZE, clahe=None, fit=fit, crop_borders=crop_borders)
+    seen = explain(Bright(pre, cell=2), image, brightness, method="gradcam", layer="conv", threshold=0.5)
+    assert seen.heat.shape == seen.map.shape == image.shape
+    assert hits(seen.peak, [box])
+    # Within one cell of two pixels of the square, and the interpolation's half.
+    kx, ky = seen.geometry.scale
+    np.testing.assert_allclose(seen.boxes[0, [0, 2]], box[[0, 2]], atol=3 / kx)
+    np.testing.assert_allclose(seen.boxes[0, [1, 3]], box[[1, 3]], atol=3 / ky)
+    # There and back: the box in the square is where the square is bright.
+    x0, y0, x1, y1 = np.rint(seen.geometry.to_input(box)).astype(int)
+    inside = seen.square[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1]
+    assert inside.min() > 200
+    np.testing.assert_allclose(seen.geometry.to_original(seen.geometry.to_input(box)), box, atol=1e-9)
+
+
+def test_what_was_cut_off_has_no_heat():
+    image = np.full((60, 200), 250, np.uint8)
+    seen = explain(
+        Bright(Preprocess(size=SIZE, clahe=None, fit="center_crop")),
+        image,
+        brightness,
+        method="gradcam",
+        layer="conv",
+    )
+    assert (seen.heat[:, :70] == 0).all()
+    assert (seen.heat[:, 130:] == 0).all()
+    assert (seen.heat[:, 70:130] > 0).all()
+    assert seen.boxes.tolist() == [[70, 0, 130, 60]]
+
+
+def test_a_map_of_zeros_has_no_peak_and_no_box():
+    image = np.full((80, 60), 10, np.uint8)
+    seen = explain(Bright(Preprocess(size=SIZE, clahe=None)), image, brightness, layer="conv", noise=0.0)
+    assert seen.peak is None
+    assert seen.boxes.shape == (0, 4)
+    np.testing.assert_array_equal(seen.overlay(), np.repeat(image[..., None], 3, axis=2))
+    assert not hits(seen.peak, [[0, 0, 60, 80]])
+    seen.figure()
+
+
+@pytest.fixture(scope="module")
+def net():
+    return EmbeddingNet(
+        "squeezenet1_1", dim=8, preprocess=Preprocess(size=96, clahe=CLAHE(2.0, (8, 8)))
+    ).train()
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (150, 110), dtype=np.uint8)
+
+
+class TestOnEmbeddingNet:
+    def test_same_seed_same_map(self, net, image):
+        target = Similarity(np.arange(8.0))
+        first, again, other = (explain(net, image, target, samples=4, seed=s) for s in (1, 1, 2))
+        np.testing.assert_array_equal(first.heat, again.heat)
+        assert not np.array_equal(first.heat, other.heat)
+        assert net.training
+        plain = explain(net, image, target, method="gradcam")
+        np.testing.assert_array_equal(plain.raw, explain(net, image, target, noise=0.0).raw)
+        assert (
+            first.score
+            == plain.score
+            == pytest.approx(
+                float(target(net.eval()(torch.from_numpy(first.square)[None, None])).detach()), abs=1e-5
+            )
+        )
+        net.train()
+
+    def test_paths_and_heads(self, net, image, tmp_path):
+        import cv2
+
+        from siamura.heads import MLPHead
+
+        cv2.imwrite(str(tmp_path / "a.png"), image)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((60, 8)).astype(np.float32)
+        head = MLPHead(hidden=(4,), epochs=2).fit(x, (x[:, 0] > 0).astype(int))
+        seen = explain(net, tmp_path / "a.png", head=head, method="gradcam")
+        np.testing.assert_array_equal(seen.image, image)
+        assert seen.target == "log-odds of label 1"
+
+    def test_overlay_and_figure(self, net, image):
+        seen = explain(net, image, Similarity(np.ones(8)), method="gradcam", min_area=0.0)
+        over = seen.overlay()
+        assert over.dtype == np.uint8
+        assert over.shape == (150, 110, 3)
+        cold = seen.heat == 0
+        bare = seen.overlay(boxes=False)
+        np.testing.assert_array_equal(bare[cold], np.repeat(image[..., None], 3, axis=2)[cold])
+        assert (over == 255).all(axis=2).sum() > (bare == 255).all(axis=2).sum()
+        assert 0.8 < seen.map.max() <= 1.0  # the maximum is the raw map's, between whose cells the pixels lie
+        figure = seen.figure("noise")
+        assert figure.get_suptitle() == "noise"
+        with pytest.raises(ValueError, match="alpha=2"):
+            seen.overlay(2)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, "target is missing"),
+            ({"target": Similarity(np.ones(8)), "head": nn.Identity()}, "both given"),
+            ({"target": Similarity(np.ones(8)), "method": "lime"}, "method='lime'"),
+            ({"target": Similarity(np.ones(8)), "method": "smooth_cam"}, "method='smooth_cam'"),
+            ({"target": Similarity(np.ones(8)), "layer": "trunk.x"}, "layer='trunk.x'"),
+            ({"target": Similarity(np.ones(8)), "samples": 0}, "samples=0"),
+            ({"target": Similarity(np.ones(8)), "threshold": 2.0}, "threshold=2.0"),
+        ],
+    )
+    def test_refuses(self, net, image, options, message):
+        with pytest.raises(ValueError, match=message):
+            explain(net, image, **options)
+
+    def test_needs_preprocessing(self, image):
+        with pytest.raises(ValueError, match="preprocess is missing"):
+            explain(EmbeddingNet("squeezenet1_1", dim=8), image, Similarity(np.ones(8)))
+
+    def test_cam_looks_at_the_trunk(self, net, image):
+        seen = explain(net, image, Similarity(np.ones(8)), method="cam")
+        assert seen.layer == "trunk"
+        plain = explain(net, image, Similarity(np.ones(8)), method="gradcam", layer="trunk")
+        np.testing.assert_allclose(seen.raw, plain.raw * plain.raw.size, rtol=1e-3, atol=1e-5)
+
+    def test_weights_decide_the_map(self, net, image):
+        found = randomised_weights(
+            net, image, Similarity(np.ones(8)), method="gradcam", layer="trunk.model.features.3"
+        )
+        assert found["stage"].tolist() == ["last layer", "upper half", "all"]
+        assert found["correlation"].iloc[-1] < 0.5
+        same = randomised_weights(net, image, Similarity(np.ones(8)), method="gradcam")
+        pd.testing.assert_frame_equal(
+            same, randomised_weights(net, image, Similarity(np.ones(8)), method="gradcam")
+        )
+        with pytest.raises(ValueError, match="stages names 'tail'"):
+            randomised_weights(net, image, Similarity(np.ones(8)), stages=["tail"])
+
+    def test_feature_maps(self, net, image):
+        kept = []
+        handle = net.trunk.model.features[3].register_forward_hook(lambda _, __, out: kept.append(out))
+        maps = feature_maps(net, image, "trunk.model.features.3")
+        handle.remove()
+        np.testing.assert_array_equal(maps, kept[0][0].detach().numpy())
+        figure = feature_sheet(net, image, "trunk.model.features.3", channels=10)
+        drawn = [axes for axes in figure.axes if axes.images]
+        assert len(drawn) == 10
+        assert drawn[0].get_title() == str(maps.std(axis=(1, 2)).argmax())
+        with pytest.raises(ValueError, match="channels=0"):
+            feature_sheet(net, image, "trunk", channels=0)
+
+
+class TestQuality:
+    @pytest.fixture
+    def views(self, tmp_path):
+        import cv2
+
+        rows, lesions = [], []
+        rng = np.random.default_rng(0)
+        for i in range(12):
+            x, y = (int(v) for v in rng.integers(0, 100, 2))
+            image, box = spot(130, 130, x, y)
+            path = str(tmp_path / f"{i}.png")
+            cv2.imwrite(path, image)
+            rows.append({"path": path, "patient": f"p{i // 2}"})
+            if i < 10:
+                lesions.append({"path": path, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))})
+        return pd.DataFrame(rows), pd.DataFrame(lesions)
+
+    def test_localisation_of_a_model_that_looks_at_the_lesion(self, views):
+        table, lesions = views
+        net = Bright(Preprocess(size=SIZE, clahe=None))
+        found = localisation(net, table, lesions, brightness, layer="conv", method="gradcam", progress=False)
+        assert len(found) == 10
+        assert found["hit"].mean() == 1.0
+        assert found["iou"].mean() > 0.4
+        assert found["centre_hit"].mean() < 0.5
+        figures = summary(found)
+        assert figures.loc["hit - centre_hit", "low"] > 0
+        assert figures.attrs == {"views": 10, "patients": 5, "draws": 1000}
+
+    def test_of_a_model_that_looks_elsewhere(self, views):
+        table, lesions = views
+        net = Bright(Preprocess(size=SIZE, clahe=None))
+        with torch.no_grad():
+            net.conv.weight.fill_(-1.0)
+            net.conv.bias.fill_(128.0)
+        found = localisation(net, table, lesions, brightness, layer="conv", method="gradcam", progress=False)
+        assert found["hit"].mean() == 0.0
+
+    def test_deletion_falls_and_insertion_rises(self, views):
+        table, _ = views
+        net = Bright(Preprocess(size=SIZE, clahe=None))
+        seen = explain(net, table["path"][0], brightness, layer="conv", method="gradcam")
+        curves = perturbation_curves(net, seen, brightness, steps=10)
+        assert (
+            curves["deletion"].iloc[0] == curves["insertion"].iloc[-1] == pytest.approx(seen.score, abs=1e-6)
+        )
+        assert curves["deletion"].iloc[-1] == curves["insertion"].iloc[0]
+        assert curves["deletion"].is_monotonic_decreasing
+        areas = faithfulness(net, table, brightness, layer="conv", method="gradcam", progress=False)
+        means = areas[["deletion", "insertion", "centre_deletion", "centre_insertion"]].mean()
+        assert means["deletion"] < means["centre_deletion"] - 0.1
+        assert means["insertion"] > means["centre_insertion"] + 0.1
+
+    def test_summary_by_hand(self):
+        views = pd.DataFrame({"patient": list("aabc"), "hit": [1.0, 0.0, 1.0, 1.0], "centre_hit": [0.0] * 4})
+        out = summary(views, draws=4000)
+        assert out.loc["hit", "value"] == 0.75
+        assert out.loc["hit", "low"] == pytest.approx(
+            0.5, abs=0.01
+        )  # all draws of patient a alone: 1/27 of them
+        assert out.loc["hit", "high"] == 1.0
+        pd.testing.assert_frame_equal(out, summary(views, draws=4000))
+        with pytest.raises(ValueError, match="views is empty"):
+            summary(views[:0])
+
+    def test_lesions_need_their_columns(self, views):
+        with pytest.raises(ValueError, match="lesions lacks the column 'x0'"):
+            localisation(Bright(Preprocess(size=SIZE)), views[0], views[0], brightness)
