@@ -122,7 +122,7 @@ class PairLoss(nn.Module):
         if self.objective == "bce":
             assert self.head is not None
             terms = F.binary_cross_entropy_with_logits(
-                self.head.of_distance(distance), same.float(), reduction="none"
+                self.head.of_distance(distance), same.to(distance.dtype), reduction="none"
             )
         else:
             terms = torch.where(same, distance.square(), (self.margin - distance).clamp(min=0).square())

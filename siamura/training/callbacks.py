@@ -278,7 +278,9 @@ class CollapseWatch(pl.Callback):
             told += " Stopped. " + self.HELP
         else:
             told += " " + self.HELP
-        warnings.warn(told, CollapseWarning, stacklevel=2)
+        warnings.warn(
+            told, CollapseWarning, stacklevel=1
+        )  # further up is Lightning, whose warnings are quiet
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer

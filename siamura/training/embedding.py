@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from .data import fetch
+from .data import fetch, plain
 from .distributed import gather_parts, rank_and_world
 from .machine import autocast, resolve_channels_last, resolve_device, resolve_precision
 
@@ -102,6 +102,7 @@ def forward_rows(
         net.to(memory_format=torch.channels_last)
     try:
         with (
+            plain(data),
             torch.inference_mode(),
             autocast(precision, device),
             _bar(len(mine), progress and rank == 0) as bar,
