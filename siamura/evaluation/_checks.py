@@ -42,7 +42,7 @@ def as_label(values: ArrayLike, name: str = "label") -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.ndim != 1 or not len(array):
         raise ValueError(f"{name} has shape {array.shape}; it must hold at least one label, shape (N,)")
-    odd = [value for value in pd.unique(pd.Series(array)) if value not in (0, 1)]
+    odd = [value for value in pd.Series(array).unique().tolist() if value not in (0, 1)]
     if odd:
         raise ValueError(f"{name} holds {odd[0]!r}; labels must be 0 (normal) or 1 (abnormal)")
     return array.astype(np.int64)

@@ -1,0 +1,349 @@
+"""evaluate and what is under it: hand-worked values, scikit-learn, plain loops."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import siamura
+from siamura.evaluation import METRICS, aggregate, evaluate, interval, patient_draws, score_draws
+
+
+def views(rows=300, patients=60, seed=0, decimals=None):
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(patients, size=rows)
+    table = pd.DataFrame(
+        {
+            "path": "x",
+            "part": np.where(patient % 2, "XR_HAND", "XR_WRIST"),
+            "patient": [f"patient{p:05d}" for p in patient],
+            "study": [f"study{n}" for n in rng.integers(1, 3, size=rows)],
+        }
+    )
+    key = table["patient"] + table["study"]
+    table["label"] = (key.map({k: int(rng.random() < 0.45) for k in sorted(set(key))})).astype("int64")
+    p = np.clip(0.25 + 0.3 * table["label"] + rng.normal(0, 0.25, rows), 0, 1)
+    return table, p if decimals is None else p.round(decimals)
+
+
+def test_the_public_name():
+    assert siamura.evaluate is evaluate
+
+
+def test_every_score_by_hand():
+    # Six rows at threshold 0.5:    TN    FP    FP    TP    FN    TP
+    label = np.array([0, 0, 0, 1, 1, 1])
+    p = np.array([0.1, 0.6, 0.8, 0.9, 0.4, 0.7])
+    # TP 2, FN 1, TN 1, FP 2. Chance agreement: (3 * 4 + 3 * 2) / 36 = 1/2.
+    # Pairs won: 0.9 beats 3, 0.4 beats 1, 0.7 beats 2: 6 of 9.
+    # From the top: 0.9 (1/1), 0.8 -, 0.7 (2/3), 0.6 -, 0.4 (3/5): (1 + 2/3 + 3/5) / 3.
+    # Squares: .01 + .36 + .64 + .01 + .36 + .09 = 1.47.
+    # Two bins: up to 0.5 holds 0.1, 0.4 with one abnormal: |0.5 - 1| / 6; above: |3.0 - 2| / 6.
+    expected = {
+        "accuracy": 3 / 6,
+        "error": 3 / 6,
+        "kappa": 0.0,
+        "precision": 2 / 4,
+        "recall": 2 / 3,
+        "specificity": 1 / 3,
+        "f1": 4 / 7,
+        "precision_normal": 1 / 2,
+        "recall_normal": 1 / 3,
+        "f1_normal": 2 / 5,
+        "precision_macro": 1 / 2,
+        "recall_macro": 1 / 2,
+        "f1_macro": (4 / 7 + 2 / 5) / 2,
+        "precision_weighted": 1 / 2,
+        "recall_weighted": 1 / 2,
+        "f1_weighted": (4 / 7 + 2 / 5) / 2,
+        "auroc": 6 / 9,
+        "average_precision": (1 + 2 / 3 + 3 / 5) / 3,
+        "brier": 1.47 / 6,
+        "ece": (0.5 + 1.0) / 6,
+    }
+    found = score_draws(label, p, bins=2)
+    assert list(found) == list(expected) == list(METRICS)
+    for name, value in expected.items():
+        assert found[name][0] == pytest.approx(value, abs=1e-12), name
+
+
+def by_sklearn(y, p, threshold=0.5):
+    said = (p > threshold).astype(int)
+    out = {
+        "accuracy": sk.accuracy_score(y, said),
+        "error": sk.zero_one_loss(y, said),
+        "kappa": sk.cohen_kappa_score(y, said),
+        "specificity": sk.recall_score(y, said, pos_label=0),
+        "auroc": sk.roc_auc_score(y, p),
+        "average_precision": sk.average_precision_score(y, p),
+        "brier": sk.brier_score_loss(y, p),
+    }
+    for score in ("precision", "recall", "f1"):
+        function = getattr(sk, f"{score}_score")
+        out[score] = function(y, said)
+        out[f"{score}_normal"] = function(y, said, pos_label=0)
+        out[f"{score}_macro"] = function(y, said, average="macro")
+        out[f"{score}_weighted"] = function(y, said, average="weighted")
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=4, max_size=60),
+    threshold=st.sampled_from([0.25, 0.5, 0.7]),
+)
+def test_agrees_with_scikit_learn(rows, threshold):
+    y = np.array([0, 1, 0, 1] + [label for label, _ in rows])
+    p = np.array([0.0, 1.0, 1.0, 0.0] + [twentieth / 20 for _, twentieth in rows])
+    found = score_draws(y, p, threshold=threshold)
+    for name, value in by_sklearn(y, p, threshold).items():
+        assert found[name][0] == pytest.approx(value, abs=1e-9), name
+
+
+def naive_ece(y, p, bins):
+    total = 0.0
+    edges = np.linspace(0, 1, bins + 1)
+    for n in range(bins):
+        here = (p > edges[n]) & (p <= edges[n + 1]) | ((n == 0) & (p == 0))
+        if here.any():
+            total += here.sum() * abs(p[here].mean() - y[here].mean())
+    return total / len(y)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 9999), bins=st.integers(1, 20), decimals=st.sampled_from([1, 2, 6]))
+def test_calibration_error_bin_by_bin(seed, bins, decimals):
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(2, size=50), rng.random(50).round(decimals)
+    assert score_draws(y, p, bins=bins)["ece"][0] == pytest.approx(naive_ece(y, p, bins), abs=1e-12)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 9999), decimals=st.sampled_from([1, 3, 8]))
+def test_a_draw_is_the_score_of_the_rows_it_repeats(seed, decimals):
+    table, p = views(rows=40, patients=9, seed=seed, decimals=decimals)
+    y, patient = table["label"].to_numpy(), pd.factorize(table["patient"])[0]
+    counts = patient_draws(patient.max() + 1, 7, seed)
+    found = score_draws(y, p, counts, groups=patient)
+    for draw, count in enumerate(counts):
+        rows = np.repeat(np.arange(40), count[patient].astype(int))
+        if len(set(y[rows])) < 2 or len(set(p[rows] > 0.5)) < 2:
+            continue
+        for name, value in by_sklearn(y[rows], p[rows]).items():
+            assert found[name][draw] == pytest.approx(value, abs=1e-9), name
+
+
+def test_many_draws_are_scored_in_blocks_alike():
+    table, p = views()
+    counts = patient_draws(table["patient"].nunique(), 300, 0)
+    whole = score_draws(table["label"], p, counts, groups=table["patient"])
+    halves = [score_draws(table["label"], p, part, groups=table["patient"]) for part in (counts[:7], counts[7:])]
+    for name in METRICS:
+        np.testing.assert_allclose(whole[name], np.concatenate([half[name] for half in halves]), atol=1e-12)
+
+
+def test_draws_hold_whole_patients():
+    counts = patient_draws(50, 400, seed=3)
+    assert counts.shape == (400, 50)
+    assert (counts.sum(axis=1) == 50).all()
+    np.testing.assert_array_equal(counts, patient_draws(50, 400, seed=3))
+    assert not np.array_equal(counts, patient_draws(50, 400, seed=4))
+    assert counts.mean() == 1
+    assert counts.var() == pytest.approx(1 - 1 / 50, rel=0.05)  # binomial(50, 1/50)
+
+
+def test_intervals_are_those_of_a_plain_loop():
+    table, p = views(rows=120, patients=30)
+    y, patient = table["label"].to_numpy(), table["patient"].to_numpy()
+    scores = evaluate(table, p, draws=200, seed=5)
+    drawn = np.random.default_rng(5).integers(30, size=(200, 30))
+    names = pd.unique(patient)
+    loop = []
+    for draw in drawn:
+        rows = np.concatenate([np.flatnonzero(patient == names[n]) for n in draw])
+        loop.append(sk.cohen_kappa_score(y[rows], p[rows] > 0.5))
+    low, high = np.quantile(loop, [0.025, 0.975])
+    assert scores.loc["kappa", "low"] == pytest.approx(low)
+    assert scores.loc["kappa", "high"] == pytest.approx(high)
+
+
+def test_the_frame_and_its_marks():
+    table, p = views()
+    scores = evaluate(table, p, draws=50)
+    assert list(scores.columns) == ["value", "low", "high"]
+    assert list(scores.index) == list(METRICS)
+    assert scores.index.name == "metric"
+    assert scores.attrs == {
+        "level": "view",
+        "threshold": 0.5,
+        "views": 300,
+        "studies": table.groupby(["part", "patient", "study"]).ngroups,
+        "patients": table["patient"].nunique(),
+        "abnormal": int(table["label"].sum()),
+        "draws": 50,
+        "degenerate": 0,
+        "confidence": 0.95,
+        "seed": 0,
+    }
+    inside = scores.drop(index="ece")  # the error of calibration is biased upwards in draws
+    assert (inside["low"] <= inside["value"]).all()
+    assert (inside["value"] <= inside["high"]).all()
+    pd.testing.assert_frame_equal(scores, evaluate(table, p, draws=50))
+    pd.concat([scores, scores])  # scalars in attrs do not stand in the way
+
+
+def test_the_table_index_does_not_matter():
+    table, p = views()
+    shuffled = table.set_index(np.random.default_rng(0).permutation(len(table)) + 1000)
+    pd.testing.assert_frame_equal(evaluate(table, p, draws=20), evaluate(shuffled, pd.Series(p), draws=20))
+    pd.testing.assert_frame_equal(
+        evaluate(table, p, "study", draws=20), evaluate(shuffled, pd.Series(p), "study", draws=20)
+    )
+
+
+def test_study_level_is_view_level_of_the_aggregated():
+    table, p = views()
+    for how in ("mean", "max", "noisy-or", "top-k"):
+        studies = aggregate(table, p, how)
+        scores = evaluate(table, p, "study", aggregate=how, draws=30)
+        direct = evaluate(studies, studies["probability"], draws=30)
+        pd.testing.assert_frame_equal(scores, direct)
+        assert scores.attrs["studies"] == len(studies)
+        assert scores.attrs["views"] == 300
+        assert scores.attrs["aggregate"] == ("top-2" if how == "top-k" else how)
+
+
+@pytest.mark.parametrize("level", ["view", "study"])
+def test_by_part_and_all_together(level):
+    table, p = views()
+    scores = evaluate(table, p, level, by="part", draws=30)
+    assert scores.index.names == ["part", "metric"]
+    for part in ("XR_HAND", "XR_WRIST"):
+        rows = (table["part"] == part).to_numpy()
+        alone = evaluate(table[rows], p[rows], level, draws=30)
+        pd.testing.assert_frame_equal(scores.loc[part], alone)
+        assert scores.attrs["each"][part] == alone.attrs
+    pd.testing.assert_frame_equal(scores.loc["all"], evaluate(table, p, level, draws=30))
+    assert scores.attrs["by"] == "part"
+    assert scores.attrs["patients"] == table["patient"].nunique()
+
+
+def test_one_class_alone():
+    table = pd.DataFrame({"patient": list("abc"), "label": 0})
+    scores = evaluate(table, [0.1, 0.2, 0.3], draws=40)
+    assert scores.loc["accuracy"].tolist() == [1.0, 1.0, 1.0]
+    for name in ("kappa", "precision", "recall", "f1", "auroc", "average_precision", "f1_macro"):
+        assert scores.loc[name].isna().all(), name
+    assert scores.loc["f1_weighted", "value"] == 1.0  # a class that is not there has no weight
+    assert scores.attrs["degenerate"] == 0  # undefined throughout is no matter of the draws
+    assert "studies" not in scores.attrs
+
+
+def test_degenerate_draws_are_left_out_and_counted():
+    # One abnormal patient of five: (4/5)^5 of the draws are without her.
+    table = pd.DataFrame({"patient": list("abcde"), "label": [0, 0, 0, 0, 1]})
+    scores = evaluate(table, [0.1, 0.2, 0.3, 0.6, 0.9], draws=2000)
+    without = (patient_draws(5, 2000, 0)[:, 4] == 0).sum()
+    assert without / 2000 == pytest.approx(0.8**5, abs=0.03)
+    assert scores.attrs["degenerate"] >= without
+    assert scores.loc["recall"].tolist() == [1.0, 1.0, 1.0]
+    assert np.isfinite(scores.loc["auroc"]).all()
+
+
+def test_mostly_degenerate_has_no_interval():
+    values = np.full(100, np.nan)
+    values[:49] = 0.5
+    assert np.isnan(interval(values)).all()
+    values[49] = 0.5
+    assert interval(values) == (0.5, 0.5)
+
+
+def test_without_draws():
+    table, p = views()
+    scores = evaluate(table, p, draws=0)
+    assert scores[["low", "high"]].isna().all(axis=None)
+    assert scores.loc["auroc", "value"] == evaluate(table, p, draws=5).loc["auroc", "value"]
+
+
+def test_2000_draws_of_mura_in_two_seconds():
+    table, p = views(rows=3197, patients=783)
+    evaluate(table, p, draws=10)
+    start = time.perf_counter()
+    evaluate(table, p)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level": "patient"}, "level is 'patient'; it must be one of view, study"),
+        ({"threshold": np.nan}, "threshold is nan"),
+        ({"level": "study", "aggregate": "median"}, "how is 'median'; it must be one of mean, max, noisy-or, top-k"),
+        ({"level": "study", "aggregate": "top-k", "top": 0}, "top is 0"),
+        ({"confidence": 95}, "confidence is 95"),
+        ({"draws": -1}, "draws is -1"),
+        ({"bins": 0}, "bins is 0"),
+        ({"by": "hospital"}, "table lacks the column hospital; it has path, part"),
+        ({"probability": np.full(300, 1.5)}, "probability is 1.5 at row 0, one of 300 outside"),
+        ({"probability": np.full(300, np.nan)}, "probability is nan at row 0"),
+        ({"probability": np.zeros((300, 2))}, r"give the abnormal class alone: probability\[:, 1\]"),
+        ({"probability": np.zeros(7)}, r"probability has shape \(7,\); .* shape \(300,\)"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    table, p = views()
+    with pytest.raises(ValueError, match=message):
+        evaluate(**({"table": table, "probability": p} | change))
+
+
+def test_bad_tables_are_named():
+    table, p = views()
+    with pytest.raises(ValueError, match="table lacks the columns label, patient"):
+        evaluate(table[["path", "part"]], p)
+    with pytest.raises(ValueError, match="holds 2; labels must be 0"):
+        evaluate(table.assign(label=2), p)
+    with pytest.raises(ValueError, match=r"table\['patient'\] is missing at row 0"):
+        evaluate(table.assign(patient=None), p)
+    with pytest.raises(ValueError, match="at least one label"):
+        evaluate(table.iloc[:0], p[:0])
+    with pytest.raises(ValueError, match=r"counts has shape \(3, 4\)"):
+        score_draws([0, 1], [0.1, 0.9], np.ones((3, 4)))
+    with pytest.raises(ValueError, match="one value a row"):
+        score_draws([0, 1], [0.1, 0.9], groups=["a"])
+
+
+def naive_aggregate(p, how, top):
+    if how == "mean":
+        return np.mean(p)
+    if how == "max":
+        return max(p)
+    if how == "noisy-or":
+        return 1 - np.prod([1 - x for x in p])
+    return np.mean(sorted(p)[-top:])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 9999), top=st.integers(1, 4), how=st.sampled_from(["mean", "max", "noisy-or", "top-k"]))
+def test_aggregation_study_by_study(seed, top, how):
+    table, p = views(rows=50, patients=12, seed=seed)
+    studies = aggregate(table, p, how, top=top)
+    keys = ["part", "patient", "study"]
+    assert len(studies) == len(table.drop_duplicates(keys))
+    first_come = table.drop_duplicates(keys)[keys].reset_index(drop=True)
+    pd.testing.assert_frame_equal(studies[keys], first_come, check_dtype=False)
+    for _, study in studies.iterrows():
+        rows = (table[keys] == study[keys].to_numpy()).all(axis=1).to_numpy()
+        assert study["views"] == rows.sum()
+        assert study["label"] == table["label"][rows].max()
+        assert study["probability"] == pytest.approx(naive_aggregate(p[rows], how, top))
+
+
+def test_a_study_is_part_patient_and_study():
+    table = pd.DataFrame(
+        {"part": ["XR_HAND", "XR_WRIST"], "patient": "patient00001", "study": "study1", "label": [0, 1]}
+    )
+    assert aggregate(table, [0.1, 0.9])["probability"].tolist() == [0.1, 0.9]
