@@ -141,7 +141,9 @@ def test_many_draws_are_scored_in_blocks_alike():
     table, p = views()
     counts = patient_draws(table["patient"].nunique(), 300, 0)
     whole = score_draws(table["label"], p, counts, groups=table["patient"])
-    halves = [score_draws(table["label"], p, part, groups=table["patient"]) for part in (counts[:7], counts[7:])]
+    halves = [
+        score_draws(table["label"], p, part, groups=table["patient"]) for part in (counts[:7], counts[7:])
+    ]
     for name in METRICS:
         np.testing.assert_allclose(whole[name], np.concatenate([half[name] for half in halves]), atol=1e-12)
 
@@ -282,7 +284,10 @@ def test_2000_draws_of_mura_in_two_seconds():
     [
         ({"level": "patient"}, "level is 'patient'; it must be one of view, study"),
         ({"threshold": np.nan}, "threshold is nan"),
-        ({"level": "study", "aggregate": "median"}, "how is 'median'; it must be one of mean, max, noisy-or, top-k"),
+        (
+            {"level": "study", "aggregate": "median"},
+            "how is 'median'; it must be one of mean, max, noisy-or, top-k",
+        ),
         ({"level": "study", "aggregate": "top-k", "top": 0}, "top is 0"),
         ({"confidence": 95}, "confidence is 95"),
         ({"draws": -1}, "draws is -1"),
@@ -327,7 +332,11 @@ def naive_aggregate(p, how, top):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 9999), top=st.integers(1, 4), how=st.sampled_from(["mean", "max", "noisy-or", "top-k"]))
+@given(
+    seed=st.integers(0, 9999),
+    top=st.integers(1, 4),
+    how=st.sampled_from(["mean", "max", "noisy-or", "top-k"]),
+)
 def test_aggregation_study_by_study(seed, top, how):
     table, p = views(rows=50, patients=12, seed=seed)
     studies = aggregate(table, p, how, top=top)
