@@ -26,7 +26,6 @@ DECODERS: Final = {
     "High-Throughput JPEG 2000": "pylibjpeg-openjpeg",
     "JPEG 2000": "pylibjpeg-openjpeg",
     "JPEG": "pillow",
-    "RLE": "pylibjpeg-rle",
 }
 """Whose name begins a transfer syntax's to the package that decodes it; the first match counts."""
 
@@ -161,7 +160,12 @@ def _stored(header: Dataset) -> NDArray[np.int64]:
             )
     if syntax.name.startswith("JPEG Baseline"):
         pixels = _baseline(header.PixelData)
+    elif not syntax.is_compressed and syntax.is_little_endian:
+        pixels = _native(header)
     else:
+        if syntax.name.startswith("RLE"):
+            # The decoder of pylibjpeg-rle panics on damaged data, past every `except Exception`.
+            header.pixel_array_options(decoding_plugin="pydicom")
         pixels = header.pixel_array
     if pixels.shape != (int(header.Rows), int(header.Columns)):
         raise Damaged(f"its pixels are {pixels.shape}, but its header says {header.Rows} x {header.Columns}")
@@ -174,6 +178,18 @@ def _stored(header: Dataset) -> NDArray[np.int64]:
     if header.PixelRepresentation:
         values -= (values >> bits - 1) << bits
     return values
+
+
+def _native(header: Dataset) -> NDArray[Any]:
+    """Take uncompressed values as they are; pydicom's reading loses the bits above a high bit that is not usual."""
+    shape = int(header.Rows), int(header.Columns)
+    kind = "<u2" if int(header.BitsAllocated) == 16 else "u1"
+    needed = shape[0] * shape[1] * np.dtype(kind).itemsize
+    if len(header.PixelData) < needed:
+        raise Damaged(
+            f"it is truncated: {len(header.PixelData):,} of its {needed:,} bytes of pixels are there"
+        )
+    return np.frombuffer(header.PixelData[:needed], kind).reshape(shape)
 
 
 def _baseline(encapsulated: bytes) -> NDArray[Any]:
