@@ -179,7 +179,7 @@ def _csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 def make_phantoms(
     root: str | os.PathLike[str],
     parts: Sequence[str] | str = ("XR_FINGER",),
-    views: int = 600,
+    views: int = 800,
     valid: float = 0.25,
     seed: int = 0,
     progress: bool = True,

@@ -27,7 +27,7 @@ def _bone(
 ) -> Solid:
     round_off = rounding(*ends)
     left, right = blend(frontal, palmar, share) * round_off, blend(frontal, dorsal, share) * round_off
-    depth = blend((palmar + dorsal) / 2, frontal, share) * rounding(ends[0] * 0.8, ends[1], 2.0)
+    depth = blend((palmar + dorsal) * np.float32(0.5), frontal, share) * rounding(ends[0] * 0.8, ends[1], 2.0)
     return Solid(
         name, start, end, left, right, depth, wall * np.float32(person.cortex), spongy,
         bow=bow * share, hollow=hollow * (1 - 0.5 * share), notch=notch * (1 - share), density=person.density,
@@ -178,7 +178,8 @@ def long_bone(
     half = half * rounding(*ends)
     return Solid(
         name, start, end, half, half, half * np.float32(depth),
-        np.minimum(cortex * np.float32(person.cortex), m * 0.7), spongy, bow=bow, notch=notch, density=person.density,
+        np.minimum(cortex * np.float32(person.cortex), m * 0.7), spongy,
+        bow=bow, notch=notch, density=person.density,
     )  # fmt: skip
 
 

@@ -53,12 +53,12 @@ def _chain(
         r, r_next = (w * k * 0.66 * person.flesh for w in (width, widths[min(i + 2, len(widths) - 1)]))
         distal = label == "distal"
         over = project(on(gap + length * k + (3.4 * k if distal else 3.0)), angle)
-        under = project(on(-3.0 if i else -9.0), angle)
+        under = project(on(-3.0 if i else -16.0), angle)
         if distal:
             shape = (r * 1.02, r * 1.0, r * 0.99, r * 0.93, r * 0.8)
         else:
             shape = (r * 1.04, r * 1.0, (r + r_next) * 0.48, r_next * 1.02, r_next * 1.03)
-        soft.append(flesh(under, over, shape, 0.86, (0.03, 0.46) if distal else (0.03, 0.03)))
+        soft.append(flesh(under, over, shape, 0.86, (0.2 if i == 0 else 0.03, 0.46 if distal else 0.03)))
         at = on(gap + length * k)
         joints.append(b)
     return bones, soft, joints
@@ -67,14 +67,15 @@ def _chain(
 def hand(person: Person, pose: Pose) -> tuple[Scene, dict[str, list[tuple[float, float]]]]:
     """Whole hand with wrist, and the joints of each digit."""
     rng, scene, joints = pose.rng(), Scene(), {}
-    k, angle = person.size, pose.angle
+    # a thumb is turned less: its side view does not need the fingers' one
+    k, angle = person.size, pose.angle * (0.6 if pose.digit == 0 else 1.0)
     lateral = side(angle)
     for number, digit in enumerate(FINGERS):
         heading = _DIGITS[digit][3] * person.spread + float(rng.normal(0, 1.2))
         chosen = number == pose.digit
         curl = pose.bend * (0.25 if chosen else 0.3 + 0.7 * lateral)
-        if lateral > 0.6 and not chosen and digit != "thumb":
-            curl += float(rng.uniform(50, 75)) * (1.0 if pose.digit >= 0 else 0.2)
+        if lateral > 0.6 and pose.digit != 0 and not chosen and digit != "thumb":
+            curl += float(rng.uniform(68, 90)) * (1.0 if pose.digit >= 0 else 0.2)
         flexion = [
             curl * float(rng.uniform(0.6, 1.2)),
             curl * float(rng.uniform(0.7, 1.4)),
@@ -158,11 +159,11 @@ def finger_scene(person: Person, pose: Pose) -> Scene:
     base, end = at[0], at[-1]
     rng = pose.rng()
     thumb = digit == "thumb"
-    centre = float(rng.uniform(0.56, 0.62)) - 0.06 * thumb
+    centre = float(rng.uniform(0.59, 0.65)) - 0.16 * thumb
     scene.centre = (base[0] + (end[0] - base[0]) * centre, base[1] + (end[1] - base[1]) * centre)
     scene.upright = float(np.rad2deg(np.arctan2(end[0] - base[0], -(end[1] - base[1]))))
-    length = float(np.hypot(end[0] - base[0], end[1] - base[1]))
-    scene.extent = (0.66 * length, 0.8 * length)
+    k = person.size * (0.88 if digit == "little" else 1.0)
+    scene.extent = (59 * k, 72 * k)
     sites = ((0.55, 0.78, 0.45), (0.25, 0.65, 0.42), (0.1, 0.45, 0.13))
     labels = ("proximal", "distal") if thumb else _PHALANGES
     for label, (low, high, weight) in zip(labels, sites[:2] if thumb else sites, strict=True):

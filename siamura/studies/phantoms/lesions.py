@@ -9,7 +9,7 @@ import numpy as np
 from .solids import Floats, Solid
 
 KINDS = ("fracture", "fragment", "lytic", "hardware")
-SHARES = (0.3, 0.16, 0.3, 0.24)
+SHARES = (0.3, 0.14, 0.3, 0.26)
 METAL = 0.75
 """Attenuation of steel per mm at these energies; the detector saturates long before."""
 
@@ -41,7 +41,7 @@ class Lesion:
 def _attenuation(bone: Solid, along: Floats, across: Floats, texture: Floats) -> Floats:
     wall, inside = bone.chords(along, across)
     index = np.clip(along * np.float32(512 / bone.length), 0, 512).astype(np.int32)
-    return (wall + inside * bone.spongy[index] * texture) * np.float32(bone.density)
+    return np.asarray((wall + inside * bone.spongy[index] * texture) * np.float32(bone.density), np.float32)
 
 
 def healthy(bone: Solid, along: Floats, across: Floats, texture: Floats) -> Floats:
@@ -62,7 +62,7 @@ def healthy(bone: Solid, along: Floats, across: Floats, texture: Floats) -> Floa
 def _smooth(x: Floats) -> Floats:
     """0 below 0, 1 above 1, smooth between."""
     x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
+    return np.asarray(x * x * (3 - 2 * x), np.float32)
 
 
 def _broken(
@@ -81,14 +81,11 @@ def _broken(
     """Bone cut by a jagged line through `at`; the far side is shifted (mm) and turned (radians)."""
 
     def beyond(t: Floats, u: Floats) -> Floats:
-        line = (t - np.float32(at[0])) * np.float32(np.cos(slope)) + (u - np.float32(at[1])) * np.float32(
-            np.sin(slope)
-        )
-        return (
-            line
-            + np.float32(jag[0]) * np.sin(u * np.float32(jag[1]) + np.float32(jag[2])) * np.float32(0.6)
-            + np.float32(jag[0] * 0.4) * np.sin(u * np.float32(2.7 * jag[1]))
-        )
+        c, s = np.float32(np.cos(slope)), np.float32(np.sin(slope))
+        line = (t - np.float32(at[0])) * c + (u - np.float32(at[1])) * s
+        coarse = np.float32(0.6 * jag[0]) * np.sin(u * np.float32(jag[1]) + np.float32(jag[2]))
+        fine = np.float32(0.4 * jag[0]) * np.sin(u * np.float32(2.7 * jag[1]))
+        return np.asarray(line + coarse + fine, np.float32)
 
     half, soft = np.float32(gap / 2), np.float32(1 / 0.35)
     near = _attenuation(bone, along, across, texture) * np.clip(
@@ -98,7 +95,7 @@ def _broken(
     t0, u0 = along - np.float32(at[0] + shift[0]), across - np.float32(at[1] + shift[1])
     t, u = c * t0 + s * u0 + np.float32(at[0]), c * u0 - s * t0 + np.float32(at[1])
     far = _attenuation(bone, t, u, texture) * np.clip((beyond(t, u) - half) * soft + 0.5, 0, 1)
-    return (near + far).astype(np.float32)
+    return np.asarray(near + far, np.float32)
 
 
 def apply(
@@ -173,7 +170,7 @@ def _rod(
     ) / np.float32(length)
     over = np.maximum(np.maximum(-s, s - np.float32(length)), 0)
     inside = np.maximum(np.float32(radius**2) - d * d - over * over, 0)
-    return 2 * np.sqrt(inside), s / np.float32(length)
+    return np.asarray(2 * np.sqrt(inside), np.float32), np.asarray(s / np.float32(length), np.float32)
 
 
 def _metal(lesion: Lesion, bone: Solid, along: Floats, across: Floats, angle: float) -> Floats:
@@ -215,4 +212,4 @@ def _metal(lesion: Lesion, bone: Solid, along: Floats, across: Floats, angle: fl
     metal, s = _rod(along, across, a, b, 1.5 * k)
     core, _ = _rod(along, across, a, b, 0.95 * k)
     thread = 0.5 + 0.5 * np.sin(s * np.float32(70))
-    return (core + (metal - core) * thread).astype(np.float32)
+    return np.asarray(core + (metal - core) * thread, np.float32)

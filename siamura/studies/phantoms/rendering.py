@@ -71,10 +71,10 @@ class Exposure:
             offset=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.02))),
             rotation=float(np.clip(rng.normal(0, 4.5), -14, 14)),
             mirror=bool(rng.random() < 0.5),
-            photons=float(np.exp(rng.uniform(np.log(1000), np.log(8000)))),
+            photons=float(np.exp(rng.uniform(np.log(1500), np.log(12000)))),
             electronic=float(rng.uniform(0.001, 0.006)),
             scatter=float(rng.uniform(0.08, 0.35)),
-            flatten=float(rng.uniform(0.15, 0.55)),
+            flatten=float(rng.uniform(0.25, 0.6)),
             blur=float(rng.uniform(0.35, 0.9)),
             heel=(float(rng.normal(0, 0.04)), float(rng.normal(0, 0.04))),
             window=(
@@ -156,10 +156,13 @@ def _texture(
 ) -> Floats:
     per_mm = np.float32(6.0)
     a, b = rng.uniform(0, 256, 2)
-    x = np.mod(np.abs(across * per_mm + np.float32(a + 256)), 255)
-    y = np.mod(np.abs(along * per_mm + np.float32(b + 256)), 255)
+    # a tile that is mirrored at its borders has no seams
+    x, y = (
+        255 - np.abs(np.mod(c * per_mm + np.float32(o), np.float32(510)) - 255)
+        for c, o in ((across, a), (along, b))
+    )
     sampled = cv2.remap(tile, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
-    return np.maximum(1 + np.float32(strength) * sampled, 0.2).astype(np.float32)
+    return np.asarray(np.maximum(1 + np.float32(strength) * sampled, 0.2), np.float32)
 
 
 def _flesh(scene: Scene, canvas: _Canvas, rng: np.random.Generator) -> Floats:
@@ -181,8 +184,9 @@ def _flesh(scene: Scene, canvas: _Canvas, rng: np.random.Generator) -> Floats:
             np.maximum(thick[half], inside, out=thick[half])
         if touched:
             total += thick**3
-    total = np.cbrt(total)
-    total = cv2.GaussianBlur(total, (0, 0), max(0.45 * canvas.scale / 2, 0.6))
+    total = np.asarray(
+        cv2.GaussianBlur(np.cbrt(total), (0, 0), max(0.45 * canvas.scale / 2, 0.6)), np.float32
+    )
     streaks = cv2.GaussianBlur(
         rng.standard_normal((h, w), dtype=np.float32), (0, 0), 1.6 * canvas.scale / 2 + 1
     )
@@ -291,7 +295,7 @@ def render(
     # digital systems flatten what changes slowly; set on the healthy anatomy, as is the window
     level = how.flatten * (_slow(attenuation, 14 * canvas.scale) - np.float32(0.35))
     sample = (attenuation - level)[::4, ::4].ravel()
-    upper = float(np.partition(sample, int(0.992 * sample.size))[int(0.992 * sample.size)])
+    upper = float(np.partition(sample, int(0.97 * sample.size))[int(0.97 * sample.size)])
     box = None
     opening = _opening(canvas, how)
     if change is not None and change_roi is not None:

@@ -22,14 +22,14 @@ def profile(*points: tuple[float, float]) -> Floats:
     left = np.clip(np.searchsorted(at, POSITION, side="right") - 1, 0, len(at) - 2)
     share = np.clip((POSITION - at[left]) / np.maximum(at[left + 1] - at[left], 1e-6), 0, 1)
     share = share * share * (3 - 2 * share)
-    return (value[left] + (value[left + 1] - value[left]) * share).astype(np.float32)
+    return np.asarray(value[left] + (value[left + 1] - value[left]) * share, np.float32)
 
 
 def rounding(start: float, end: float, power: float = 2.5) -> Floats:
     """Factor 0..1 that rounds both ends of a profile off, over shares `start` and `end` of the length."""
     near = np.clip((start - POSITION) / max(start, 1e-6), 0, 1)
     far = np.clip((POSITION - (1 - end)) / max(end, 1e-6), 0, 1)
-    return ((1 - near**power) * (1 - far**power)).astype(np.float32) ** np.float32(1 / power)
+    return np.asarray(((1 - near**power) * (1 - far**power)) ** (1 / power), np.float32)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Solid:
         index = np.clip(s * (SAMPLES - 1), 0, SAMPLES - 1).astype(np.int32)
         width = np.where(u < 0, self.left[index], self.right[index])
         depth, wall = self.depth[index], self.wall[index]
-        width = np.where((s < 0) | (s > 1), np.float32(0), width)
+        depth = np.where((s < 0) | (s > 1), np.float32(0), depth)
         tiny = np.float32(1e-3)
         outer = depth * np.sqrt(np.maximum(1 - (u / np.maximum(width, tiny)) ** 2, 0))
         if not wall.any():
