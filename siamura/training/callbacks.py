@@ -270,6 +270,7 @@ class CollapseWatch(pl.Callback):
         )
         if self.action == "act":
             self.factor /= 3.0
+            _scale_rates(trainer, 1.0 / 3.0)
             module.curriculum.back = module.step_done + 1 + self.back
             told += f" The learning rate is cut to {self.factor:.2g} of its schedule"
             told += ", and all triplets train again for a while." if module.warmup is not None else "."
@@ -282,14 +283,6 @@ class CollapseWatch(pl.Callback):
             told, CollapseWarning, stacklevel=1
         )  # further up is Lightning, whose warnings are quiet
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Scale the scheduled rate, if a collapse asked for it."""
-        if self.factor != 1.0:
-            for group in optimizer.param_groups:
-                group["lr"] *= self.factor
-
     def state_dict(self) -> dict[str, Any]:
         """Count and factor."""
         return {"count": self.count, "factor": self.factor}
@@ -297,6 +290,17 @@ class CollapseWatch(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them up again."""
         self.count, self.factor = state_dict["count"], state_dict["factor"]
+
+
+def _scale_rates(trainer: pl.Trainer, factor: float) -> None:
+    """Scale the learning rate, and with it the rest of its schedule."""
+    for group in trainer.optimizers[0].param_groups:
+        for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the one-cycle schedule reads its ends here
+            if name in group:
+                group[name] *= factor
+    for config in trainer.lr_scheduler_configs:
+        for schedule in getattr(config.scheduler, "_schedulers", [config.scheduler]):
+            schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
 
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -375,8 +379,7 @@ class Validation(pl.Callback):
         self.bad_plateau += 1
         if self.plateau is not None and self.bad_plateau >= self.plateau:
             self.bad_plateau = 0
-            for group in trainer.optimizers[0].param_groups:
-                group["lr"] *= 0.1
+            _scale_rates(trainer, 0.1)
             _LOG.info("step %d: no better %s, learning rate to a tenth", step, self.monitor)
         if self.patience is not None and self.bad >= self.patience:
             _LOG.info("step %d: no better %s in %d measurements, stopped", step, self.monitor, self.bad)

@@ -262,6 +262,18 @@ def test_the_collapse_watch(data, action):
         assert "warm-up on all triplets" in told[0]
 
 
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+def test_a_cut_rate_stays_cut(data, schedule):
+    runs = [
+        fit(Flat(), data, make_batches(data), BatchHardTripletLoss(margin=0.2), steps=45, schedule=schedule,
+            lr_warmup=0.7, on_collapse=action, **QUIET)["lr"]
+        for action in ("act", None)
+    ]  # fmt: skip
+    ratio = (runs[0] / runs[1]).to_numpy()
+    assert np.allclose(ratio[:25], 1.0)
+    assert np.allclose(ratio[26:], 1 / 3)
+
+
 def test_a_sound_run_raises_no_alarm(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error", CollapseWarning)
@@ -348,10 +360,10 @@ def test_losses_of_others_and_losses_that_learn(data):
 def test_the_pair_form_trains(data, valid, objective):
     net = PairNet("squeezenet1_1", dim=8)
     loss = PairLoss(objective, head=net.distance)
-    before = float(net.distance.log_scale)
+    before = net.distance.log_scale.item()
     history = fit(net, data, make_batches(data), loss, steps=40, valid=valid, validate_every=40, **QUIET)
     assert history["valid_kappa"].iloc[-1] > 0.8
-    assert (float(net.distance.log_scale) != before) == (objective == "bce")
+    assert (net.distance.log_scale.item() != before) == (objective == "bce")
 
 
 def test_the_network_keeps_how_its_images_were_made(data):
