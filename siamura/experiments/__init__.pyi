@@ -1,4 +1,4 @@
-from .command import app_for, experiment_command, one_sentence
+from .command import app_for, experiment_command, one_sentence, tell
 from .experiment import Experiment
 from .folder import Run, load_run
 from .grids import finger_grid, finger_tables, run_grid
@@ -20,5 +20,6 @@ __all__ = [
     "published",
     "run",
     "run_grid",
+    "tell",
     "write_report",
 ]

@@ -14,7 +14,7 @@ import typer
 
 from .experiment import Experiment
 
-__all__ = ["app_for", "experiment_command", "one_sentence"]
+__all__ = ["app_for", "experiment_command", "one_sentence", "tell"]
 
 
 def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
@@ -36,7 +36,7 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
 
     def command(**given: Any) -> None:
         folder, overwrite, resume = given.pop("out"), given.pop("overwrite"), given.pop("resume")
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        tell()
         with one_sentence():
             from .running import run
 
@@ -75,6 +75,12 @@ def app_for(doc: str | None, defaults: Experiment, out: str) -> typer.Typer:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=doc)(experiment_command(defaults, out))
     return app
+
+
+def tell(level: int = logging.INFO) -> None:
+    """Send siamura's log to standard error, and of other libraries' only their warnings."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("siamura").setLevel(level)
 
 
 class one_sentence:

@@ -63,7 +63,7 @@ def draw(
         train.table["label"].to_numpy(),
         valid=(embeddings["valid"], valid.table["label"].to_numpy()),
         seed=experiment.seed,
-        note=f"{made}. {network}. UMAP fitted on train.",
+        note=f"{made}. {network}.",
     )
     _save(figure, folder / "embedding.png")
     panels = {}

@@ -10,7 +10,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from siamura.heads import KNNHead, MLPHead
     from siamura.networks import EmbeddingNet
 
-__all__ = ["Run", "load_run", "open_folder", "versions", "write_json"]
+__all__ = ["Run", "StoredRun", "load_run", "open_folder", "versions", "write_json"]
 
 #: Everything a run writes. Only these are removed when an earlier run is replaced.
 CONTENTS = (
     "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "unreadable.csv",
-    "model", "knn", "mlp", "checkpoint.ckpt", "losses.png", "embedding.png", "clahe.png", "confusion.png",
+    "model", "knn", "mlp", "checkpoint.ckpt", "predictions.csv",
+    "losses.png", "embedding.png", "clahe.png", "confusion.png",
 )  # fmt: skip
 
 _PACKAGES = (
@@ -37,16 +38,21 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+class Settings(Protocol):
+    """An experiment of any kind."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+
+
 @dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, settings and figures; network, heads and embeddings on demand.
+class StoredRun:
+    """What every run folder holds.
 
     Parameters
     ----------
     folder : Path
         Where it lies.
-    experiment : Experiment
-        The settings it ran with.
     config : dict
         ``config.json``: settings, data, versions, status.
     metrics : dict
@@ -57,7 +63,6 @@ class Run:
     """
 
     folder: Path
-    experiment: Experiment
     config: dict[str, Any]
     metrics: dict[str, Any]
     history: pd.DataFrame
@@ -65,6 +70,13 @@ class Run:
     def table(self) -> str:
         """The measured figures beside the published ones, as Markdown."""
         return (self.folder / "table.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Run(StoredRun):
+    """A finished run of system A: settings and figures; network, heads and embeddings on demand."""
+
+    experiment: Experiment
 
     def network(self) -> EmbeddingNet:
         """The trained network, with its preprocessing in ``.preprocess``."""
@@ -101,7 +113,19 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     ------
     FileNotFoundError
         If the folder holds no finished run.
+    ValueError
+        If it holds a supervised classifier.
     """
+    stored = read_folder(folder)
+    if stored["config"].get("kind") == "classifier":
+        raise ValueError(
+            f"{folder} holds a supervised classifier, which has no embeddings; give a run of system A."
+        )
+    return Run(experiment=Experiment.from_dict(stored["config"]["experiment"]), **stored)
+
+
+def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what every kind of run leaves: the fields of `StoredRun`."""
     folder = Path(folder)
     missing = [
         n for n in ("config.json", "metrics.json", "history.csv", "model") if not (folder / n).exists()
@@ -110,18 +134,16 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         raise FileNotFoundError(
             f"{folder} holds no finished run: {missing[0]} is missing; run an experiment into it first."
         )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Run(
-        folder=folder,
-        experiment=Experiment.from_dict(config["experiment"]),
-        config=config,
-        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        history=pd.read_csv(folder / "history.csv"),
-    )
+    return {
+        "folder": folder,
+        "config": json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        "metrics": json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        "history": pd.read_csv(folder / "history.csv"),
+    }
 
 
 def open_folder(
-    folder: str | os.PathLike[str], *, overwrite: bool = False, resume: Experiment | None = None
+    folder: str | os.PathLike[str], *, overwrite: bool = False, resume: Settings | None = None
 ) -> Path:
     """Make the run folder, empty it of an earlier run, or find one that was stopped.
 
@@ -130,7 +152,7 @@ def open_folder(
     folder : path
     overwrite : bool
         Whether an earlier run is removed.
-    resume : Experiment, optional
+    resume : an experiment, optional
         Go on with the stopped run in the folder, if it has these settings.
 
     Raises
@@ -189,7 +211,7 @@ def write_json(path: Path, content: object) -> None:
     beside.replace(path)
 
 
-def write_config(folder: Path, experiment: Experiment, **facts: Any) -> dict[str, Any]:
+def write_config(folder: Path, experiment: Settings, **facts: Any) -> dict[str, Any]:
     """Write ``config.json``: the settings, and everything needed to run them again."""
     config = {"experiment": experiment.to_dict(), "command": sys.argv, "versions": versions(), **facts}
     write_json(folder / "config.json", config)

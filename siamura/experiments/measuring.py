@@ -30,7 +30,7 @@ def fit_heads(
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
     return {
         "knn": KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient),
-        "mlp": MLPHead(seed=seed).fit(embeddings, label),
+        "mlp": MLPHead(random_state=seed).fit(embeddings, label, groups=patient),
     }
 
 
@@ -70,22 +70,14 @@ def measure(
     }
 
 
-def trivial(table: pd.DataFrame, *, seed: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Probabilities of a logistic regression on mean, deviation, aspect and size, by split, in the table's order.
+def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
+    """Probabilities of a logistic regression on mean, deviation, aspect and size, for the valid rows in their order.
 
     It is fitted on train; what a network adds must be seen beside it, since such things can leak a label.
     """
-    from siamura.evaluation import trivial_baselines, trivial_features
+    from siamura.evaluation import trivial_baselines
 
-    features = trivial_features(table)
-    judged = pd.concat(
-        [table, table[table["split"] == "train"].assign(split="train again")], ignore_index=True
-    )
-    features = pd.concat([features, features[(table["split"] == "train").to_numpy()]], ignore_index=True)
-    return {
-        split: trivial_baselines(judged, features, valid=name, seed=seed)["all together"].to_numpy()
-        for split, name in (("train", "train again"), ("valid", "valid"))
-    }
+    return trivial_baselines(table, seed=seed)["all together"].to_numpy()
 
 
 def quality(embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, seed: int) -> dict[str, Any]:
@@ -104,8 +96,8 @@ def embedding_loss(
     k: int,
     seed: int,
     batches: int = 50,
-) -> float:
-    """Mean training loss over PK batches of finished embeddings; NaN where the split has too few views of a label."""
+) -> float | None:
+    """Mean training loss over PK batches of finished embeddings; None where the split has too few views of a label."""
     import torch
 
     from siamura.samplers import PKBatchSampler
@@ -113,15 +105,15 @@ def embedding_loss(
     label = table["label"].to_numpy()
     k = min(k, int(np.bincount(label, minlength=2).min()))
     if k < 2:
-        return math.nan
+        return None
     sampler = PKBatchSampler(label, p=p, k=k, groups=table["patient"].to_numpy(), seed=seed)
-    vectors, labels = torch.from_numpy(embeddings), torch.from_numpy(label)
+    vectors, labels = torch.tensor(embeddings), torch.tensor(label)
     with torch.no_grad():
         values = [
             float(loss(vectors[batch], labels[batch]))
             for batch, _ in zip(sampler, range(batches), strict=False)
         ]
-    return float(np.mean(values))
+    return _plain(np.mean(values))
 
 
 def _plain(value: Any) -> float | None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from .experiment import Experiment
 from .folder import Run, load_run, open_folder, write_config, write_embeddings, write_json
+from .inputs import cache_folder, load
 from .tables import finger_table
 
 if TYPE_CHECKING:
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
 
-__all__ = ["build_loss", "cache_folder", "phantoms_for", "run"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["build_loss", "run"]
 
 
 def run(
@@ -75,51 +72,26 @@ def run(
 
 def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, resume: bool) -> Run:
     from siamura.networks import EmbeddingNet
-    from siamura.pixels import CLAHE, Preprocess, RadiographDataset
+    from siamura.pixels import CLAHE, Preprocess
     from siamura.samplers import PKBatchSampler
-    from siamura.studies import is_phantom
     from siamura.training import embed, fit
     from siamura.training.metric import run_length
 
     from . import figures, measuring
 
-    root = Path(experiment.data) if experiment.data else phantoms_for(experiment, cache)
-    table = _read(root, experiment)
     pre = Preprocess(size=experiment.size, clahe=CLAHE() if experiment.clahe else None)
-    splits = {
-        split: RadiographDataset(
-            table[table["split"] == split].reset_index(drop=True),
-            pre,
-            cache=cache / "images",
-            on_error="skip",
-        )
-        for split in ("train", "valid")
-    }
-    train, valid = splits["train"], splits["valid"]
-    for split, data in splits.items():
-        _check(data.table, split, experiment)
-    unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
-    if len(unreadable):
-        unreadable.to_csv(folder / "unreadable.csv", index=False)
-        _log.warning(
-            "%d images could not be read and are left out; see %s", len(unreadable), folder / "unreadable.csv"
-        )
-    facts: dict[str, Any] = {
-        "data": {
-            "name": str(root),
-            "phantoms": is_phantom(root),
-            "part": experiment.part,
-            "counts": {split: _counts(data.table) for split, data in splits.items()},
-            "unreadable": len(unreadable),
-        },
-        "preprocessing": pre.to_dict(),
-    }
-    write_config(folder, experiment, status="training", **facts)
-
     net = EmbeddingNet(
         experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed
     )
     loss = build_loss(experiment)
+    inputs = load(
+        experiment.data, (experiment.part,), pre, folder, cache=cache, views=experiment.views,
+        seed=experiment.seed, patients=experiment.k,
+    )  # fmt: skip
+    splits, train = inputs.splits, inputs.splits["train"]
+    facts: dict[str, Any] = {"data": inputs.facts, "preprocessing": pre.to_dict()}
+    write_config(folder, experiment, status="training", **facts)
+
     batches = PKBatchSampler(
         train.table["label"],
         p=experiment.p,
@@ -137,13 +109,13 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
     heads = measuring.fit_heads(
         embeddings["train"], train.table, neighbours=experiment.neighbours, seed=experiment.seed
     )
-    everything = pd.concat([train.table, valid.table], ignore_index=True)
-    trivial = measuring.trivial(everything, seed=experiment.seed)
     metrics: dict[str, Any] = {}
     predicted = {}
     for split, data in splits.items():
         predicted[split] = measuring.probabilities(heads, embeddings[split], data.table)
-        by_head = {**predicted[split], "trivial": trivial[split]}
+        by_head = dict(predicted[split])
+        if split == "valid":
+            by_head["trivial"] = measuring.trivial(inputs.table, seed=experiment.seed)
         metrics[split] = measuring.measure(data.table, by_head, seed=experiment.seed)
         metrics[split]["view"]["embedding"] = {
             "loss": measuring.embedding_loss(
@@ -153,7 +125,7 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
         }
     for name, head in heads.items():
         head.save(folder / name)
-    write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), everything)
+    write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), inputs.table)
     write_json(folder / "metrics.json", metrics)
     (folder / "table.md").write_text(finger_table(experiment, metrics, facts["data"]), encoding="utf-8")
     figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted)
@@ -167,23 +139,6 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
     if not interrupted:
         (folder / "checkpoint.ckpt").unlink(missing_ok=True)
     return load_run(folder)
-
-
-def cache_folder() -> Path:
-    """Where phantoms and preprocessed images are kept: ``SIAMURA_CACHE``, or the user's cache folder."""
-    if chosen := os.environ.get("SIAMURA_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siamura"
-
-
-def phantoms_for(experiment: Experiment, cache: Path) -> Path:
-    """Draw the phantoms of an experiment, once: the same settings find them in the cache."""
-    from siamura.studies import is_phantom, make_phantoms
-
-    root = cache / "phantoms" / f"{experiment.part}-{experiment.views}-seed{experiment.seed}"
-    if not is_phantom(root):
-        make_phantoms(root, parts=(experiment.part,), views=experiment.views, seed=experiment.seed)
-    return root
 
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:
@@ -202,40 +157,3 @@ def build_loss(experiment: Experiment) -> BaseMetricLossFunction:
             return losses.TripletFocalLoss(margin=margin, sigma=experiment.sigma)
         case "selectively_contrastive":
             return losses.SelectivelyContrastiveLoss()
-
-
-def _read(root: Path, experiment: Experiment) -> pd.DataFrame:
-    from siamura.studies import read_mura
-
-    table = read_mura(root, part=experiment.part)
-    for split in ("train", "valid"):
-        if not (table["split"] == split).any():
-            raise ValueError(
-                f"{root} has no {split} views of {experiment.part}; both train and valid are needed."
-            )
-    return table
-
-
-def _check(table: pd.DataFrame, split: str, experiment: Experiment) -> None:
-    """Refuse what would make the figures meaningless, before anything is trained."""
-    patients = table.groupby("label")["patient"].nunique()
-    if len(patients) < 2:
-        only = "no readable view" if not len(patients) else f"only label {patients.index[0]}"
-        raise ValueError(
-            f"the {split} views have {only}; normal (0) and abnormal (1) studies are both needed."
-        )
-    if split == "train" and patients.min() < experiment.k:
-        label = patients.idxmin()
-        raise ValueError(
-            f"label {label} has {patients[label]} patients in train, fewer than k={experiment.k}; "
-            f"lower --k to at most {patients[label]}, or add studies."
-        )
-
-
-def _counts(table: pd.DataFrame) -> dict[str, int]:
-    return {
-        "views": len(table),
-        "studies": len(table[["part", "patient", "study"]].drop_duplicates()),
-        "patients": table["patient"].nunique(),
-        "abnormal_views": int(table["label"].sum()),
-    }

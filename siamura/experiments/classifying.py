@@ -1,0 +1,228 @@
+"""Supervised classifiers (systems B to E and the MURA paper) as experiments: settings in, run folder out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .folder import StoredRun, open_folder, read_folder, write_config, write_json
+from .inputs import cache_folder, load
+from .tables import RESEARCH, data_sentence, with_interval
+
+if TYPE_CHECKING:
+    from siamura.networks import Classifier
+
+__all__ = ["ClassifierExperiment", "ClassifierRun", "load_classifier", "run_classifier"]
+
+PARTS = ("XR_ELBOW", "XR_FINGER", "XR_FOREARM", "XR_HAND", "XR_HUMERUS", "XR_SHOULDER", "XR_WRIST")
+
+
+@dataclass(frozen=True)
+class ClassifierExperiment:
+    """The settings of one supervised classifier.
+
+    Parameters
+    ----------
+    trunk, top : str
+        A trunk, and a top of `siamura.networks.TOPS`.
+    parts : tuple of str
+        Body parts that are trained on together.
+    data : str or None
+        A MURA folder; None draws phantoms.
+    views : int
+        Phantom views a part.
+    size : int
+        Side of the square, pixels.
+    equalise : bool
+        Histogram equalisation (system D).
+    frozen : bool
+        Whether the trunk keeps its weights in the first `epochs`.
+    tune_epochs : int
+        Epochs after them in which all layers from `tune_from` on learn, at a tenth of `lr`.
+    tune_from : float or str
+        A layer's name, or the share of layers that stay frozen.
+    weights : str or None
+        None, ``"imagenet"`` or a file.
+    epochs, batch, lr, optimizer, schedule, patience
+        Of `siamura.training.fit_classifier`.
+    augment : str
+        A preset of augmentations.
+    weighted : bool
+        The MURA paper's weights of the two classes in each part.
+    seed : int
+    """
+
+    trunk: str = "densenet169"
+    top: str = "mura"
+    parts: tuple[str, ...] = PARTS
+    data: str | None = None
+    views: int = 160
+    size: int = 224
+    equalise: bool = False
+    frozen: bool = False
+    tune_epochs: int = 0
+    tune_from: float | str = 0.0
+    weights: str | None = None
+    epochs: int = 10
+    batch: int = 32
+    lr: float = 1e-3
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    patience: int | None = None
+    augment: str = "none"
+    weighted: bool = False
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, ready for JSON."""
+        return {**asdict(self), "parts": list(self.parts)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierExperiment:
+        """Read what `to_dict` gave."""
+        return cls(**{**values, "parts": tuple(values["parts"])})
+
+
+@dataclass(frozen=True)
+class ClassifierRun(StoredRun):
+    """A finished classifier: folder, settings and figures (head ``classifier``), the network on demand."""
+
+    experiment: ClassifierExperiment
+
+    def network(self) -> Classifier:
+        """The trained classifier, with its preprocessing."""
+        from siamura.networks import Classifier
+
+        return Classifier.from_pretrained(self.folder / "model")
+
+    def predictions(self) -> pd.DataFrame:
+        """The study table with ``probability``."""
+        return pd.read_csv(self.folder / "predictions.csv", dtype={"patient": str, "study": str})
+
+
+def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
+    """Read the run folder of a classifier; `FileNotFoundError` if it holds no finished one."""
+    stored = read_folder(folder)
+    return ClassifierRun(experiment=ClassifierExperiment.from_dict(stored["config"]["experiment"]), **stored)
+
+
+def run_classifier(
+    experiment: ClassifierExperiment,
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    cache: str | os.PathLike[str] | None = None,
+) -> ClassifierRun:
+    """Train a classifier, measure it per view and per study, and write its run folder.
+
+    Parameters
+    ----------
+    experiment : ClassifierExperiment
+    out : path
+    overwrite : bool
+    cache : path, optional
+        As for `siamura.run`.
+
+    Returns
+    -------
+    ClassifierRun
+        ``metrics[split][level]["classifier"]``, over all parts, and of each under
+        ``metrics[split][level]["classifier"]["parts"]``.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, FileExistsError
+        As for `siamura.run`.
+    """
+    from siamura import plots
+    from siamura.evaluation import evaluate
+    from siamura.networks import Classifier
+    from siamura.pixels import Preprocess
+    from siamura.training import fit_classifier, predict_proba
+
+    from .measuring import LEVELS, summary
+
+    started = time.time()
+    folder = open_folder(out, overwrite=overwrite)
+    pre = Preprocess(size=experiment.size, clahe=None, equalise=experiment.equalise)
+    net = Classifier(
+        experiment.trunk, experiment.top, weights=experiment.weights, preprocess=pre, seed=experiment.seed
+    )
+    inputs = load(
+        experiment.data, experiment.parts, pre, folder, cache=Path(cache) if cache else cache_folder(),
+        views=experiment.views, seed=experiment.seed,
+    )  # fmt: skip
+    facts: dict[str, Any] = {"kind": "classifier", "data": inputs.facts, "preprocessing": pre.to_dict()}
+    write_config(folder, experiment, status="training", **facts)
+    train, valid = inputs.splits["train"], inputs.splits["valid"]
+    common: dict[str, Any] = {
+        "valid": valid, "batch_size": experiment.batch, "seed": experiment.seed, "optimizer": experiment.optimizer,
+        "weights": "part" if experiment.weighted else None, "augment": experiment.augment, "checkpoint_every": None,
+    }  # fmt: skip
+    if experiment.frozen:
+        net.trunk.freeze()
+    histories = [
+        fit_classifier(
+            net, train, epochs=experiment.epochs, lr=experiment.lr, schedule=experiment.schedule,
+            patience=experiment.patience, **common,
+        )
+    ]  # fmt: skip
+    if experiment.tune_epochs:
+        net.trunk.unfreeze(experiment.tune_from)
+        more = fit_classifier(net, train, epochs=experiment.tune_epochs, lr=experiment.lr / 10, **common)
+        last = histories[0].iloc[-1]
+        histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
+    history = pd.concat(histories, ignore_index=True)
+    history.to_csv(folder / "history.csv", index=False)
+    net.save_pretrained(folder / "model")
+
+    metrics: dict[str, Any] = {}
+    scored = []
+    for split, data in inputs.splits.items():
+        p = predict_proba(net, data)
+        scored.append(data.table.assign(probability=p))
+        metrics[split] = {}
+        for level in LEVELS:
+            each = evaluate(data.table, p, level=level, by="part", seed=experiment.seed)
+            whole = each.loc["all"]
+            whole.attrs = each.attrs["each"]["all"]
+            figures = summary(whole)
+            figures["parts"] = {part: summary(each.loc[part]) for part in experiment.parts}
+            metrics[split][level] = {"classifier": figures}
+    pd.concat(scored, ignore_index=True).to_csv(folder / "predictions.csv", index=False)
+    write_json(folder / "metrics.json", metrics)
+    (folder / "table.md").write_text(_table(experiment, metrics, inputs.facts), encoding="utf-8")
+    kind = "Phantoms" if inputs.facts["phantoms"] else Path(inputs.facts["name"]).name
+    counts = {s: f"{n['views']} views of {n['patients']} patients" for s, n in inputs.facts["counts"].items()}
+    note = f"{kind}, {inputs.facts['part']}: train {counts['train']}; valid {counts['valid']}. {experiment.trunk}."
+    plots.accuracy_curves(history, note=note).savefig(folder / "losses.png", dpi=160)
+    labels = {s: (t["label"], t["probability"]) for s, t in zip(("train", "validation"), scored, strict=True)}
+    plots.confusion(labels, note=f"{note} Per view.").savefig(folder / "confusion.png", dpi=160)
+    write_config(folder, experiment, status="finished", seconds=round(time.time() - started, 1), **facts)
+    return load_classifier(folder)
+
+
+def _table(experiment: ClassifierExperiment, metrics: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    lines = [
+        f"# {data['part']}: {experiment.trunk}, supervised",
+        "",
+        data_sentence(data),
+        "Measured: value [95 % interval, bootstrap over patients].",
+        RESEARCH,
+        "",
+        "| figure | level | train | valid |",
+        "|---|---|---|---|",
+    ]
+    for metric in ("accuracy", "kappa", "precision", "recall", "f1", "auroc"):
+        for level in ("view", "study"):
+            cells = [
+                with_interval(metrics[split][level]["classifier"], metric) for split in ("train", "valid")
+            ]
+            lines.append(f"| {metric} | {level} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines) + "\n"
