@@ -4,20 +4,40 @@ Every score comes with an interval from a bootstrap over patients: views and stu
 independent, patients are.
 """
 
-import lazy_loader
+from .aggregation import aggregate
+from .baselines import baseline_scores, trivial_baselines, trivial_features
+from .calibration import IsotonicCalibration, TemperatureScaling, calibrate, calibrator_from_dict
+from .comparison import compare, delong, mcnemar, pairwise_kappa
+from .curves import pr_curve, reliability, roc_curve
+from .intervals import interval, patient_draws
+from .metrics import METRICS, score_draws
+from .retrieval import embedding_quality
+from .scores import evaluate
+from .worklist import threshold_for_sensitivity, work_list, work_list_gain
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "scores": ["evaluate"],
-        "aggregation": ["aggregate"],
-        "metrics": ["METRICS", "score_draws"],
-        "intervals": ["interval", "patient_draws"],
-        "comparison": ["compare", "delong", "mcnemar", "pairwise_kappa"],
-        "calibration": ["IsotonicCalibration", "TemperatureScaling", "calibrate", "calibrator_from_dict"],
-        "curves": ["pr_curve", "reliability", "roc_curve"],
-        "worklist": ["threshold_for_sensitivity", "work_list", "work_list_gain"],
-        "retrieval": ["embedding_quality"],
-        "baselines": ["baseline_scores", "trivial_baselines", "trivial_features"],
-    },
-)
+__all__ = [
+    "METRICS",
+    "IsotonicCalibration",
+    "TemperatureScaling",
+    "aggregate",
+    "baseline_scores",
+    "calibrate",
+    "calibrator_from_dict",
+    "compare",
+    "delong",
+    "embedding_quality",
+    "evaluate",
+    "interval",
+    "mcnemar",
+    "pairwise_kappa",
+    "patient_draws",
+    "pr_curve",
+    "reliability",
+    "roc_curve",
+    "score_draws",
+    "threshold_for_sensitivity",
+    "trivial_baselines",
+    "trivial_features",
+    "work_list",
+    "work_list_gain",
+]

@@ -4,7 +4,13 @@ Both heads are scikit-learn classifiers, so they stand in a ``Pipeline``, in ``c
 ``GridSearchCV``. Importing this package loads neither faiss nor torch; the head that needs one does.
 """
 
+from typing import TYPE_CHECKING
+
 import lazy_loader
+
+if TYPE_CHECKING:
+    from .knn import KNNHead as KNNHead
+    from .mlp import MLPHead as MLPHead
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

@@ -1,5 +1,7 @@
 """A 95 % interval must hold the truth in 95 of 100 hospitals: measured by simulating hospitals."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ def hospital(rng, patients):
     return table, 1 / (1 + np.exp(-logit)), 1 / (1 + np.exp(-other))
 
 
+@cache
 def truth():
     table, p, other = hospital(np.random.default_rng(1), 300_000)
     scored = [score_draws(table["label"], values) for values in (p, other)]
