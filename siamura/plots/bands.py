@@ -1,4 +1,4 @@
-"""Curves of every bootstrap draw over patients, and the band between their quantiles."""
+"""A curve at every threshold, its band from `siamura.evaluation`, and its area with interval."""
 
 from __future__ import annotations
 
@@ -8,97 +8,66 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from siamura.evaluation import interval, patient_draws, score_draws
-
 Float = NDArray[np.float64]
-GRID = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
 class Band:
-    """A curve, its pointwise 95 % band on `GRID`, and its area with interval."""
+    """A curve, its pointwise 95 % band on a grid of its own, and its area (value, low, high)."""
 
     x: Float
     y: Float
+    grid: Float
     low: Float
     high: Float
     area: tuple[float, float, float]
 
 
-def roc_points(
-    label: NDArray[np.int64], probability: Float, weight: Float | None = None
-) -> tuple[Float, Float]:
-    """Give false and true positive rates at every threshold, from none called abnormal to all."""
-    caught, false = _cumulative(label, probability, weight)
-    return false / false[-1], caught / caught[-1]
-
-
-def precision_recall_points(
-    label: NDArray[np.int64], probability: Float, weight: Float | None = None
-) -> tuple[Float, Float]:
-    """Recall and precision at every threshold, from the highest probability down."""
-    caught, false = _cumulative(label, probability, weight)
-    called = caught + false
-    keep = called > 0
-    return caught[keep] / caught[-1], caught[keep] / called[keep]
-
-
 def roc_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
-    """ROC with a band of the sensitivity at each false positive rate."""
-    x, y = roc_points(frame["label"].to_numpy(), frame["probability"].to_numpy())
+    """ROC, and the band of the sensitivity at each false positive rate."""
+    from sklearn.metrics import roc_curve as points
 
-    def at_grid(weight: Float) -> Float:
-        return np.interp(GRID, *_last(*roc_points(*_arrays(frame), weight)))
+    from siamura.evaluation import roc_curve
 
-    return _band(frame, x, y, at_grid, "auroc", draws, seed)
+    label, probability, group = _arrays(frame)
+    banded = roc_curve(label, probability, groups=group, draws=draws, seed=seed)
+    x, y, _ = points(label, probability, drop_intermediate=False)
+    grid, low, high = (banded[name].to_numpy() for name in ("fpr", "low", "high"))
+    return Band(x, y, grid, low, high, score_with_interval(frame, "auroc", draws=draws, seed=seed))
 
 
 def precision_recall_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
-    """Precision at each recall: of the highest threshold that reaches that recall."""
-    x, y = precision_recall_points(*_arrays(frame))
+    """Precision at every recall, and its band."""
+    from sklearn.metrics import precision_recall_curve as points
 
-    def at_grid(weight: Float) -> Float:
-        recall, precision = precision_recall_points(*_arrays(frame), weight)
-        return precision[np.minimum(np.searchsorted(recall, GRID - 1e-9), len(recall) - 1)]
+    from siamura.evaluation import pr_curve
 
-    return _band(frame, x, y, at_grid, "average_precision", draws, seed)
+    label, probability, group = _arrays(frame)
+    banded = pr_curve(label, probability, groups=group, draws=draws, seed=seed)
+    precision, recall, _ = points(label, probability)
+    grid, low, high = (banded[name].to_numpy() for name in ("recall", "low", "high"))
+    area = score_with_interval(frame, "average_precision", draws=draws, seed=seed)
+    # scikit-learn closes the curve at recall 0 with a precision of 1 that no threshold has.
+    return Band(recall[-2::-1], precision[-2::-1], grid, low, high, area)
 
 
-def _band(
-    frame: pd.DataFrame, x: Float, y: Float, at_grid: object, score: str, draws: int, seed: int
-) -> Band:
-    label, probability = _arrays(frame)
-    unit = frame["group"].to_numpy()
-    area = float(score_draws(label, probability, groups=unit)[score][0])
+def score_with_interval(
+    frame: pd.DataFrame, name: str, *, draws: int, seed: int, bins: int = 15
+) -> tuple[float, float, float]:
+    """Give one of `siamura.evaluation`'s scores with the interval that `evaluate` gives it."""
+    from siamura.evaluation import interval, patient_draws, score_draws
+
+    label, probability, group = _arrays(frame)
+    value = float(score_draws(label, probability, groups=group, bins=bins)[name][0])
     if not draws:
-        nothing = np.full(len(GRID), np.nan)
-        return Band(x, y, nothing, nothing, (area, float("nan"), float("nan")))
-    counts = patient_draws(int(unit.max()) + 1, draws, seed)
-    drawn = score_draws(label, probability, counts, groups=unit)[score]
-    curves = np.full((draws, len(GRID)), np.nan)
-    for row, weights in enumerate(counts):
-        weight = weights[unit]
-        if weight[label == 1].any() and weight[label == 0].any():
-            curves[row] = at_grid(weight)  # type: ignore[operator]
-    low, high = np.nanquantile(curves, [0.025, 0.975], axis=0)
-    return Band(x, y, low, high, (area, *interval(drawn)))
+        return value, float("nan"), float("nan")
+    counts = patient_draws(int(group.max()) + 1, draws, seed)
+    return value, *interval(score_draws(label, probability, counts, groups=group, bins=bins)[name])
 
 
-def _arrays(frame: pd.DataFrame) -> tuple[NDArray[np.int64], Float]:
-    return frame["label"].to_numpy(np.int64), frame["probability"].to_numpy(np.float64)
-
-
-def _cumulative(label: NDArray[np.int64], probability: Float, weight: Float | None) -> tuple[Float, Float]:
-    """Weight of abnormal and of normal rows at or above each distinct probability, 0 first."""
-    order = np.argsort(-probability, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(probability[order]) != 0, True))
-    w = np.ones(len(label)) if weight is None else weight
-    abnormal = (w * label)[order].cumsum()[ends]
-    every = w[order].cumsum()[ends]
-    return np.append(0.0, abnormal), np.append(0.0, every - abnormal)
-
-
-def _last(x: Float, y: Float) -> tuple[Float, Float]:
-    """Of equal x the highest y: np.interp needs x increasing."""
-    keep = np.append(np.diff(x) > 0, True)
-    return x[keep], y[keep]
+def _arrays(frame: pd.DataFrame) -> tuple[NDArray[np.int64], Float, NDArray[np.int64]]:
+    return (
+        frame["label"].to_numpy(np.int64),
+        frame["probability"].to_numpy(np.float64),
+        frame["group"].to_numpy(np.int64),
+    )

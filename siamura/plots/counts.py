@@ -52,11 +52,11 @@ def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
     splits = [s for s in ("train", "valid") if (table["split"] == s).any()]
     splits += sorted(set(table["split"]) - set(splits))
     parts = sorted(set(table["part"]))
-    studies = table.groupby([*_STUDY, "split"], sort=False, as_index=False)["label"].max()
+    studies = table.groupby([*_STUDY, "split"], sort=False)["label"].max().reset_index()
 
     width = style.PAGE if len(splits) > 1 else style.COLUMN
     figure = style.new_figure(width, 2 * (0.55 + 0.3 * len(parts)) + 0.3)
-    grid = figure.subplots(2, len(splits), squeeze=False, sharey=True, sharex="row")
+    grid = figure.subplots(2, len(splits), squeeze=False, sharey=True)
     for row, (noun, rows) in enumerate((("view", table), ("study", studies))):
         for column, split in enumerate(splits):
             own = rows[rows["split"] == split]
@@ -71,7 +71,7 @@ def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
             )
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=2)
-    style.footer(figure, note)
+    style.footer(figure, note, "Each panel has a scale of its own." if len(splits) > 1 else "")
     return figure
 
 

@@ -88,6 +88,7 @@ def loss_curves(
     if margin is not None:
         upper.axhline(margin, color="#333333", linestyle=":", linewidth=1, label=f"margin {margin:g}")
     upper.set_ylabel("loss")
+    upper.margins(y=0.08)
     upper.set_ylim(bottom=min(0.0, float(loss.min())))
     _legend(upper)
     if "active" in axes:
@@ -137,7 +138,7 @@ def accuracy_curves(history: pd.DataFrame, *, metric: str = "accuracy", note: st
     --------
     >>> history = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.6, 0.8], "valid_accuracy": [0.6, 0.7]})
     >>> [line.get_label() for line in accuracy_curves(history).axes[0].get_lines()]
-    ['train', 'validation', 'best validation: 0.700, epoch 2']
+    ['train', 'validation', 'best: 0.700, epoch 2']
     """
     unit = "epoch" if "epoch" in history and history["epoch"].nunique() > 1 else "step"
     place = _column(history, unit)
@@ -167,11 +168,11 @@ def accuracy_curves(history: pd.DataFrame, *, metric: str = "accuracy", note: st
             label=label,
         )
         if name.startswith("valid_"):
-            best = values.idxmax()
-            text = f"best validation: {values[best]:.3f}, {unit} {best:g}"
+            best = float(values.index[int(values.argmax())])
+            text = f"best: {values.max():.3f}, {unit} {best:g}"
             axes.plot(
                 [best],
-                [values[best]],
+                [values.max()],
                 linestyle="",
                 marker="o",
                 markersize=8,
@@ -181,7 +182,7 @@ def accuracy_curves(history: pd.DataFrame, *, metric: str = "accuracy", note: st
                 label=text,
             )
     axes.set_xlabel(unit)
-    axes.set_ylabel({"kappa": "Cohen's kappa", "p1": "P@1"}.get(metric, metric))
+    axes.set_ylabel(style.metric_name(metric))
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -194,14 +195,7 @@ def accuracy_curves(history: pd.DataFrame, *, metric: str = "accuracy", note: st
 
 def _legend(axes: Axes) -> None:
     """Above the data, where it covers none."""
-    count = len(axes.get_legend_handles_labels()[0])
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=2 if count == 4 else 3,
-        borderaxespad=0.1,
-        columnspacing=1.2,
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.1, columnspacing=1.2)
 
 
 def _column(history: pd.DataFrame, name: str) -> NDArray[np.float64]:

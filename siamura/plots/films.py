@@ -129,6 +129,7 @@ def augmentation_sheet(image: ArrayLike, augmented: Sequence[ArrayLike], *, note
     first = figure.add_subplot(cells[:, :rows])
     draw_film(first, original)
     first.set_title("original")
+    first.set_anchor("N")
     for number, version in enumerate(versions):
         axes = figure.add_subplot(cells[number // columns, rows + number % columns])
         draw_film(axes, version)
@@ -198,12 +199,13 @@ def neighbours(
     columns = min(len(found), 5)
     rows = math.ceil(len(found) / columns)
     each = min(style.PAGE / (columns + 1.25), 1.6)
-    figure = style.new_figure(
-        each * (columns + 1.25), rows * (each + 0.4 + 0.12 * (captions is not None)) + 0.1
-    )
+    below = 0.12 if captions is not None else 0.0
+    height = max(rows * (each + 0.4 + below), 1.25 * each + 0.45)
+    figure = style.new_figure(each * (columns + 1.25), height + 0.1)
     cells = figure.add_gridspec(rows, columns + 1, width_ratios=[1.25] + [1.0] * columns)
     first = figure.add_subplot(cells[:, 0])
     draw_film(first, film)
+    first.set_anchor("N")
     first.set_title("query" if query_label is None else f"query\n{style.LABELS[int(query_label)]}")
     if query_label is not None:
         _frame(first, int(query_label))
@@ -221,7 +223,7 @@ def neighbours(
 
 
 def draw_film(axes: Axes, image: NDArray[Any]) -> None:
-    """One radiograph, black 0 and white the type's most (or the film's own, if it is no integer)."""
+    """Draw one radiograph: 8 bit from black 0 to white 255, anything else over its own range."""
     if image.ndim == 2:
         most = 255 if image.dtype == np.uint8 else None
         axes.imshow(image, cmap="gray", vmin=0 if most else None, vmax=most, interpolation="antialiased")
@@ -231,6 +233,7 @@ def draw_film(axes: Axes, image: NDArray[Any]) -> None:
 
 
 def bare(axes: Axes) -> None:
+    """Take ticks and frame away."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

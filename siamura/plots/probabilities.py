@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import style
-from .bands import GRID, Band, precision_recall_band, roc_band
+from .bands import Band, precision_recall_band, roc_band, score_with_interval
 from .checks import as_panels
 
 if TYPE_CHECKING:
@@ -142,10 +142,10 @@ def _curves(
         color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
         band = band_of(frame, draws=draws, seed=seed)
         value, low, high = band.area
-        text = f"{area} {value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+        text = _with_interval(area, value, low, high)
         if draws:
             axes.fill_between(
-                GRID,
+                band.grid,
                 band.low,
                 band.high,
                 color=color,
@@ -171,6 +171,10 @@ def _curves(
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
     style.grid(axes, "both")
+
+
+def _with_interval(name: str, value: float, low: float, high: float) -> str:
+    return f"{name} {value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
 def _at(frame: pd.DataFrame, threshold: float, *, precision: bool) -> tuple[float, float] | None:
@@ -240,7 +244,7 @@ def reliability(
     >>> figure.axes[0].get_legend().get_texts()[0].get_text()
     'ECE 0.400'
     """
-    from siamura.evaluation import interval, patient_draws, score_draws
+    from siamura.evaluation import reliability as binned
 
     if bins < 2:
         raise ValueError(f"bins is {bins}; it must be at least 2")
@@ -252,23 +256,19 @@ def reliability(
     figure = style.new_figure(style.COLUMN, 3.7)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_perfect")
-    edges = np.linspace(0, 1, bins + 1)
     for number, (name, (frame, _)) in enumerate(panels.items()):
-        y, p, unit = (frame[column].to_numpy() for column in ("label", "probability", "group"))
-        counts = patient_draws(int(unit.max()) + 1, draws, seed) if draws else None
-        ece = float(score_draws(y, p, groups=unit, bins=bins)["ece"][0])
-        text = f"ECE {ece:.3f}"
-        if counts is not None:
-            low, high = interval(score_draws(y, p, counts, groups=unit, bins=bins)["ece"])
-            text += f" [{low:.3f}, {high:.3f}]"
+        probability = frame["probability"].to_numpy()
+        found = binned(frame["label"], probability, groups=frame["group"], bins=bins, draws=draws, seed=seed)
+        text = _with_interval("ECE", *score_with_interval(frame, "ece", draws=draws, seed=seed, bins=bins))
         color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
-        predicted, observed, spread = _bins(y, p, unit, edges, counts)
+        share = found["frequency"].to_numpy()
+        spread = np.abs(found[["low", "high"]].to_numpy().T - share) if draws else None
         # Beside each other where several models meet in one bin.
         shift = 0.008 * (number - (len(panels) - 1) / 2)
         axes.errorbar(
-            predicted + shift,
-            observed,
-            yerr=None if counts is None else np.abs(spread - observed),
+            found["probability"] + shift,
+            share,
+            yerr=spread,
             color=color,
             linestyle=line,
             linewidth=1,
@@ -278,15 +278,8 @@ def reliability(
             markersize=4,
             label=f"{name}: {text}" if name else text,
         )
-        below.stairs(
-            np.histogram(p, edges)[0],
-            edges,
-            color=color,
-            linestyle=line,
-            linewidth=1,
-            fill=len(panels) == 1,
-            alpha=0.8,
-        )
+        size, edges = np.histogram(probability, np.linspace(0, 1, bins + 1))
+        below.stairs(size, edges, color=color, linestyle=line, linewidth=1, fill=len(panels) == 1, alpha=0.8)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("observed share abnormal")
@@ -294,36 +287,9 @@ def reliability(
     below.set_xlabel("predicted probability of abnormal")
     style.grid(axes, "both")
     style.grid(below)
-    axes.legend(loc="upper left", handlelength=2.8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, handlelength=2.8)
     figure.align_ylabels([axes, below])
     style.footer(
         figure, note, _rests_on(panels, draws, None).replace("Bands and brackets", "Bars and brackets")
     )
     return figure
-
-
-def _bins(
-    y: NDArray[np.int64],
-    p: NDArray[np.float64],
-    unit: NDArray[np.int64],
-    edges: NDArray[np.float64],
-    counts: NDArray[np.float64] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give each bin's mean prediction and observed share, empty bins left out, and the share's interval."""
-    number = len(edges) - 1
-    place = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, number - 1)
-    size = np.bincount(place, minlength=number)
-    there = size > 0
-    predicted = np.bincount(place, p, number)[there] / size[there]
-    observed = np.bincount(place, y, number)[there] / size[there]
-    if counts is None:
-        return predicted, observed, np.stack([observed, observed])
-    sums = np.zeros((counts.shape[1], 2, number))
-    np.add.at(sums, (unit, 0, place), 1.0)
-    np.add.at(sums, (unit, 1, place), y.astype(np.float64))
-    drawn = np.tensordot(counts, sums, axes=1)[:, :, there]
-    with np.errstate(invalid="ignore"):
-        share = drawn[:, 1] / drawn[:, 0]
-    low, high = np.nanquantile(share, [0.025, 0.975], axis=0)
-    # A bin of a few rows can lie outside the quantiles of its own draws by rounding.
-    return predicted, observed, np.stack([np.minimum(low, observed), np.maximum(high, observed)])

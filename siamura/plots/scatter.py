@@ -160,7 +160,8 @@ def _categories(
     if rest:
         others = int(sum(sizes[kind] for kind in rest))
         drawn.insert(0, (rest, style.PALE, ".", f"{len(rest)} others ({others:,})"))
-    many = sum(len(plane) for plane, _ in points) > 4000
+    total = sum(len(plane) for plane, _ in points)
+    scale = _scale(total)
     for number, (plane, values) in enumerate(points):
         for members, face, marker, name in drawn:
             chosen = np.isin(values, members)
@@ -170,11 +171,11 @@ def _categories(
                 marker=marker,
                 color=face,
                 label=f"{name}, {_SPLITS[number]}",
-                s=_SIZE[number] * _scale(len(plane)),
-                linewidths=0.5 * number,
+                s=_SIZE[number] * scale,
+                linewidths=0.45 * number,
                 edgecolors="black" if number else "none",
-                alpha=0.9 if number else 0.55,
-                rasterized=many,
+                alpha=0.95 if number else 0.5,
+                rasterized=total > 4000,
                 zorder=2 + number,
             )
     if rest:
@@ -186,7 +187,7 @@ def _categories(
 
 
 _SPLITS = ("train", "valid")
-_SIZE = (12.0, 18.0)  # points squared, at a hundred points
+_SIZE = (12.0, 13.0)  # points squared, at 400 points in all
 
 
 def _scale(count: int) -> float:
@@ -197,6 +198,7 @@ def _quantity(
     figure: Figure, axes: Axes, points: list[tuple[NDArray[np.float64], NDArray[Any]]], color: str
 ) -> None:
     values = np.concatenate([v for _, v in points]).astype(float)
+    scale = _scale(len(values))
     for number, (plane, own) in enumerate(points):
         drawn = axes.scatter(
             plane[:, 0],
@@ -205,9 +207,9 @@ def _quantity(
             cmap="cividis",
             vmin=values.min(),
             vmax=values.max(),
-            marker="os"[number],
-            s=_SIZE[number] * _scale(len(plane)),
-            linewidths=0.5 * number,
+            marker="o",
+            s=_SIZE[number] * scale,
+            linewidths=0.45 * number,
             edgecolors="black" if number else "none",
             label=_SPLITS[number],
             zorder=2 + number,

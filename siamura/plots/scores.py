@@ -72,9 +72,8 @@ def confusion(
 
     columns = len(panels) if len(panels) < 4 else 2
     rows = -(-len(panels) // columns)
-    width = style.COLUMN if columns < 3 else style.PAGE
-    each = min(width / columns, 2.4)
-    figure = style.new_figure(width, rows * (each * 0.82 + 0.5))
+    side = 1.6 if columns == 1 else 1.0  # of a matrix, in inches
+    figure = style.new_figure(columns * (side + 0.66) + 0.15, rows * (side + 0.52) + 0.1)
     grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
@@ -87,7 +86,7 @@ def confusion(
             axes.set_ylabel("truth")
         if place // columns == rows - 1 or place + columns >= len(panels):
             axes.set_xlabel("answer")
-    style.footer(figure, note, "Percent of the row." if note else "")
+    style.footer(figure, note, "Percent of the row.")
     return figure
 
 
@@ -126,7 +125,7 @@ def _confusion_panel(axes: Axes, matrix: NDArray[np.int64], names: Sequence[str]
                 va="center",
                 linespacing=1.4,
                 fontsize=8,
-                color="white" if share[row, column] > 0.72 else "black",
+                color="white" if share[row, column] > 0.85 else "black",
             )
     ticks = range(len(names))
     axes.set_xticks(ticks, names)
@@ -194,7 +193,7 @@ def part_bars(
         )
 
     thick = 0.8 / len(rows)
-    figure = style.new_figure(style.COLUMN, 0.75 + len(parts) * max(0.26, 0.14 * len(rows)))
+    figure = style.new_figure(style.COLUMN, 0.75 + len(parts) * max(0.3, 0.14 * len(rows)))
     axes = figure.add_subplot()
     for number, (name, frame) in enumerate(rows.items()):
         where = np.arange(len(parts)) - 0.4 + thick * (number + 0.5)
@@ -230,7 +229,7 @@ def part_bars(
     axes.set_yticks(range(len(parts)), _part_labels(parts, next(iter(models.values()))))
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    axes.set_xlabel({"kappa": "Cohen's kappa", "auroc": "AUROC"}.get(metric, metric.replace("_", " ")))
+    axes.set_xlabel(style.metric_name(metric))
     axes.axvline(0, color="#333333", linewidth=0.6)
     lows = np.concatenate([frame[["value", "low"]].to_numpy(np.float64).ravel() for frame in rows.values()])
     axes.set_xlim(min(0.0, float(np.nanmin(lows)) - 0.03), 1.0)

@@ -72,12 +72,13 @@ def feature_maps(
     columns = min(channels, max(len(array) for array in arrays.values()))
     lead = 1 if image is not None else 0
     each = min((style.PAGE - 0.3) / (columns + lead * 1.6), 1.3)
-    figure = style.new_figure(style.PAGE, len(arrays) * (each + 0.22) + 0.15)
+    figure = style.new_figure(style.PAGE, len(arrays) * (0.93 * each + 0.2) + 0.15)
     cells = figure.add_gridspec(len(arrays), columns + lead, width_ratios=[1.6] * lead + [1.0] * columns)
     if image is not None:
         first = figure.add_subplot(cells[:, 0])
         draw_film(first, as_image(image))
         first.set_title("input")
+        first.set_anchor("N")
     for row, (name, array) in enumerate(arrays.items()):
         liveliest = np.argsort(-array.std(axis=(1, 2)), kind="stable")[:columns]
         for column, channel in enumerate(np.sort(liveliest)):

@@ -117,3 +117,22 @@ def part_name(part: object) -> str:
     """
     name = str(part)
     return name[3:].replace("_", " ").capitalize() if name.startswith("XR_") else name
+
+
+def metric_name(metric: str) -> str:
+    """Write a metric of `siamura.evaluate` as a paper does.
+
+    Examples
+    --------
+    >>> metric_name("f1_macro"), metric_name("average_precision"), metric_name("kappa")
+    ('macro F1', 'average precision', "Cohen's kappa")
+    """
+    known = {"kappa": "Cohen's kappa", "auroc": "AUROC", "ece": "ECE", "brier": "Brier score", "p1": "P@1"}
+    if metric in known:
+        return known[metric]
+    name, _, kind = metric.rpartition("_")
+    if kind in ("macro", "weighted"):
+        return f"{kind} {metric_name(name)}"
+    if kind == "normal":
+        return f"{metric_name(name)} of normal"
+    return metric.replace("_", " ").replace("f1", "F1")
