@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_label, as_probability, as_units, one_of
-from .intervals import patient_draws
+from .intervals import interval, patient_draws
 from .metrics import score_draws
 
 Float = NDArray[np.float64]
@@ -47,7 +47,8 @@ def roc_curve(
     -------
     DataFrame
         ``fpr, tpr, low, high``: at each false positive rate the sensitivity, linearly between thresholds, and
-        the pointwise band. ``.attrs``: ``auroc``, ``patients``, ``draws``, ``degenerate``.
+        the pointwise band. ``.attrs``: ``auroc``, ``auroc_low``, ``auroc_high``, ``rows``, ``patients``,
+        ``draws``, ``degenerate``.
 
     Examples
     --------
@@ -68,7 +69,7 @@ def roc_curve(
         return np.asarray(np.interp(grid, x[last], height[last]))
 
     frame = _banded("fpr", "tpr", grid, one, y, p, unit, draws, confidence, seed)
-    frame.attrs["auroc"] = float(score_draws(y, p)["auroc"][0])
+    frame.attrs.update(_area("auroc", y, p, unit, draws, confidence, seed))
     return frame
 
 
@@ -95,8 +96,8 @@ def pr_curve(
     -------
     DataFrame
         ``recall, precision, low, high``: the precision at the highest threshold that reaches the recall (no
-        interpolation, which flatters). ``.attrs``: ``average_precision``, ``prevalence``, ``patients``,
-        ``draws``, ``degenerate``.
+        interpolation, which flatters). ``.attrs``: ``average_precision`` with its ``_low`` and ``_high``,
+        ``prevalence``, ``rows``, ``patients``, ``draws``, ``degenerate``.
 
     Examples
     --------
@@ -116,9 +117,26 @@ def pr_curve(
         return np.asarray(caught[at] / read[at])
 
     frame = _banded("recall", "precision", grid, one, y, p, unit, draws, confidence, seed)
-    frame.attrs["average_precision"] = float(score_draws(y, p)["average_precision"][0])
+    frame.attrs.update(_area("average_precision", y, p, unit, draws, confidence, seed))
     frame.attrs["prevalence"] = float(y.mean())
     return frame
+
+
+def _area(
+    name: str,
+    y: NDArray[np.int64],
+    p: Float,
+    unit: NDArray[np.int64],
+    draws: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, float]:
+    """Return the area of a curve, with its interval where there are draws."""
+    low = high = float("nan")
+    if draws:
+        counts = patient_draws(int(unit.max()) + 1, draws, seed)
+        low, high = interval(score_draws(y, p, counts, groups=unit)[name], confidence)
+    return {name: float(score_draws(y, p)[name][0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def _inputs(
@@ -161,7 +179,7 @@ def _banded(
         if 2 * degenerate <= draws:
             low, high = np.quantile(made[defined], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     frame = pd.DataFrame({x_name: grid, y_name: curve(np.ones(patients)), "low": low, "high": high})
-    frame.attrs.update({"patients": patients, "draws": draws, "degenerate": degenerate})
+    frame.attrs.update({"rows": len(y), "patients": patients, "draws": draws, "degenerate": degenerate})
     return frame
 
 
@@ -219,12 +237,12 @@ def reliability(
     count = rows.sum(axis=0)
     mean = np.bincount(at, weights=p) / count
     frequency = hits.sum(axis=0) / count
-    low = high = np.full(len(used), np.nan)
+    band = np.full((len(used), 2), np.nan)
     if draws:
         counts = patient_draws(patients, draws, seed)
         with np.errstate(invalid="ignore"):
             drawn = (counts @ hits) / (counts @ rows)
-        low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+        band = np.array([interval(values, confidence) for values in drawn.T])
     frame = pd.DataFrame(
         {
             "left": edges[used],
@@ -233,8 +251,8 @@ def reliability(
             "patients": (rows > 0).sum(axis=0),
             "probability": mean,
             "frequency": frequency,
-            "low": low,
-            "high": high,
+            "low": band[:, 0],
+            "high": band[:, 1],
         }
     )
     ece = float((count * np.abs(mean - frequency)).sum() / len(y))

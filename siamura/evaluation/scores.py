@@ -99,6 +99,7 @@ def evaluate(
         return _scores(table, p, level, threshold, aggregate, top, draws, confidence, bins, seed)
     frames, attrs = {}, {}
     values = np.asarray(table[by])
+    as_units(values, len(table), f"table[{by!r}]")
     for value in [*sorted(set(values.tolist())), None]:
         rows = np.ones(len(table), dtype=bool) if value is None else values == value
         name = "all" if value is None else value

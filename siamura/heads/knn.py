@@ -18,6 +18,7 @@ from ._keys import as_keys, own_counts, positions
 # Up to here a full scan answers within a second or so; beyond, a graph; beyond that its memory hurts.
 EXACT_UP_TO = 20_000
 HNSW_UP_TO = 1_000_000
+RELEARN_AT = 4  # times the rows that the lists were learned from: new rows may lie elsewhere
 ROWS_A_LIST = 39  # faiss warns below this many training rows for each list of an inverted file
 FORMAT = 1
 
@@ -87,6 +88,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _centre: NDArray[np.float64]
     _groups: NDArray[Any] | None
     _faiss: Any
+    _learned_from: int
 
     def __init__(
         self,
@@ -186,7 +188,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             keys = as_keys(keys, len(rows), "groups", like=self._groups)
             self._groups = np.concatenate([self._groups, keys])
         self.n_rows_ = len(self._rows)
-        if self._kind() == self.index_:
+        learned = self.index_ not in ("exact", "hnsw")
+        if self._kind() == self.index_ and not (learned and self.n_rows_ >= RELEARN_AT * self._learned_from):
             self._faiss.add(added)
         else:
             self._build()
@@ -236,6 +239,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         import faiss
 
         self.index_ = self._kind()
+        self._learned_from = self.n_rows_
         dim = self._rows.shape[1]
         built: Any
         if self.index_ == "exact":
@@ -487,9 +491,14 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             settings["prior"] = np.asarray(settings["prior"], dtype=float).tolist()
         settings["k"] = int(settings["k"])
         np.savez(folder / "head.npz", **arrays)  # type: ignore[arg-type]
-        text = json.dumps(
-            {"head": "KNNHead", "format": FORMAT, "index": self.index_, "settings": settings}, indent=1
-        )
+        header = {
+            "head": "KNNHead",
+            "format": FORMAT,
+            "index": self.index_,
+            "learned_from": self._learned_from,
+            "settings": settings,
+        }
+        text = json.dumps(header, indent=1)
         (folder / "head.json").write_text(text + "\n")
         return folder
 
@@ -525,4 +534,5 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         head.n_rows_, head.n_features_in_ = head._rows.shape
         head.index_ = header["index"]
         head._deserialise(kept)
+        head._learned_from = header["learned_from"]
         return head

@@ -15,6 +15,7 @@ from siamura.evaluation import (
     TemperatureScaling,
     calibrate,
     calibrator_from_dict,
+    evaluate,
     patient_draws,
     pr_curve,
     reliability,
@@ -199,6 +200,10 @@ def test_bands_are_those_of_a_plain_loop(curve):
     np.testing.assert_allclose(frame["low"], low, atol=1e-9)
     np.testing.assert_allclose(frame["high"], high, atol=1e-9)
     assert frame.attrs["patients"] == code.max() + 1
+    assert frame.attrs["rows"] == 60
+    area = "auroc" if curve is roc_curve else "average_precision"
+    scores = evaluate(pd.DataFrame({"label": y, "patient": patient}), p, draws=60)
+    assert [frame.attrs[area + end] for end in ("", "_low", "_high")] == scores.loc[area].tolist()
 
 
 @pytest.mark.parametrize("curve", [roc_curve, pr_curve])

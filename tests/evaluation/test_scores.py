@@ -313,6 +313,8 @@ def test_bad_tables_are_named():
         evaluate(table.assign(label=2), p)
     with pytest.raises(ValueError, match=r"table\['patient'\] is missing at row 0"):
         evaluate(table.assign(patient=None), p)
+    with pytest.raises(ValueError, match=r"table\['part'\] is missing at row 0"):
+        evaluate(table.assign(part=None), p, by="part")
     with pytest.raises(ValueError, match="at least one label"):
         evaluate(table.iloc[:0], p[:0])
     with pytest.raises(ValueError, match=r"counts has shape \(3, 4\)"):

@@ -140,6 +140,17 @@ def test_adding_in_parts_is_fitting_at_once(index):
     assert same >= {"exact": 1.0, "IVF4,Flat": 0.8}.get(index, 0.95)
 
 
+def test_lists_are_learned_anew_when_the_rows_have_multiplied(tmp_path):
+    X, y, _ = blobs(rows=400)
+    head = KNNHead(k=5, index="ivf").partial_fit(X[:100] + 30, y[:100])
+    head.partial_fit(X[100:300], y[100:300])
+    assert head._faiss.nlist == 2  # of 100 rows, at least 39 a list
+    head = KNNHead.load(head.save(tmp_path))
+    head.partial_fit(X[300:], y[300:])
+    assert head._faiss.nlist == 10  # of 400
+    assert head._learned_from == head.n_rows_ == 400
+
+
 def test_adding_past_a_limit_changes_the_index(monkeypatch):
     import siamura.heads.knn as module
 
