@@ -7,13 +7,11 @@ dimensions. A finished run is kept, so a stopped grid continues. The quick setti
     python examples/finger_tables.py --data MURA-v1.1 --full --weights imagenet --lr 1e-4
 """
 
-import logging
-import sys
 from pathlib import Path
 
 import typer
 
-from siamura.experiments import Experiment, finger_grid, finger_tables, one_sentence, run_grid
+from siamura.experiments import Experiment, finger_grid, finger_tables, one_sentence, run_grid, tell
 
 
 def main(
@@ -27,7 +25,7 @@ def main(
         Path("runs/finger_tables"), help="Folder of the run folders; kept runs are found there."
     ),
 ) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    tell()
     size, steps = (224, 5000) if full else (64, 120)
     with one_sentence():
         base = Experiment(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import siamura
-from siamura.experiments.command import experiment_command, one_sentence
+from siamura.experiments.command import experiment_command, one_sentence, tell
 from siamura.experiments.experiment import Experiment
 
 if TYPE_CHECKING:
