@@ -77,10 +77,9 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         wide = x.float()
-        sums = torch.stack(
-            [wide.sum(axes), torch.full_like(wide[0].flatten(1)[:, 0], x.numel() / x.shape[1])]
-        )
-        total, count = dist_nn.all_reduce(sums)  # type: ignore[no-untyped-call]
+        own = wide.new_tensor([x.numel() / x.shape[1]])
+        sums = dist_nn.all_reduce(torch.cat([wide.sum(axes), own]))  # type: ignore[no-untyped-call]
+        total, count = sums[:-1], sums[-1].detach()
         mean = total / count
         centred = wide - mean.view(shape)
         var = dist_nn.all_reduce(centred.square().sum(axes)) / count  # type: ignore[no-untyped-call]

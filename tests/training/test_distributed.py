@@ -1,0 +1,87 @@
+"""Two CPU processes under torchrun follow one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from siamura.training.distributed import SyncedBatchNorm
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import sys
+sys.path.insert(0, {root!r})
+import numpy as np
+from siamura.losses import BatchHardTripletLoss, CrossBatchMemory
+from siamura.networks import Classifier, EmbeddingNet
+from siamura.samplers import PKBatchSampler
+from siamura.training import embed, fit, fit_classifier
+from siamura.training.distributed import rank_and_world
+from tests.training.conftest import make_data
+
+data, valid = make_data(64), make_data(33, seed=1)
+net = EmbeddingNet("resnet18", 16, hidden=(32,), batch_norm=True)
+batches = PKBatchSampler(data.tensors[1], p=2, k=8, seed=0)
+out = {out!r}
+history = fit(net, data, batches, BatchHardTripletLoss(margin=0.2), steps=20, valid=valid, validate_every=10, lr=1e-4,
+              augment="mura", precision="32", progress=False, out=out)
+rank, world = rank_and_world()
+assert world == {world}
+np.save(out + f"/embeddings{{rank}}.npy", embed(net, valid, 4, precision="32"))
+history.to_csv(out + f"/history{{rank}}.csv", index=False)
+net = Classifier("resnet18", "b_densenet169", hidden=(8,), dropout=0.0)
+history = fit_classifier(net, data, epochs=2, batch_size=16, lr=1e-4, valid=valid, precision="32", progress=False)
+history.to_csv(out + f"/classifier{{rank}}.csv", index=False)
+"""
+
+
+def launch(tmp_path, world):
+    out = tmp_path / str(world)
+    out.mkdir()
+    script = tmp_path / f"train{world}.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), out=str(out), world=world))
+    command = [sys.executable, str(script)]
+    if world > 1:
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.slow
+def test_two_processes_follow_one(tmp_path):
+    one, two = launch(tmp_path, 1), launch(tmp_path, 2)
+    for kind in ("history", "classifier"):
+        alone, first, second = (
+            pd.read_csv(folder / f"{kind}{rank}.csv") for folder, rank in ((one, 0), (two, 0), (two, 1))
+        )
+        pd.testing.assert_frame_equal(first, second)  # every process knows the same history
+        assert len(alone) == len(first)
+        assert np.abs(alone["loss"] - first["loss"]).max() <= 1e-4
+        assert alone["loss"].std() > 1e-2  # it moves: agreement is no accident
+    rows = [np.load(folder / f"embeddings{rank}.npy") for folder, rank in ((one, 0), (two, 0), (two, 1))]
+    assert rows[0].shape == (33, 16)
+    assert np.array_equal(rows[1], rows[2])
+    assert np.abs(rows[0] - rows[1]).max() < 1e-2
+    assert pd.read_csv(two / "history.csv").shape == pd.read_csv(one / "history.csv").shape
+
+
+def test_the_plugin_puts_batch_norms_back():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(4 * 36))
+    x = torch.randn(6, 1, 8, 8)
+    plugin = SyncedBatchNorm()
+    with torch.no_grad():
+        expected = model(x)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        assert plugin.apply(model) is model
+        assert type(model[1]) is not nn.BatchNorm2d
+        assert torch.equal(model(x), expected)  # one process: as ever
+        plugin.revert(model)
+    assert type(model[1]) is nn.BatchNorm2d
+    assert type(model[3]) is nn.BatchNorm1d
+    assert before.keys() == model.state_dict().keys()
