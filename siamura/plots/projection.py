@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from .checks import as_vectors
 
@@ -70,7 +71,8 @@ def project(
         both = _tsne(x if v is None else np.concatenate([x, v]), seed)
         return both[: len(x)], None if v is None else both[len(x) :]
     model = _umap(len(x), seed) if method == "umap" else _pca()
-    with warnings.catch_warnings():
+    # numba gives OpenMP all cores and leaves it so: training after a plot would round otherwise than before it.
+    with warnings.catch_warnings(), threadpool_limits(limits=None):
         # A seed makes UMAP run on one core, and it warns that it does; few points give a graph in pieces.
         warnings.filterwarnings("ignore", category=UserWarning, module="umap")
         warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
