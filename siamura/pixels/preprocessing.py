@@ -363,12 +363,12 @@ class Preprocess:
                 f"algorithm={version!r}: these settings come from another version of siamura's preprocessing"
                 f" (this is {ALGORITHM}), which gives other pixels; install the siamura that made them"
             )
-        clahe = given.pop("clahe", None)
-        if clahe is not None and not isinstance(clahe, CLAHE):
-            _only_known(CLAHE, clahe)
-            clahe = CLAHE(**{**clahe, "tiles": tuple(clahe.get("tiles", (8, 8)))})
         _only_known(cls, given)
-        return cls(clahe=clahe, **given)
+        clahe = given.get("clahe")
+        if isinstance(clahe, Mapping):
+            _only_known(CLAHE, clahe)
+            given["clahe"] = CLAHE(**clahe)
+        return cls(**given)
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits: the same only where settings and algorithm give the same pixels."""

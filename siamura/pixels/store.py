@@ -122,11 +122,11 @@ def kept(
     build = _Build(folder, list(paths), digests, pre)
     stored = build.opened()
     if stored is None:
-        with _locked(folder.with_name(folder.name + ".lock")):
+        lock = folder.with_name(folder.name + ".lock")
+        with _room_for(folder, len(paths) * pre.size**2), _locked(lock):
             stored = build.opened()  # another process may have finished it meanwhile
             if stored is None:
-                with _room_for(folder, len(paths) * pre.size**2):
-                    build.run(progress)
+                build.run(progress)
                 stored = build.opened()
     if stored is None:
         raise StoreError(

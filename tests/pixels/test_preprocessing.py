@@ -132,6 +132,12 @@ def test_settings_travel_as_json_and_keep_their_fingerprint(pre):
     np.testing.assert_array_equal(again(image), pre(image))
 
 
+def test_settings_that_are_absent_take_their_defaults():
+    assert Preprocess.from_dict({"size": 64}) == Preprocess(size=64)
+    assert Preprocess.from_dict({"clahe": {"clip_limit": 3}}) == Preprocess(clahe=CLAHE(3.0))
+    assert Preprocess.from_dict({"clahe": None}) == Preprocess(clahe=None)
+
+
 def test_every_setting_changes_the_fingerprint_and_spelling_does_not(monkeypatch):
     assert len({pre.fingerprint() for pre in ALL}) == len(ALL)
     same = Preprocess(size=np.int64(224), clahe=CLAHE(2, [np.int32(8), 8]))
