@@ -4,39 +4,29 @@ Eight runs: ResNet-50 and DenseNet-169, with and without CLAHE, triplet and trip
 dimensions. A finished run is kept, so a stopped grid continues. The quick setting (64 px, 120 steps) takes under
 20 minutes on 2 cores and says that the code works, not how well the methods do. On MURA:
 
-    python examples/finger_tables.py --data MURA-v1.1 --full --weights imagenet --lr 1e-4
+    python examples/finger_tables.py --data MURA-v1.1 --full --weights imagenet
 """
 
 from pathlib import Path
 
-import typer
-
-from siamura.experiments import Experiment, finger_grid, finger_tables, one_sentence, run_grid, tell
+from siamura.experiments import Experiment, finger_grid, finger_tables, run_grid, script
+from siamura.experiments.options import Data, Full, Out, Part, Seed, Weights
 
 
 def main(
-    data: str | None = typer.Option(None, help="MURA folder; without it phantoms are drawn and used."),
-    part: str = typer.Option("XR_FINGER", help="Body part."),
-    full: bool = typer.Option(False, "--full", help="224 px and 5,000 steps instead of the quick setting."),
-    weights: str | None = typer.Option(None, help="imagenet, or a file."),
-    lr: float = typer.Option(1e-3, help="Highest learning rate."),
-    seed: int = typer.Option(0, help="Seed."),
-    out: Path = typer.Option(
-        Path("runs/finger_tables"), help="Folder of the run folders; kept runs are found there."
-    ),
-) -> None:
-    tell()
-    size, steps = (224, 5000) if full else (64, 120)
-    with one_sentence():
-        base = Experiment(
-            data=data, part=part, weights=weights, lr=lr, seed=seed, size=size, steps=steps, views=600
-        )
-        text = finger_tables(run_grid(finger_grid(base), out))
-    (out / "tables.md").write_text(text, encoding="utf-8")
-    typer.echo(text)
+    data: Data = None,
+    part: Part = "XR_FINGER",
+    full: Full = False,
+    weights: Weights = None,
+    seed: Seed = 0,
+    out: Out = Path("runs/finger_tables"),
+) -> str:
+    size, steps, lr = (224, 5000, 1e-4) if full else (64, 120, 1e-3)
+    base = Experiment(
+        data=data, part=part, weights=weights, size=size, steps=steps, lr=lr, seed=seed, views=600
+    )
+    return finger_tables(run_grid(finger_grid(base), out))
 
-
-main.__doc__ = __doc__
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main, __doc__)

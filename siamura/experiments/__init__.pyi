@@ -1,4 +1,6 @@
-from .command import app_for, experiment_command, one_sentence, tell
+from .classifier_grids import classifier_tables, part_grid, system_c, system_e, trunk_grid
+from .classifying import ClassifierExperiment, ClassifierRun, load_classifier, run_classifier
+from .command import app_for, experiment_command, one_sentence, script, tell
 from .experiment import Experiment
 from .folder import Run, load_run
 from .grids import finger_grid, finger_tables, run_grid
@@ -8,18 +10,28 @@ from .running import run
 
 __all__ = [
     "PUBLISHED",
+    "ClassifierExperiment",
+    "ClassifierRun",
     "Experiment",
     "Published",
     "Run",
     "app_for",
+    "classifier_tables",
     "experiment_command",
     "finger_grid",
     "finger_tables",
+    "load_classifier",
     "load_run",
     "one_sentence",
+    "part_grid",
     "published",
     "run",
+    "run_classifier",
     "run_grid",
+    "script",
+    "system_c",
+    "system_e",
     "tell",
+    "trunk_grid",
     "write_report",
 ]

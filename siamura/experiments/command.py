@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import sys
@@ -14,7 +15,7 @@ import typer
 
 from .experiment import Experiment
 
-__all__ = ["app_for", "experiment_command", "one_sentence", "tell"]
+__all__ = ["app_for", "experiment_command", "one_sentence", "script", "tell"]
 
 
 def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
@@ -75,6 +76,31 @@ def app_for(doc: str | None, defaults: Experiment, out: str) -> typer.Typer:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=doc)(experiment_command(defaults, out))
     return app
+
+
+def script(tables: Callable[..., str], doc: str | None) -> None:
+    """Run an example script: its function's options, its module's text as help, its tables printed and kept.
+
+    Parameters
+    ----------
+    tables : callable
+        Gives Markdown; has the option ``out``, in which ``tables.md`` is written.
+    doc : str
+        The help text.
+    """
+
+    @functools.wraps(tables)
+    def command(**given: Any) -> None:
+        tell()
+        with one_sentence():
+            text = tables(**given)
+            (given["out"] / "tables.md").write_text(text, encoding="utf-8")
+        typer.echo(text)
+
+    command.__doc__ = doc
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    app()
 
 
 def tell(level: int = logging.INFO) -> None:

@@ -7,7 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, overload
 
+from .classifying import ClassifierExperiment, ClassifierRun, load_classifier, run_classifier
 from .experiment import Experiment
 from .folder import Run, load_run
 from .published import Published, published
@@ -39,24 +41,39 @@ def finger_grid(base: Experiment) -> dict[str, Experiment]:
     return {f"{name}-{dim}": replace(cell, dim=dim) for name, cell in kinds.items() for dim in (256, 128)}
 
 
-def run_grid(cells: Mapping[str, Experiment], out: str | os.PathLike[str]) -> dict[str, Run]:
+@overload
+def run_grid(cells: Mapping[str, Experiment], out: str | os.PathLike[str]) -> dict[str, Run]: ...
+
+
+@overload
+def run_grid(
+    cells: Mapping[str, ClassifierExperiment], out: str | os.PathLike[str]
+) -> dict[str, ClassifierRun]: ...
+
+
+def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str, Any]:
     """Run experiments, each in a folder of its name; one that is finished with the same settings is kept.
 
     Parameters
     ----------
-    cells : mapping of str to Experiment
+    cells : mapping of str to Experiment or ClassifierExperiment
     out : path
         The folder above the run folders. Phantoms and preprocessed images are shared by the cells.
 
     Returns
     -------
-    dict of str to Run
+    dict of str to Run or ClassifierRun
         In the order given.
     """
-    done = {}
+    done: dict[str, Any] = {}
     for number, (name, cell) in enumerate(cells.items(), start=1):
         folder = Path(out) / name
-        done[name] = _finished(folder, cell) or _start(folder, cell, f"{number} of {len(cells)}: {name}")
+        load: Any = load_run if isinstance(cell, Experiment) else load_classifier
+        start: Any = run if isinstance(cell, Experiment) else run_classifier
+        done[name] = _finished(folder, cell, load)
+        if done[name] is None:
+            _log.info("%d of %d: %s", number, len(cells), name)
+            done[name] = start(cell, folder, overwrite=(folder / "config.json").is_file())
     return done
 
 
@@ -123,17 +140,12 @@ def _row(train: Published, valid: Published, run_: Run | None) -> str:
     return start + "".join(f"| {cell} " for cell in cells) + "|"
 
 
-def _finished(folder: Path, cell: Experiment) -> Run | None:
+def _finished(folder: Path, cell: object, load: Any) -> Any:
     try:
-        found = load_run(folder)
-    except FileNotFoundError:
+        found = load(folder)
+    except (FileNotFoundError, ValueError):
         return None
     if found.config.get("status") != "finished" or found.experiment != cell:
         return None
     _log.info("%s is finished and kept", folder)
     return found
-
-
-def _start(folder: Path, cell: Experiment, which: str) -> Run:
-    _log.info("%s", which)
-    return run(cell, folder, overwrite=(folder / "config.json").is_file())

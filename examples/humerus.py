@@ -1,0 +1,38 @@
+"""Systems C and E: InceptionV3 and DenseNet-121 on the humerus, beside their published figures.
+
+The quick setting (80 px, from scratch) takes minutes on 2 cores and says that the code works. On MURA:
+
+    python examples/humerus.py --data MURA-v1.1 --full --weights imagenet
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from siamura.experiments import (
+    ClassifierExperiment,
+    classifier_tables,
+    run_grid,
+    script,
+    system_c,
+    system_e,
+)
+from siamura.experiments.options import Data, Full, Out, Seed, Weights
+
+
+def main(
+    data: Data = None,
+    full: Full = False,
+    weights: Weights = None,
+    seed: Seed = 0,
+    out: Out = Path("runs/humerus"),
+) -> str:
+    base = ClassifierExperiment(data=data, weights=weights, seed=seed, size=80, epochs=8, views=400)
+    c, e = system_c(base), system_e(base)
+    if full:
+        c, e = replace(c, size=150, epochs=30), replace(e, size=224, epochs=40)
+    runs = run_grid({"C-inception_v3": c, "E-densenet121": e}, out)
+    return classifier_tables(runs, "CE", "Systems C and E")
+
+
+if __name__ == "__main__":
+    script(main, __doc__)

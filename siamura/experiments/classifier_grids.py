@@ -1,0 +1,114 @@
+"""Systems B, C, D and E as grids of supervised classifiers, and their published tables beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from .classifying import PARTS, ClassifierExperiment, ClassifierRun
+from .published import Published, published
+from .tables import RESEARCH, data_sentence, with_interval
+
+__all__ = ["classifier_tables", "part_grid", "system_c", "system_e", "trunk_grid"]
+
+_B_TOPS = {
+    "resnet50": "b_resnet50",
+    "efficientnet_b0": "mura",
+    "vgg19": "b_vgg19",
+    "densenet169": "b_densenet169",
+}
+_D_TRUNKS = ("vgg16", "resnet50", "densenet169", "inception_v3", "timm:nasnetalarge")
+_SMALLEST = {"inception_v3": 75}  # pixels below which a trunk's last map would be empty
+
+
+def trunk_grid(base: ClassifierExperiment) -> dict[str, ClassifierExperiment]:
+    """System B: four trunks on all parts together, and DenseNet-169 fine-tuned from the 100th of 595 layers on.
+
+    Without pretrained weights nothing is frozen: a frozen trunk that has learnt nothing shows nothing.
+    """
+    frozen = base.weights is not None
+    cells = {
+        f"B-{trunk}": replace(base, trunk=trunk, top=top, parts=PARTS, batch=64, frozen=frozen)
+        for trunk, top in _B_TOPS.items()
+    }
+    tuned = replace(cells["B-densenet169"], tune_epochs=base.epochs, tune_from=99 / 595 if frozen else 0.0)
+    return {**cells, "B-densenet169-tuned": tuned}
+
+
+def part_grid(base: ClassifierExperiment, *, nasnet: bool) -> dict[str, ClassifierExperiment]:
+    """System D: one model per part and trunk, on equalised histograms; NASNet-A Large only where it is wanted."""
+    trunks = _D_TRUNKS if nasnet else _D_TRUNKS[:-1]
+    return {
+        f"D-{part}-{trunk.removeprefix('timm:')}": replace(
+            base, trunk=trunk, top="d", parts=(part,), batch=24, equalise=True,
+            size=max(base.size, _SMALLEST.get(trunk, 0)),
+        )
+        for part in PARTS
+        for trunk in trunks
+    }  # fmt: skip
+
+
+def system_c(base: ClassifierExperiment) -> ClassifierExperiment:
+    """InceptionV3 on the humerus, frozen where it has learnt something before."""
+    return replace(
+        base, trunk="inception_v3", top="c", parts=("XR_HUMERUS",), batch=16, frozen=base.weights is not None,
+        size=max(base.size, _SMALLEST["inception_v3"]),
+    )  # fmt: skip
+
+
+def system_e(base: ClassifierExperiment) -> ClassifierExperiment:
+    """DenseNet-121 on the humerus, all layers learning."""
+    return replace(base, trunk="densenet121", top="e", parts=("XR_HUMERUS",), batch=16)
+
+
+def classifier_tables(runs: Mapping[str, ClassifierRun], systems: str, title: str) -> str:
+    """Set measured columns beside every published figure of some systems, as Markdown.
+
+    Parameters
+    ----------
+    runs : mapping of str to ClassifierRun
+    systems : str
+        Their letters, such as ``"BD"``.
+    title : str
+
+    Returns
+    -------
+    str
+    """
+    first = next(iter(runs.values()))
+    lines = [f"# {title}", ""]
+    lines += sorted({data_sentence(run.config["data"]) for run in runs.values()})
+    settings = first.experiment
+    lines += [
+        f"{settings.size} px, {settings.epochs} epochs, weights: {settings.weights or 'from scratch, nothing frozen'}.",
+        "Measured, per view: value [95 % interval, bootstrap over patients]; precision, recall and F1 are weighted by "
+        "class size, as the reports' tools print them.",
+        "Published: on MURA with ImageNet weights; printed in the reports, not measured here.",
+        RESEARCH,
+    ]
+    for system in systems:
+        for table in dict.fromkeys(figure.table for figure in published(system=system)):
+            lines += [
+                "",
+                f"## System {system}: {table}",
+                "",
+                "| part | trunk | figure | published | measured |",
+            ]
+            lines.append("|---|---|---|---|---|")
+            lines.extend(_row(figure, runs) for figure in published(system=system, table=table))
+    return "\n".join(lines) + "\n"
+
+
+def _row(figure: Published, runs: Mapping[str, ClassifierRun]) -> str:
+    tuned = figure.table == "fine-tuned"
+    cell = "–"
+    for run in runs.values():
+        parts = PARTS if figure.part == "all" else (figure.part,)
+        same = run.experiment.trunk == figure.trunk and run.experiment.parts == parts
+        if same and bool(run.experiment.tune_epochs) == tuned:
+            by_class = {"negative": "_normal", "positive": ""}
+            suffix = by_class.get(figure.note, "_weighted")
+            metric = figure.metric + (suffix if figure.metric in ("precision", "recall", "f1") else "")
+            cell = with_interval(run.metrics[figure.split]["view"]["classifier"], metric)
+    name = f"{figure.split} {figure.metric}" + (f" ({figure.note})" if figure.note else "")
+    return f"| {figure.part} | {figure.trunk} | {name} | {figure.value:g} | {cell} |"
