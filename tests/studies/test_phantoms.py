@@ -26,7 +26,7 @@ from siamura.studies.phantoms.solids import SAMPLES, Solid, profile
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("drawn") / "fingers", views=160, seed=5, progress=False)
+    return make_phantoms(tmp_path_factory.mktemp("drawn") / "fingers", views=240, seed=5, progress=False)
 
 
 def files(root: Path) -> dict[str, str]:
@@ -47,15 +47,17 @@ def views_of(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "split", "part", "patient", "study", "label", "name"])
 
 
+def trivial_features(image: np.ndarray) -> list[float]:
+    """What no reader would call a finding: mean, deviation, shape, 8 x 8 thumbnail."""
+    h, w = image.shape
+    small = cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA).ravel()
+    return [image.mean(), image.std(), w / h, w, h, *small]
+
+
 def shortcut_auc(root: Path) -> float:
-    """AUC of a logistic regression on what no reader would call a finding, by patient-grouped folds."""
+    """AUC of a logistic regression on trivial features, by patient-grouped folds."""
     table = views_of(root)
-    features = []
-    for path in table["path"]:
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        h, w = image.shape
-        small = cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA).ravel()
-        features.append([image.mean(), image.std(), w / h, w, h, *small])
+    features = [trivial_features(cv2.imread(str(p), cv2.IMREAD_GRAYSCALE)) for p in table["path"]]
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000))
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     score = cross_val_predict(
@@ -66,8 +68,8 @@ def shortcut_auc(root: Path) -> float:
 
 def test_layout_is_muras(drawn: Path) -> None:
     table = views_of(drawn)
-    assert len(table) == 160
-    assert table["split"].value_counts().to_dict() == {"train": 120, "valid": 40}
+    assert len(table) == 240
+    assert table["split"].value_counts().to_dict() == {"train": 180, "valid": 60}
     assert table["name"].isin([f"image{i}.png" for i in range(1, 5)]).all()
     for split in ("train", "valid"):
         here = table[table["split"] == split]
@@ -81,7 +83,7 @@ def test_layout_is_muras(drawn: Path) -> None:
 
 def test_read_mura_reads_it(drawn: Path) -> None:
     table = read_mura(drawn, part="XR_FINGER")
-    assert len(table) == 160
+    assert len(table) == 240
     assert set(table["label"]) == {0, 1}
 
 
@@ -186,6 +188,23 @@ def test_a_lesion_changes_the_film_only_where_it_is(patient: int) -> None:
         assert difference[far].mean() < 1.5
 
 
+def test_lesions_hardly_shift_trivial_features() -> None:
+    """The same films drawn with and without: a sharper question than an AUC can answer on few films."""
+    pairs = [
+        [
+            trivial_features(draw_view(View(9, "train", "XR_FINGER", patient, 1, 1, label))[0].image)
+            for label in (1, 0)
+        ]
+        for patient in range(1, 31)
+    ]
+    sick, sound = np.array(pairs).transpose(1, 0, 2)
+    spread = sound.std(0)
+    shift = (sick - sound).mean(0)[spread > 0] / spread[spread > 0]
+    assert np.abs(shift[:2]).max() < 0.12  # mean and deviation
+    assert np.abs(shift).max() < 0.25
+    assert not (sick - sound)[:, 2:5].any()
+
+
 def test_views_of_a_study_show_the_same_lesion() -> None:
     kinds = {draw_view(View(1, "train", "XR_FINGER", 4, 1, v, 1))[1] for v in (1, 2, 3)} - {""}
     assert len(kinds) == 1
@@ -217,7 +236,7 @@ def test_marker_says_phantoms(drawn: Path, tmp_path: Path) -> None:
     about = json.loads((drawn / "phantoms.json").read_text())
     assert about["seed"] == 5
     assert about["version"] == phantoms.VERSION
-    assert about["views"] == 160
+    assert about["views"] == 240
     assert is_phantom(drawn)
     assert is_phantom(str(views_of(drawn)["path"][0]))
     assert not is_phantom(tmp_path)

@@ -111,12 +111,18 @@ def elbow_scene(person: Person, pose: Pose) -> Scene:
         [
             flesh(
                 (0, 200 * k),
-                (way[0] * 12 * k, way[1] * 12 * k),
+                (way[0] * 40 * k, way[1] * 40 * k),
                 (r * 1.05, r, r * 0.95, r * 0.95),
                 0.85,
                 (0.03, 0.25),
             ),
-            flesh(on(-22 * k, 0), on(190 * k, 0), (r * 0.95, r, r * 0.92, r * 0.8), 0.85, (0.25, 0.03)),
+            flesh(
+                on((-60 + 25 * lateral) * k, 0),
+                on(190 * k, 0),
+                (r * 0.95, r, r * 0.92, r * 0.8),
+                0.85,
+                (0.25, 0.03),
+            ),
         ]
     ]
     return Scene(

@@ -43,27 +43,31 @@ def phalanx(
     share: float,
 ) -> Solid:
     """Proximal or middle phalanx: flared base, waist, two condyles at the head; `width` of the base in mm."""
-    w = width / 2
-    frontal = profile(
-        (0, w * 0.96),
-        (0.07, w),
-        (0.3, w * 0.72),
-        (0.6, w * 0.61),
-        (0.82, w * 0.72),
-        (0.94, w * 0.8),
-        (1, w * 0.78),
+    w = np.float32(width / 2)
+    frontal = (
+        profile(
+            (0, 0.96),
+            (0.07, 1.0),
+            (0.3, 0.72),
+            (0.6, 0.61),
+            (0.82, 0.72),
+            (0.94, 0.8),
+            (1, 0.78),
+        )
+        * w
     )
-    dorsal = profile(
-        (0, w * 0.7), (0.08, w * 0.72), (0.4, w * 0.56), (0.75, w * 0.46), (0.92, w * 0.5), (1, w * 0.4)
-    )
-    palmar = profile(
-        (0, w * 0.78),
-        (0.07, w * 0.82),
-        (0.3, w * 0.5),
-        (0.55, w * 0.42),
-        (0.8, w * 0.52),
-        (0.92, w * 0.72),
-        (1, w * 0.6),
+    dorsal = profile((0, 0.7), (0.08, 0.72), (0.4, 0.56), (0.75, 0.46), (0.92, 0.5), (1, 0.4)) * w
+    palmar = (
+        profile(
+            (0, 0.78),
+            (0.07, 0.82),
+            (0.3, 0.5),
+            (0.55, 0.42),
+            (0.8, 0.52),
+            (0.92, 0.72),
+            (1, 0.6),
+        )
+        * w
     )
     wall = profile(
         (0, 0.35), (0.12, 0.5), (0.35, 1.3), (0.55, 1.75), (0.72, 1.3), (0.88, 0.5), (1, 0.4)
@@ -85,21 +89,24 @@ def tip(
     share: float,
 ) -> Solid:
     """Distal phalanx: flared base, narrow waist, a tuft with a ragged edge."""
-    w = width / 2
+    w = np.float32(width / 2)
     rng = np.random.default_rng(person.seed)
     ragged = np.convolve(rng.normal(0, 1, len(POSITION)), np.hanning(25) / 6, mode="same").astype(np.float32)
     ragged *= np.clip((POSITION - 0.72) / 0.1, 0, 1) * np.float32(0.035 * width)
-    frontal = profile(
-        (0, w * 0.96),
-        (0.1, w),
-        (0.32, w * 0.56),
-        (0.6, w * 0.4),
-        (0.72, w * 0.46),
-        (0.86, w * 0.66),
-        (1, w * 0.6),
+    frontal = (
+        profile(
+            (0, 0.96),
+            (0.1, 1.0),
+            (0.32, 0.56),
+            (0.6, 0.4),
+            (0.72, 0.46),
+            (0.86, 0.66),
+            (1, 0.6),
+        )
+        * w
     )
-    dorsal = profile((0, w * 0.66), (0.12, w * 0.6), (0.5, w * 0.3), (0.85, w * 0.26), (1, w * 0.2))
-    palmar = profile((0, w * 0.66), (0.12, w * 0.62), (0.45, w * 0.3), (0.85, w * 0.36), (1, w * 0.24))
+    dorsal = profile((0, 0.66), (0.12, 0.6), (0.5, 0.3), (0.85, 0.26), (1, 0.2)) * w
+    palmar = profile((0, 0.66), (0.12, 0.62), (0.45, 0.3), (0.85, 0.36), (1, 0.24)) * w
     wall = profile((0, 0.3), (0.15, 0.45), (0.5, 1.0), (0.75, 0.6), (1, 0.3)) * np.float32(width / 12)
     spongy = profile((0, 0.36), (0.3, 0.26), (0.6, 0.2), (0.85, 0.34), (1, 0.34))
     return _bone(
@@ -117,20 +124,21 @@ def metacarpal(
     share: float,
 ) -> Solid:
     """Metacarpal: squarish base, slender shaft, round head."""
-    w = width / 2
-    frontal = profile(
-        (0, w * 0.95),
-        (0.08, w),
-        (0.3, w * 0.6),
-        (0.55, w * 0.55),
-        (0.8, w * 0.78),
-        (0.92, w * 0.98),
-        (1, w * 0.9),
+    w = np.float32(width / 2)
+    frontal = (
+        profile(
+            (0, 0.95),
+            (0.08, 1.0),
+            (0.3, 0.6),
+            (0.55, 0.55),
+            (0.8, 0.78),
+            (0.92, 0.98),
+            (1, 0.9),
+        )
+        * w
     )
-    dorsal = profile((0, w * 0.9), (0.1, w * 0.85), (0.5, w * 0.6), (0.85, w * 0.7), (1, w * 0.6))
-    palmar = profile(
-        (0, w * 0.9), (0.1, w * 0.8), (0.5, w * 0.5), (0.8, w * 0.75), (0.92, w * 1.05), (1, w * 0.9)
-    )
+    dorsal = profile((0, 0.9), (0.1, 0.85), (0.5, 0.6), (0.85, 0.7), (1, 0.6)) * w
+    palmar = profile((0, 0.9), (0.1, 0.8), (0.5, 0.5), (0.8, 0.75), (0.92, 1.05), (1, 0.9)) * w
     wall = profile((0, 0.4), (0.15, 0.7), (0.45, 2.1), (0.6, 2.1), (0.82, 0.7), (1, 0.4)) * np.float32(
         width / 16
     )

@@ -127,15 +127,21 @@ def hand(person: Person, pose: Pose) -> tuple[Scene, dict[str, list[tuple[float,
     )
     wide, thin = 41 * k, 15 * k * person.flesh
     palm = (wide * (1 - lateral) + thin * 1.2 * lateral) * 1.04
-    top, bottom = project((3 * k, -14 * k, 0), angle), project((-2 * k, 84 * k, 0), angle)
+    top, bottom = project((3 * k, -14 * k, 0), angle), project((-1 * k, 112 * k, 0), angle)
     thick = thin / palm * (1 - lateral) + wide * 0.55 / palm * lateral
     scene.flesh.append(
         [
-            flesh(bottom, top, (palm * 0.78, palm * 0.9, palm, palm * 1.02, palm * 0.97), thick, (0.1, 0.16)),
+            flesh(
+                bottom,
+                top,
+                (palm * 0.68, palm * 0.82, palm * 0.98, palm * 1.02, palm * 0.97),
+                thick,
+                (0.1, 0.16),
+            ),
             flesh(
                 project((2 * k, 250 * k, 0), angle),
-                project((2 * k, 70 * k, 0), angle),
-                (34 * k, 30 * k, 27 * k, 28 * k, 31 * k),
+                project((1 * k, 45 * k, 0), angle),
+                (34 * k, 31 * k, 28 * k, 28 * k, 29 * k),
                 0.62,
                 (0.02, 0.14),
             ),

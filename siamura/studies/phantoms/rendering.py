@@ -156,12 +156,8 @@ def _texture(
 ) -> Floats:
     per_mm = np.float32(6.0)
     a, b = rng.uniform(0, 256, 2)
-    # a tile that is mirrored at its borders has no seams
-    x, y = (
-        255 - np.abs(np.mod(c * per_mm + np.float32(o), np.float32(510)) - 255)
-        for c, o in ((across, a), (along, b))
-    )
-    sampled = cv2.remap(tile, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    x, y = (across * per_mm + np.float32(a)), (along * per_mm + np.float32(b))
+    sampled = cv2.remap(tile, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(np.maximum(1 + np.float32(strength) * sampled, 0.2), np.float32)
 
 
@@ -198,12 +194,12 @@ def _flesh(scene: Scene, canvas: _Canvas, rng: np.random.Generator) -> Floats:
 def _swollen(soft: Floats, canvas: _Canvas, at: tuple[float, float], lesion: Lesion) -> Floats:
     """Soft tissue that swells around a lesion: magnified there, so that the skin bulges."""
     x, y = canvas.matrix @ np.asarray(at) + canvas.shift
-    reach, growth = 7.5 * lesion.scale * canvas.scale, 0.06 + 0.2 * lesion.traits[8]
+    reach, growth = 7.0 * lesion.scale * canvas.scale, 0.03 + 0.1 * lesion.traits[8]
     columns = np.arange(canvas.shape[1], dtype=np.float32)[None, :] - np.float32(x)
     rows = np.arange(canvas.shape[0], dtype=np.float32)[:, None] - np.float32(y)
     bulge = np.float32(growth) * np.exp((columns**2 + rows**2) * np.float32(-0.5 / reach**2))
     back_x, back_y = columns * (1 - bulge) + np.float32(x), rows * (1 - bulge) + np.float32(y)
-    return np.asarray(cv2.remap(soft, back_x, back_y, cv2.INTER_LINEAR) * (1 + 0.5 * bulge), np.float32)
+    return np.asarray(cv2.remap(soft, back_x, back_y, cv2.INTER_LINEAR) * (1 + 0.3 * bulge), np.float32)
 
 
 def _letters(canvas: _Canvas, how: Exposure) -> npt.NDArray[np.uint8] | None:

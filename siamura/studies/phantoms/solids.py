@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,14 @@ SAMPLES = 513
 POSITION: Floats = np.linspace(0, 1, SAMPLES, dtype=np.float32)
 
 
+def _frozen(values: npt.ArrayLike) -> Floats:
+    """Return a read-only copy: results of the cached functions below are shared."""
+    array = np.array(values, np.float32)
+    array.flags.writeable = False
+    return array
+
+
+@lru_cache(maxsize=512)
 def profile(*points: tuple[float, float]) -> Floats:
     """Smooth curve through `points` (position 0..1 along the axis, value), flat at each of them."""
     at = np.asarray([p[0] for p in points])
@@ -22,14 +31,15 @@ def profile(*points: tuple[float, float]) -> Floats:
     left = np.clip(np.searchsorted(at, POSITION, side="right") - 1, 0, len(at) - 2)
     share = np.clip((POSITION - at[left]) / np.maximum(at[left + 1] - at[left], 1e-6), 0, 1)
     share = share * share * (3 - 2 * share)
-    return np.asarray(value[left] + (value[left + 1] - value[left]) * share, np.float32)
+    return _frozen(value[left] + (value[left + 1] - value[left]) * share)
 
 
+@lru_cache(maxsize=512)
 def rounding(start: float, end: float, power: float = 2.5) -> Floats:
     """Factor 0..1 that rounds both ends of a profile off, over shares `start` and `end` of the length."""
     near = np.clip((start - POSITION) / max(start, 1e-6), 0, 1)
     far = np.clip((POSITION - (1 - end)) / max(end, 1e-6), 0, 1)
-    return np.asarray(((1 - near**power) * (1 - far**power)) ** (1 / power), np.float32)
+    return _frozen(((1 - near**power) * (1 - far**power)) ** (1 / power))
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ class Solid:
         inner = depth_in * np.sqrt(np.maximum(1 - (u / np.maximum(width_in, tiny)) ** 2, 0))
         inner = np.where(width_in > tiny, np.minimum(inner, outer), np.float32(0))
         # the joint surfaces carry a plate of compact bone, seen edge-on as a bright line
-        plate = np.float32(0.04 * float(max(self.left.max(), self.right.max())) + 0.15)
+        plate = np.float32(min(0.04 * float(max(self.left.max(), self.right.max())) + 0.15, 0.7))
         inner *= np.clip((np.minimum(s, 1 - s) * np.float32(self.length) - plate) / plate, 0, 1)
         return 2 * (outer - inner), 2 * inner
 
