@@ -1,6 +1,7 @@
 from .augmentation import Augmentation
 from .dataset import BatchLoader, RadiographDataset
-from .preprocessing import CLAHE, Geometry, Preprocess
+from .geometry import Geometry
+from .preprocessing import CLAHE, Preprocess
 from .reading import UnreadableImage, read_image
 from .store import StoreError
 
