@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,13 @@ from ._pairs import Pairs
 from ._pml import AvgNonZeroReducer, BaseMetricLossFunction, MeanReducer, MultipleReducers, SumReducer
 
 LossDict = dict[str, dict[str, Any]]
+
+
+class Readable(Protocol):
+    """Figures that are computed when they are asked for."""
+
+    def read(self) -> dict[str, float]:
+        """Return the figures."""
 
 
 class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
@@ -26,7 +33,7 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._figures: dict[str, Tensor | float] = {}
+        self._figures: dict[str, Tensor | float] | Readable = {}
 
     def forward(
         self,
@@ -78,7 +85,12 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
         different items, and the number of ``anchors`` with a positive and a negative. They stay on the
         device until they are read. With listed triplets the hardest distances are the mean of the list's.
         """
-        read = {name: float(value) for name, value in self._figures.items()}
+        figures = self._figures
+        read = (
+            {name: float(value) for name, value in figures.items()}
+            if isinstance(figures, dict)
+            else figures.read()
+        )
         self._figures = {**read}
         return read
 

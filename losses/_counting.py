@@ -61,9 +61,12 @@ def _packed(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     distances = keys.numpy()
     rows, columns = distances.shape
     wide = distances.astype(np.float64)
-    wide += _reach(margin)
+    reach = _reach(margin)
+    wide += reach
     limits = wide.astype(np.float32)
     down = limits > wide
+    if reach < 0:  # too little for a large distance to feel
+        down |= limits >= distances
     plain, order = distances.view(np.int32), limits.view(np.int32)
     if not (margin >= 0 and _rising(distances)):
         plain, order = _turn(plain), _turn(order)
@@ -138,9 +141,11 @@ def _searched(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor
     up, down = (weight.to(keys.dtype) for weight in block.weights)
     ordered, order = sort_rows(keys.masked_fill(~block.negative, torch.inf))
     if keys.dtype == torch.float32 and keys.device.type != "mps":
-        exact = keys.double() + _reach(margin)
+        reach = _reach(margin)
+        exact = keys.double() + reach
         limits = exact.float()
-        limits = torch.where(limits > exact, torch.nextafter(limits, limits.new_tensor(-torch.inf)), limits)
+        down_one = (limits > exact) | (limits >= keys) if reach < 0 else limits > exact
+        limits = torch.where(down_one, torch.nextafter(limits, limits.new_tensor(-torch.inf)), limits)
     else:
         limits = keys + margin
         lower = torch.nextafter(limits, limits.new_tensor(-torch.inf))

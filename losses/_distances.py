@@ -36,13 +36,13 @@ class Euclidean:
     """``LpDistance(p=2)``."""
 
     def __init__(self, normalized: bool) -> None:
-        self._normalized = normalized
+        self.normalized = normalized
 
     def prepare(self, embeddings: Tensor, ref_emb: Tensor) -> tuple[Tensor, Tensor]:
         """Widen, normalise, centre."""
         x = embeddings.double()
         y = x if ref_emb is embeddings else ref_emb.double()
-        if self._normalized:
+        if self.normalized:
             x, y = normalize(x, dim=1), (normalize(x, dim=1) if y is x else normalize(y, dim=1))
             if ref_emb is embeddings:
                 y = x
@@ -82,18 +82,18 @@ class Similarity:
     """``DotProductSimilarity`` and ``CosineSimilarity``."""
 
     def __init__(self, normalized: bool) -> None:
-        self._normalized = normalized
+        self.normalized = normalized
 
     def prepare(self, embeddings: Tensor, ref_emb: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise, if the distance does."""
-        x = normalize(embeddings.double(), dim=1).float() if self._normalized else embeddings
+        x = normalize(embeddings.double(), dim=1).float() if self.normalized else embeddings
         if ref_emb is embeddings:
             return x, x
-        return x, (normalize(ref_emb.double(), dim=1).float() if self._normalized else ref_emb)
+        return x, (normalize(ref_emb.double(), dim=1).float() if self.normalized else ref_emb)
 
     def rows(self, x: Tensor, y: Tensor, own: int | None) -> Tensor:
         """Return inner products."""
-        return x @ y.t()
+        return (x @ y.t()).float()
 
     def pull(self, x: Tensor, y: Tensor, distances: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights @ y and its counterpart."""

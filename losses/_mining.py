@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +14,12 @@ from torch import Tensor
 from ._all import mean_distance, pick
 from ._base import Batch, LossDict, MetricLoss
 from ._counting import ordinals, sort_rows
-from ._distances import geometry, pair_matrix
-from ._pairs import Block
+from ._distances import Euclidean, Geometry, Similarity, geometry, pair_matrix
+from ._pairs import Block, Pairs
 from ._triplets import blocks
 
 _FAR = 3e38
+Term = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass
@@ -76,19 +80,29 @@ def hardest(loss: MetricLoss, batch: Batch, easy_positive: bool = False) -> Mine
             mean_distance(matrix, batch.own),
         )
     x, y = form.prepare(batch.embeddings, batch.ref_emb)
-    found = []
-    total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.no_grad():
-        for start, stop in blocks(rows, columns, device):
-            distances = form.rows(x[start:stop], y, start if batch.own else None)
-            total += distances.sum(dtype=torch.float64)
-            if batch.own:
-                total -= distances.diagonal(start).sum(dtype=torch.float64)
-            found.append(_choose(distances, pairs.block(start, stop), inverted, easy_positive))
-    p, n, keep = found[0] if len(found) == 1 else (torch.cat(part) for part in zip(*found, strict=True))
+        p, n, keep, mean = _search(x, y, form, pairs, inverted, easy_positive)
     both = form.pairs(torch.cat([x, x]), y.index_select(0, torch.cat([p, n])))
-    number = rows * columns - (rows if batch.own else 0)
-    return Mined(anchors, p, n, both[:rows], both[rows:], keep, total / max(number, 1))
+    return Mined(anchors, p, n, both[:rows], both[rows:], keep, mean)
+
+
+def _search(
+    x: Tensor, y: Tensor, form: Geometry, pairs: Pairs, inverted: bool, easy: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return every row's positive, negative, and whether it has both; and the mean distance."""
+    found = []
+    sums: list[Tensor] = []
+    rows, columns = pairs.shape
+    for start, stop in blocks(rows, columns, x.device):
+        part = x if stop - start == rows else x[start:stop]
+        distances = form.rows(part, y, start if pairs.own else None)
+        sums.append(distances.sum(dtype=torch.float64))
+        if pairs.own:
+            sums.append(-distances.diagonal(start).sum(dtype=torch.float64))
+        found.append(_choose(distances, pairs.block(start, stop), inverted, easy))
+    p, n, keep = found[0] if len(found) == 1 else (torch.cat(part) for part in zip(*found, strict=True))
+    number = rows * columns - (rows if pairs.own else 0)
+    return p, n, keep, torch.stack(sums).sum() / max(number, 1)
 
 
 def _choose(distances: Tensor, block: Block, inverted: bool, easy: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,43 +147,178 @@ def semi_hard(loss: MetricLoss, batch: Batch) -> Mined:
     return Mined(a, p, n, pick(matrix, a, p), pick(matrix, a, n), None, mean_distance(matrix, batch.own))
 
 
-def finish(loss: MetricLoss, mined: Mined, terms: Tensor, active: Tensor | None = None) -> LossDict:
-    """Hand the terms to the reducer, and leave the figures with the loss."""
-    how, keep = loss._shortcut(), mined.keep
-    if len(terms) == 0:
+def hinge(excess: Tensor, inverted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return relu(excess), and its slopes for the positive's and the negative's distance."""
+    slope = (excess > 0).to(excess.dtype)
+    return excess.relu(), *((-slope, slope) if inverted else (slope, -slope))
+
+
+def soft(excess: Tensor, inverted: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return softplus(excess), and its slopes."""
+    slope = excess.sigmoid()
+    terms = torch.nn.functional.softplus(excess, threshold=40)
+    return terms, *((-slope, slope) if inverted else (slope, -slope))
+
+
+class _Terms(torch.autograd.Function):
+    """Terms that know their slopes."""
+
+    @staticmethod
+    def forward(ctx: Any, ap: Tensor, an: Tensor, term: Term) -> Tensor:
+        terms, of_positive, of_negative = term(ap.double(), an.double())
+        ctx.save_for_backward(of_positive, of_negative)
+        return terms.to(ap.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        of_positive, of_negative = ctx.saved_tensors
+        grad = grads[0]
+        return (of_positive * grad).to(grad.dtype), (of_negative * grad).to(grad.dtype), None
+
+
+class _Chosen(torch.autograd.Function):
+    """The reduced loss of the hardest triplets in one go: its gradient is found on the way forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        embeddings: Tensor,
+        ref_emb: Tensor,
+        loss: MetricLoss,
+        pairs: Pairs,
+        form: Euclidean | Similarity,
+        term: Term,
+        easy: bool,
+        how: str,
+    ) -> Tensor:
+        own = pairs.own
+        unit, size = _unit(embeddings, form)
+        ref_unit, ref_size = (unit, size) if own else _unit(ref_emb, form)
+        x, y = unit, ref_unit
+        straight = isinstance(form, Euclidean)
+        if straight:
+            centre = y.mean(0)
+            x = x - centre
+            y = x if own else y - centre
+        p, n, keep, mean = _search(x, y, form, pairs, loss.distance.is_inverted, easy)
+        rows = len(x)
+        chosen = torch.cat([p, n])
+        others = y.index_select(0, chosen).view(2, rows, -1)
+        if straight:
+            toward = x - others
+            values = toward.square().sum(2).sqrt_()
+            toward /= (values + (values == 0))[..., None]
+            onto = -toward
+        else:
+            values, toward, onto = (x * others).sum(2), others, x.expand_as(others)
+        ap, an = values[0], values[1]
+        terms, of_positive, of_negative = term(ap, an)
+        terms = terms.where(keep, 0.0)
+        total = terms.sum()
+        scale = keep.double()
+        anchors = scale.sum()
+        if how != "sum":
+            number = (anchors if how == "mean" else (terms > 0).sum()).clamp(min=1)
+            total = total / number
+            scale /= number
+        loss._figures = Figures(terms, ap, an, keep, mean)
+        if any(ctx.needs_input_grad):
+            slopes = torch.stack([of_positive, of_negative]).mul_(scale)[..., None]
+            gx = (slopes * toward).sum(0)
+            sent = (slopes * onto).view(2 * rows, -1)
+            if own:
+                gx.index_add_(0, chosen, sent)
+                grads = [_undo(gx, unit, size)]
+            else:
+                gy = torch.zeros_like(y).index_add_(0, chosen, sent)
+                grads = [_undo(gx, unit, size), _undo(gy, ref_unit, ref_size)]
+            ctx.save_for_backward(*grads)
+        return total.float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gx, *gy = (saved * grads[0] for saved in ctx.saved_tensors)
+        return gx, (gy[0] if gy else None), None, None, None, None, None, None
+
+
+def _unit(embeddings: Tensor, form: Euclidean | Similarity) -> tuple[Tensor, Tensor | None]:
+    """Return the embeddings in float64, of length 1 if the distance normalises, and their lengths."""
+    wide = embeddings.double()
+    if not form.normalized:
+        return wide, None
+    size = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
+    return wide / size, size
+
+
+def _undo(grad: Tensor, unit: Tensor, size: Tensor | None) -> Tensor:
+    """Return the gradient for the embeddings from that for the normalised ones."""
+    if size is not None:
+        along = (grad * unit).sum(1, keepdim=True).mul_(size > 1e-12)
+        grad = torch.addcmul(grad, unit, along, value=-1).div_(size)
+    return grad.float()
+
+
+def anchor_terms(loss: MetricLoss, batch: Batch, term: Term, *, easy_positive: bool = False) -> LossDict:
+    """Return PML's dictionary for the hardest triplet of each anchor (or for the triplets of a miner).
+
+    Parameters
+    ----------
+    term : callable
+        Distances of positives and negatives, float64, to the terms and their slopes for both.
+    easy_positive : bool
+        Take the easiest positive instead.
+    """
+    how, form = loss._shortcut(), geometry(loss.distance, batch.embeddings)
+    if batch.triplets is None and how is not None and isinstance(form, (Euclidean, Similarity)):
+        value: Tensor = _Chosen.apply(
+            batch.embeddings, batch.ref_emb, loss, batch.pairs(), form, term, easy_positive, how
+        )
+        return loss._reduced(value)
+    return finish(loss, listed(loss, batch) or hardest(loss, batch, easy_positive), term)
+
+
+def pair_terms(loss: MetricLoss, batch: Batch, term: Term) -> LossDict:
+    """Return PML's dictionary for one triplet a positive pair (or for the triplets of a miner)."""
+    return finish(loss, listed(loss, batch) or semi_hard(loss, batch), term)
+
+
+@dataclass
+class Figures:
+    """The statistics of chosen triplets, computed when they are asked for."""
+
+    terms: Tensor
+    ap: Tensor
+    an: Tensor
+    keep: Tensor
+    mean: Tensor
+    anchors: Tensor | None = None
+
+    def read(self) -> dict[str, float]:
+        """Return the figures."""
+        keep = self.keep
+        number = int(keep.sum())
+        anchors = number if self.anchors is None else int(self.anchors.unique().numel())
+        return {
+            "active_fraction": float((self.terms[keep] > 0).double().mean()) if number else 0.0,
+            "hardest_positive": float(self.ap[keep].mean()) if number else math.nan,
+            "hardest_negative": float(self.an[keep].mean()) if number else math.nan,
+            "mean_distance": float(self.mean),
+            "anchors": float(anchors),
+            "left_out": float(len(keep) - number),
+        }
+
+
+def finish(loss: MetricLoss, mined: Mined, term: Term) -> LossDict:
+    """Hand the terms of the triplets that exist to the reducer, and leave the figures with the loss."""
+    a, p, n, ap, an, keep = mined.a, mined.p, mined.n, mined.ap, mined.an, mined.keep
+    if len(a) == 0:
         return loss._nothing()
-    if how is None or keep is None:
-        a, p, n, ap, an = mined.a, mined.p, mined.n, mined.ap, mined.an
-        if keep is not None:
-            a, p, n, ap, an, terms = (part[keep] for part in (a, p, n, ap, an, terms))
-            active = None if active is None else active[keep]
-            if len(terms) == 0:
-                return loss._nothing()
-        anchors = torch.zeros(int(a.max()) + 1, device=a.device).index_fill_(0, a, 1.0).sum()
-        alive = (terms.detach() > 0) if active is None else active
-        loss._figures = {
-            "active_fraction": alive.double().mean(),
-            "hardest_positive": ap.detach().double().mean(),
-            "hardest_negative": an.detach().double().mean(),
-            "mean_distance": mined.mean,
-            "anchors": anchors,
-            "left_out": 0.0 if keep is None else float(len(keep) - len(terms)),
-        }
-        return loss._terms(terms, (a, p, n))
-    terms = torch.where(keep, terms, 0.0)
-    with torch.no_grad():
-        anchors = keep.sum()
-        alive = ((terms > 0) if active is None else (active & keep)).sum()
-        number = anchors.clamp(min=1)
-        loss._figures = {
-            "active_fraction": alive / number,
-            "hardest_positive": torch.where(keep, mined.ap.detach(), 0.0).sum() / anchors,
-            "hardest_negative": torch.where(keep, mined.an.detach(), 0.0).sum() / anchors,
-            "mean_distance": mined.mean,
-            "anchors": anchors,
-            "left_out": len(keep) - anchors,
-        }
-        if how == "nonzero":
-            number = (terms > 0).sum().clamp(min=1)
-    total = terms.sum()
-    return loss._reduced(total if how == "sum" else total / number)
+    if keep is None:
+        keep = torch.ones_like(a, dtype=torch.bool)
+    terms: Tensor = _Terms.apply(ap, an, term)
+    loss._figures = Figures(terms.detach(), ap.detach(), an.detach(), keep, mined.mean, a[keep])
+    if not bool(keep.all()):
+        a, p, n, terms = a[keep], p[keep], n[keep], terms[keep]
+        if len(a) == 0:
+            return {"loss": loss.zero_loss()}
+    return loss._terms(terms, (a, p, n))

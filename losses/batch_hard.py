@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import finish, hardest, listed
+from ._mining import anchor_terms, hinge, soft
 
 
 class BatchHardTripletLoss(MetricLoss):
@@ -68,6 +67,10 @@ class BatchHardTripletLoss(MetricLoss):
     ) -> LossDict:
         """Return PML's dictionary of the loss; called by ``forward``."""
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        mined = listed(self, batch) or hardest(self, batch)
-        gap: Tensor = self.distance.margin(mined.ap, mined.an)
-        return finish(self, mined, softplus(gap) if self.margin == "soft" else (gap + self.margin).relu())
+        return anchor_terms(self, batch, self._term)
+
+    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gap: Tensor = self.distance.margin(ap, an)
+        if self.margin == "soft":
+            return soft(gap, self.distance.is_inverted)
+        return hinge(gap + self.margin, self.distance.is_inverted)

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ._all import all_triplets, bend
+from ._all import all_triplets
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import finish, hardest, listed, semi_hard
+from ._mining import anchor_terms, hinge, pair_terms
 from ._pml import AvgNonZeroReducer, CosineSimilarity, LpDistance, MeanReducer
 
 _MININGS = ("hard", "all", "semi-hard")
@@ -85,6 +85,7 @@ class TripletFocalLoss(MetricLoss):
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk={chunk!r} must be at least 1 anchor, or None to decide by size")
         self.chunk = chunk
+        self._dtype = torch.float32  # of the embeddings of the call
         self._range = _largest(self.distance)
         if self._range is not None:
             self._check(self._range, torch.float32)
@@ -111,7 +112,7 @@ class TripletFocalLoss(MetricLoss):
     def _curve(self, distances: Tensor) -> tuple[Tensor, Tensor]:
         """Return the exponentials and their slope, in float64."""
         if self._range is None and distances.numel():
-            self._check(float(distances.max()), distances.dtype)
+            self._check(float(distances.max()), self._dtype)
         value = (distances.double() / self.sigma).exp()
         return value, value / self.sigma
 
@@ -130,18 +131,18 @@ class TripletFocalLoss(MetricLoss):
         """Return PML's dictionary of the loss; called by ``forward``."""
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         if self._mining == "all" and batch.triplets is None:
+            self._dtype = embeddings.dtype
             return all_triplets(self, batch, self.margin, curve=self._keys, chunk=self.chunk)
-        mined = listed(self, batch)
-        if mined is None:
-            mined = hardest(self, batch) if self._mining == "hard" else semi_hard(self, batch)
-        if len(mined.ap) == 0:
-            return self._nothing()
-        gap: Tensor = self.distance.margin(bend(mined.ap, self._curve), bend(mined.an, self._curve))
-        found = finish(self, mined, (gap + self.margin).relu())
-        losses = found["loss"]["losses"]
-        if torch.is_tensor(losses):
-            found["loss"]["losses"] = losses.to(embeddings.dtype)
-        return found
+        choose = pair_terms if self._mining == "semi-hard" else anchor_terms
+        self._dtype = embeddings.dtype
+        return choose(self, batch, self._term)
+
+    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (far, rise), (near, fall) = self._curve(ap), self._curve(an)
+        terms, of_positive, of_negative = hinge(
+            self.distance.margin(far, near) + self.margin, self.distance.is_inverted
+        )
+        return terms, of_positive * rise, of_negative * fall
 
 
 def _largest(distance: Any) -> float | None:

@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import finish, hardest, listed
+from ._mining import anchor_terms, soft
 from ._pml import CosineSimilarity
 
 
@@ -36,8 +35,7 @@ class SelectivelyContrastiveLoss(MetricLoss):
 
     Notes
     -----
-    The loss can fall below 0, where a hard negative has a similarity below 0. ``active_fraction`` is that of
-    the anchors whose negative beats their positive. With a miner's pairs the choice is made among these; a
+    The loss can fall below 0, where a hard negative has a similarity below 0. With a miner's pairs the choice is made among these; a
     miner's triplets are taken as they are.
 
     References
@@ -91,7 +89,13 @@ class SelectivelyContrastiveLoss(MetricLoss):
     ) -> LossDict:
         """Return PML's dictionary of the loss; called by ``forward``."""
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        mined = listed(self, batch) or hardest(self, batch, easy_positive=self.positives == "easy")
-        beaten = (mined.an > mined.ap).detach()
-        contrast = softplus((mined.an - mined.ap) / self.temperature)
-        return finish(self, mined, torch.where(beaten, self.lam * mined.an, contrast), beaten)
+        return anchor_terms(self, batch, self._term, easy_positive=self.positives == "easy")
+
+    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        beaten = an > ap
+        contrast, of_positive, of_negative = soft((an - ap) / self.temperature, True)
+        return (
+            torch.where(beaten, self.lam * an, contrast),
+            torch.where(beaten, 0.0, of_positive / self.temperature),
+            torch.where(beaten, self.lam, of_negative / self.temperature),
+        )

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import finish, listed, semi_hard
+from ._mining import hinge, pair_terms
 
 
 class SemiHardTripletLoss(MetricLoss):
@@ -62,6 +62,7 @@ class SemiHardTripletLoss(MetricLoss):
     ) -> LossDict:
         """Return PML's dictionary of the loss; called by ``forward``."""
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        mined = listed(self, batch) or semi_hard(self, batch)
-        gap: Tensor = self.distance.margin(mined.ap, mined.an)
-        return finish(self, mined, (gap + self.margin).relu())
+        return pair_terms(self, batch, self._term)
+
+    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return hinge(self.distance.margin(ap, an) + self.margin, self.distance.is_inverted)
