@@ -52,7 +52,7 @@ tr.measured td, tr.measured th { background: var(--panel); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem;
   align-items: start; }
 figure { margin: 0; } figure.wide { grid-column: 1 / -1; }
-figure img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
+figure img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
   border-radius: .4rem; padding: .4rem; }
 figcaption { margin-top: .35rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
@@ -140,13 +140,15 @@ def cell(
 def interval_mark(value: float, bounds: Sequence[float], scale: tuple[float, float]) -> str:
     """Draw an interval as a small line with a dot; the numbers beside it say the same."""
     low, high = scale
+    zero = low < 0 < high
 
     def x(number: float) -> str:
         return f"{3 + 114 * (min(max(number, low), high) - low) / (high - low):.1f}"
 
     return (
         '<svg class="mark" viewBox="0 0 120 10" aria-hidden="true"><line class="track" x1="3" x2="117" y1="5" y2="5"/>'
-        f'<line class="span" stroke-width="3" x1="{x(bounds[0])}" x2="{x(bounds[1])}" y1="5" y2="5"/>'
+        + (f'<line class="track" x1="{x(0)}" x2="{x(0)}" y1="1" y2="9"/>' if zero else "")
+        + f'<line class="span" stroke-width="3" x1="{x(bounds[0])}" x2="{x(bounds[1])}" y1="5" y2="5"/>'
         f'<circle class="dot" cx="{x(value)}" cy="5" r="3.4"/></svg>'
     )
 

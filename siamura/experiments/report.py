@@ -206,14 +206,20 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     )
     how = f" of {draws:,} draws" if draws else ""
     intro = (
-        f"<p>In brackets: 95 % intervals by a bootstrap{how} over patients. The line shows the same from 0 to 1. "
-        "A study is the mean of its views; above 0.5 is abnormal.</p>"
+        f"<p>In brackets: 95 % intervals by a bootstrap{how} over patients; the line shows the same from 0 to 1 "
+        "(kappa: from -1 to 1). An interval without width means that every draw gives the same, as when all "
+        "answers are alike or none is wrong: it is no certainty. A study is the mean of its views; above 0.5 is "
+        "abnormal.</p>"
     )
     return intro + "\n".join(out)
 
 
 def _score(scores: Mapping[str, Any], metric: str) -> str:
-    return page.cell(scores.get(metric), scores.get("interval", {}).get(metric), scale=(0.0, 1.0))
+    return page.cell(
+        scores.get(metric),
+        scores.get("interval", {}).get(metric),
+        scale=(-1.0, 1.0) if metric == "kappa" else (0.0, 1.0),
+    )
 
 
 def _parts(metrics: Mapping[str, Any]) -> str:
@@ -270,11 +276,7 @@ def _figures(
     for name in order:
         what = "accuracy" if name == "losses" and config.get("kind") == "classifier" else name
         alt, caption = _described(what, source, metrics, history)
-        size = files[name].read_bytes()[16:24]
-        wide = int.from_bytes(size[:4], "big") > 1.4 * int.from_bytes(size[4:], "big") or name in (
-            "clahe",
-            "counts",
-        )
+        wide = name in ("clahe", "counts", "neighbours", "augmentation", "feature_maps")
         shown.append(page.figure(files[name], alt, caption, wide=wide))
     return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
 
