@@ -12,7 +12,7 @@ from scipy import stats
 
 from ._checks import as_label, as_probability, as_units, need_columns, one_of
 from .aggregation import aggregate as aggregate_studies
-from .intervals import interval, patient_draws
+from .intervals import bootstrap
 from .metrics import score_draws
 
 Float = NDArray[np.float64]
@@ -49,8 +49,7 @@ def compare(
     -------
     DataFrame
         Index ``metric``; columns ``first, second, difference`` (first - second), its interval ``low, high``,
-        and ``p``, the two-sided bootstrap p-value: how far the interval could shrink before it left zero out.
-        ``.attrs`` as for `siamura.evaluate`.
+        and ``p``: twice the share of draws on the far side of zero. ``.attrs`` as for `siamura.evaluate`.
 
     Notes
     -----
@@ -77,32 +76,39 @@ def compare(
         b = aggregate_studies(table, b, aggregate, top=top)["probability"].to_numpy()
     label = as_label(rows["label"], "table['label']")
     patient = as_units(rows["patient"], len(rows), "table['patient']")
-    counts = patient_draws(int(patient.max()) + 1, draws, seed)
+    patients = int(patient.max()) + 1
     cuts = threshold if isinstance(threshold, tuple) else (threshold, threshold)
-    plain, drawn = [], []
-    for p, cut in zip((a, b), cuts, strict=True):
-        plain.append(score_draws(label, p, groups=patient, threshold=cut, bins=bins))
-        drawn.append(score_draws(label, p, counts, groups=patient, threshold=cut, bins=bins))
-    lines, lost = [], np.zeros(draws, dtype=bool)
-    for name in plain[0]:
-        one, two = float(plain[0][name][0]), float(plain[1][name][0])
-        difference = drawn[0][name] - drawn[1][name]
-        if not np.isnan(one - two):
-            lost |= np.isnan(difference)
-        low, high = interval(difference, confidence)
-        lines.append((one, two, one - two, low, high, _two_sided(difference)))
+
+    def both(counts: Float | None) -> list[dict[str, Float]]:
+        return [
+            score_draws(label, p, counts, groups=patient, threshold=cut, bins=bins)
+            for p, cut in zip((a, b), cuts, strict=True)
+        ]
+
+    def differences(counts: Float) -> dict[str, Float]:
+        one, two = both(counts)
+        return {name: one[name] - two[name] for name in one}
+
+    plain = both(None)
+    found = bootstrap(differences, patients, draws, confidence, seed, floor=-np.inf)
     frame = pd.DataFrame(
-        lines,
-        columns=["first", "second", "difference", "low", "high", "p"],
-        index=pd.Index(list(plain[0]), name="metric"),
+        {
+            "first": {name: float(values[0]) for name, values in plain[0].items()},
+            "second": {name: float(values[0]) for name, values in plain[1].items()},
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "p": {name: _two_sided(values) for name, values in found.drawn.items()},
+        }
     )
+    frame.index.name = "metric"
     frame.attrs.update(
         {
             "level": level,
             "rows": len(rows),
-            "patients": counts.shape[1],
+            "patients": patients,
             "draws": draws,
-            "degenerate": int(lost.sum()),
+            "degenerate": found.degenerate,
             "confidence": confidence,
             "seed": seed,
         }
@@ -304,7 +310,6 @@ def pairwise_kappa(
         raise ValueError(f"ratings has {ratings.shape[1]} column; a pair needs two raters")
     unit = as_units(groups, len(ratings))
     units = int(unit.max()) + 1
-    counts = patient_draws(units, draws, seed) if draws else None
     values = {rater: ratings[rater].to_numpy() for rater in ratings.columns}
     missing = {rater: ratings[rater].isna().to_numpy() for rater in ratings.columns}
     lines = []
@@ -317,11 +322,13 @@ def pairwise_kappa(
         classes = len(names)
         cells = np.zeros((units, classes * classes))
         np.add.at(cells, (unit[rows], a * classes + b), 1.0)
-        plain = _kappa(cells.sum(axis=0, keepdims=True), classes)[0]
-        low = high = float("nan")
-        if counts is not None:
-            low, high = interval(_kappa(counts @ cells, classes), confidence)
-        lines.append((one, two, float(plain), low, high, float((a == b).mean()), int(rows.sum())))
+
+        def kappa(counts: Float, cells: Float = cells, classes: int = classes) -> dict[str, Float]:
+            return {"kappa": _kappa(counts @ cells, classes)}
+
+        found = bootstrap(kappa, units, draws, confidence, seed)
+        scored = found.value["kappa"], found.low["kappa"], found.high["kappa"]
+        lines.append((one, two, *scored, float((a == b).mean()), int(rows.sum())))
     return pd.DataFrame(lines, columns=["first", "second", "kappa", "low", "high", "agreement", "rows"])
 
 

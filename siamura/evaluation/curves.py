@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_label, as_probability, as_units, one_of
-from .intervals import interval, patient_draws
+from .intervals import bootstrap, interval, patient_draws
 from .metrics import score_draws
 
 Float = NDArray[np.float64]
@@ -132,11 +132,14 @@ def _area(
     seed: int,
 ) -> dict[str, float]:
     """Return the area of a curve, with its interval where there are draws."""
-    low = high = float("nan")
-    if draws:
-        counts = patient_draws(int(unit.max()) + 1, draws, seed)
-        low, high = interval(score_draws(y, p, counts, groups=unit)[name], confidence)
-    return {name: float(score_draws(y, p)[name][0]), f"{name}_low": low, f"{name}_high": high}
+    found = bootstrap(
+        lambda counts: {name: score_draws(y, p, counts, groups=unit)[name]},
+        int(unit.max()) + 1,
+        draws,
+        confidence,
+        seed,
+    )
+    return {name: found.value[name], f"{name}_low": found.low[name], f"{name}_high": found.high[name]}
 
 
 def _inputs(

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_units, one_of
-from .intervals import interval, patient_draws
+from .intervals import bootstrap
 
 Float = NDArray[np.float64]
 BLOCK_CELLS = 2_000_000  # distances held at once: 16 MB
@@ -113,14 +113,9 @@ def embedding_quality(
                 "uniformity": np.log(ratio["uniformity"]),
             }
 
-    value = measures(np.ones((1, patients)))
-    drawn = measures(patient_draws(patients, draws, seed)) if draws else {}
-    nan = (float("nan"), float("nan"))
-    frame = pd.DataFrame(
-        [(float(value[name][0]), *(interval(drawn[name], confidence) if draws else nan)) for name in value],
-        columns=["value", "low", "high"],
-        index=pd.Index(list(value), name="measure"),
-    )
+    found = bootstrap(measures, patients, draws, confidence, seed)
+    frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
+    frame.index.name = "measure"
     frame.attrs.update(
         {
             "rows": len(rows),

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_label, as_probability, as_units, need_columns, one_of
 from .aggregation import aggregate as aggregate_studies
-from .intervals import interval, patient_draws
+from .intervals import bootstrap
 from .metrics import score_draws
 
 
@@ -72,14 +72,15 @@ def evaluate(
 
     Notes
     -----
-    Patients are drawn with replacement, with all their views and studies, and the middle 95 % of the
-    draws' scores is the interval. A draw in which a score is undefined is left out for that score, and
-    counted. Where every answer is right, every draw is, and the interval has no width: read it as "no error
-    among so many patients", not as certainty.
+    Patients are drawn with replacement, with all their views and studies; the interval is bias-corrected and
+    accelerated (`bca_interval`). A draw in which a score is undefined is left out for that score, and counted.
+    Where every answer is right, every draw is, and the interval has no width: read it as "no error among so
+    many patients", not as certainty. One patient gives no interval.
 
     References
     ----------
-    Field and Welsh, "Bootstrapping clustered data", 2007 (drawing clusters, not rows).
+    Field and Welsh, "Bootstrapping clustered data", 2007 (drawing clusters, not rows). Efron, "Better
+    bootstrap confidence intervals", 1987.
 
     Examples
     --------
@@ -136,25 +137,20 @@ def _scores(
     label = as_label(rows["label"], "table['label']")
     patient = as_units(rows["patient"], len(rows), "table['patient']")
     patients = int(patient.max()) + 1
-    value = score_draws(label, p, groups=patient, threshold=threshold, bins=bins)
-    drawn = {}
-    degenerate = 0
-    if draws:
-        counts = patient_draws(patients, draws, seed)
-        drawn = score_draws(label, p, counts, groups=patient, threshold=threshold, bins=bins)
-        lost = [np.isnan(drawn[name]) for name in value if not np.isnan(value[name][0])]
-        degenerate = int(np.any(lost, axis=0).sum())
-    nan = (float("nan"), float("nan"))
-    frame = pd.DataFrame(
-        [(float(value[name][0]), *(interval(drawn[name], confidence) if draws else nan)) for name in value],
-        columns=["value", "low", "high"],
-        index=pd.Index(list(value), name="metric"),
+    found = bootstrap(
+        lambda counts: score_draws(label, p, counts, groups=patient, threshold=threshold, bins=bins),
+        patients,
+        draws,
+        confidence,
+        seed,
     )
+    frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
+    frame.index.name = "metric"
     attrs |= {
         "patients": patients,
         "abnormal": int(label.sum()),
         "draws": draws,
-        "degenerate": degenerate,
+        "degenerate": found.degenerate,
         "confidence": confidence,
         "seed": seed,
     }

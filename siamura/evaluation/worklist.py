@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_label, as_probability, as_units, need_columns
 from .aggregation import aggregate as aggregate_studies
-from .intervals import interval, patient_draws
+from .intervals import bootstrap
 from .metrics import _ranked
 
 
@@ -153,25 +153,18 @@ def work_list_gain(
     if arrival is not None:
         came = _study_arrival(table, arrival)
     patients = int(unit.max()) + 1
-    plain = _gain(y, p, unit, came, np.ones((1, patients)), minutes)
-    drawn: dict[str, NDArray[np.float64]] = {}
-    degenerate = 0
-    if draws:
-        drawn = _gain(y, p, unit, came, patient_draws(patients, draws, seed), minutes)
-        degenerate = int(np.isnan(drawn["saved"]).sum())
-    nan = (float("nan"), float("nan"))
-    frame = pd.DataFrame(
-        [(float(plain[name][0]), *(interval(drawn[name], confidence) if draws else nan)) for name in plain],
-        columns=["value", "low", "high"],
-        index=pd.Index(list(plain), name="measure"),
+    found = bootstrap(
+        lambda counts: _gain(y, p, unit, came, counts, minutes), patients, draws, confidence, seed
     )
+    frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
+    frame.index.name = "measure"
     frame.attrs.update(
         {
             "studies": len(studies),
             "abnormal": int(y.sum()),
             "patients": patients,
             "draws": draws,
-            "degenerate": degenerate,
+            "degenerate": found.degenerate,
         }
     )
     return frame

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from siamura.evaluation import aggregate, compare, delong, evaluate, mcnemar, pairwise_kappa, patient_draws
+from siamura.evaluation import (
+    aggregate,
+    bca_interval,
+    compare,
+    delong,
+    evaluate,
+    mcnemar,
+    pairwise_kappa,
+    patient_draws,
+)
 
 
 def cases(rows=200, patients=60, seed=0, gap=0.0):
@@ -39,12 +48,16 @@ def test_difference_is_of_the_two_evaluations_on_the_same_draws(level):
     else:
         y, p, q, patient = table["label"].to_numpy(), a, b, table["patient"].to_numpy()
     code = pd.factorize(patient)[0]
-    loop = []
-    for count in patient_draws(code.max() + 1, 150, 0):
-        rows = np.repeat(np.arange(len(y)), count[code].astype(int))
-        loop.append(sk.roc_auc_score(y[rows], p[rows]) - sk.roc_auc_score(y[rows], q[rows]))
-    assert found.loc["auroc", "low"] == pytest.approx(np.quantile(loop, 0.025))
-    assert found.loc["auroc", "high"] == pytest.approx(np.quantile(loop, 0.975))
+
+    def difference(rows):
+        return sk.roc_auc_score(y[rows], p[rows]) - sk.roc_auc_score(y[rows], q[rows])
+
+    counts = patient_draws(code.max() + 1, 150, 0)
+    loop = [difference(np.repeat(np.arange(len(y)), count[code].astype(int))) for count in counts]
+    without = [difference(np.flatnonzero(code != one)) for one in range(code.max() + 1)]
+    low, high = bca_interval(loop, found.loc["auroc", "difference"], without)
+    assert found.loc["auroc", "low"] == pytest.approx(low)
+    assert found.loc["auroc", "high"] == pytest.approx(high)
     assert found.attrs["rows"] == len(y)
 
 

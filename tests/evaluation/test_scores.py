@@ -8,9 +8,18 @@ import pytest
 import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import siamura
-from siamura.evaluation import METRICS, aggregate, evaluate, interval, patient_draws, score_draws
+from siamura.evaluation import (
+    METRICS,
+    aggregate,
+    bca_interval,
+    evaluate,
+    interval,
+    patient_draws,
+    score_draws,
+)
 
 
 def views(rows=300, patients=60, seed=0, decimals=None):
@@ -161,16 +170,60 @@ def test_draws_hold_whole_patients():
 def test_intervals_are_those_of_a_plain_loop():
     table, p = views(rows=120, patients=30)
     y, patient = table["label"].to_numpy(), table["patient"].to_numpy()
-    scores = evaluate(table, p, draws=200, seed=5)
-    drawn = np.random.default_rng(5).integers(30, size=(200, 30))
+    scores = evaluate(table, p, draws=100, seed=5)
+    drawn = np.random.default_rng(5).integers(30, size=(100, 30))
     names = pd.unique(patient)
-    loop = []
+    loop, reflected = [], []
     for draw in drawn:
         rows = np.concatenate([np.flatnonzero(patient == names[n]) for n in draw])
         loop.append(sk.cohen_kappa_score(y[rows], p[rows] > 0.5))
-    low, high = np.quantile(loop, [0.025, 0.975])
+        reflected.append(2 * naive_ece(y, p, 15) - naive_ece(y[rows], p[rows], 15))
+    without = [sk.cohen_kappa_score(y[patient != one], p[patient != one] > 0.5) for one in names]
+    low, high = bca_interval(loop, sk.cohen_kappa_score(y, p > 0.5), without)
     assert scores.loc["kappa", "low"] == pytest.approx(low)
     assert scores.loc["kappa", "high"] == pytest.approx(high)
+    low, high = np.clip(np.quantile(reflected, [0.025, 0.975]), 0, None)
+    assert scores.loc["ece", ["low", "high"]].tolist() == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize("skew", [0.2, 1.0])
+def test_bca_is_scipys(skew):
+    x = np.random.default_rng(0).lognormal(0, skew, size=50)
+    theirs = stats.bootstrap((x,), np.mean, n_resamples=1500, method="BCa", random_state=1)
+    ours = bca_interval(theirs.bootstrap_distribution, x.mean(), [np.delete(x, i).mean() for i in range(50)])
+    np.testing.assert_allclose(ours, theirs.confidence_interval, rtol=1e-9)
+
+
+def test_bca_where_it_has_nothing_to_correct_by():
+    drawn = np.linspace(0, 1, 101)
+    assert bca_interval(drawn, 2.0, [0.1, 0.2, 0.3]) == interval(drawn)  # beyond every draw
+    assert bca_interval(drawn, 0.5, [0.1, np.nan]) == interval(drawn)  # nothing left to leave out
+    np.testing.assert_allclose(bca_interval(drawn, 0.5, [0.5, 0.5, 0.5]), interval(drawn))
+    np.testing.assert_allclose(bca_interval(drawn, 0.5, [0.4, 0.5, 0.6]), interval(drawn))
+    many = np.linspace(0, 1, 100_001)
+    assert bca_interval(many, 0.99999, [1000] * 999 + [0]) == interval(many)  # too crooked to say how much
+    assert np.isnan(bca_interval(np.full(9, np.nan), 0.5, [0.4, 0.6])).all()
+    assert np.isnan(bca_interval(drawn, np.nan, [0.4, 0.6])).all()
+
+
+def test_patients_beyond_500_are_left_out_in_blocks():
+    table, p = views(rows=1500, patients=900)
+    y, patient = table["label"].to_numpy(), pd.factorize(table["patient"])[0]
+    found = evaluate(table, p, draws=300).loc["f1"]
+    drawn = score_draws(y, p, patient_draws(patient.max() + 1, 300, 0), groups=patient)["f1"]
+    said = p > 0.5
+    one_by_one = []
+    for one in range(patient.max() + 1):
+        rest = patient != one
+        one_by_one.append(2 * (y[rest] * said[rest]).sum() / (y[rest] + said[rest]).sum())
+    low, high = bca_interval(drawn, found["value"], one_by_one)
+    assert [found["low"], found["high"]] == pytest.approx([low, high], abs=2e-3)
+
+
+def test_one_patient_gives_no_interval():
+    scores = evaluate(pd.DataFrame({"patient": "a", "label": [0, 1, 1]}), [0.1, 0.4, 0.9], draws=50)
+    assert scores[["low", "high"]].isna().all(axis=None)
+    assert scores.loc["accuracy", "value"] == pytest.approx(2 / 3)
 
 
 def test_the_frame_and_its_marks():

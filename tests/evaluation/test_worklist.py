@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from siamura.evaluation import aggregate, patient_draws, threshold_for_sensitivity, work_list, work_list_gain
+from siamura.evaluation import (
+    aggregate,
+    bca_interval,
+    patient_draws,
+    threshold_for_sensitivity,
+    work_list,
+    work_list_gain,
+)
 
 
 def studies(rows=80, patients=50, seed=0, decimals=8):
@@ -100,13 +107,17 @@ def test_intervals_of_the_gain_by_a_plain_loop():
     table, p = studies()
     gain = work_list_gain(table, p, draws=100, seed=2)
     whole = aggregate(table, p)
-    loop = []
-    for count in patient_draws(len(whole), 100, 2):
-        again = whole.loc[np.repeat(np.arange(len(whole)), count.astype(int))]
+
+    def mean_rank(rows):
+        again = whole.loc[rows]
         again = again.assign(patient=np.arange(len(again)))  # each time she is drawn she is another patient
-        loop.append(work_list_gain(again, again["probability"], draws=0).loc["rank_model", "value"])
-    assert gain.loc["rank_model", "low"] == pytest.approx(np.quantile(loop, 0.025))
-    assert gain.loc["rank_model", "high"] == pytest.approx(np.quantile(loop, 0.975))
+        return work_list_gain(again, again["probability"], draws=0).loc["rank_model", "value"]
+
+    everybody = np.arange(len(whole))
+    loop = [mean_rank(np.repeat(everybody, c.astype(int))) for c in patient_draws(len(whole), 100, 2)]
+    without = [mean_rank(everybody[everybody != one]) for one in everybody]
+    low, high = bca_interval(loop, mean_rank(everybody), without)
+    assert gain.loc["rank_model", ["low", "high"]].tolist() == pytest.approx([low, high])
     assert gain.attrs == {
         "studies": len(whole),
         "abnormal": int(whole["label"].sum()),
