@@ -1,4 +1,4 @@
-from . import evaluation, explanation, losses, networks, pixels, plots, samplers, studies
+from . import evaluation, explanation, losses, networks, pixels, plots, samplers, studies, training
 from .evaluation import evaluate
 from .experiments import Experiment, run
 from .explanation import explain
@@ -39,4 +39,5 @@ __all__ = [
     "samplers",
     "split_patients",
     "studies",
+    "training",
 ]
