@@ -216,7 +216,7 @@ accelerator, progress
         weight_decay=weight_decay,
         trunk_lr=trunk_lr,
         layer_decay=layer_decay,
-        fused=settings.numbers != "fp16",
+        fused=settings.fused,
     )
     made = make_augment(augment if augment is not None else getattr(data, "augment", None))
     options: dict[str, Any] = {"precision": precision, "accelerator": accelerator}

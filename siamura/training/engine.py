@@ -52,6 +52,11 @@ class RunSettings:
         return resolve_precision(self.precision, self.device)
 
     @property
+    def fused(self) -> bool:
+        """Whether the optimiser may use torch's fused step: Lightning does not clip for it in half precision."""
+        return self.numbers == "32" or (self.numbers == "bf16" and self.clip is None)
+
+    @property
     def layout(self) -> bool:
         """Whether channels come last."""
         return resolve_channels_last(self.channels_last, self.numbers, self.device)

@@ -204,6 +204,13 @@ def test_clipping_bounds_the_step(data):
     assert moved[0] > 1e-3
 
 
+def test_half_precision_learns_too(data, valid):
+    history = fit(make_net(), data, make_batches(data), BatchHardTripletLoss(margin=0.2), steps=30, valid=valid,
+                  precision="bf16", clip=1.0, workers=1, progress=False)  # fmt: skip
+    assert history["valid_kappa"].iloc[-1] > 0.8
+    assert history["loss"].map(lambda v: v != float(torch.tensor(v).bfloat16())).any()  # the loss is float32
+
+
 @pytest.mark.parametrize("keep_best", [False, True])
 def test_best_weights_and_patience(data, valid, keep_best):
     net = make_net()
