@@ -26,7 +26,7 @@ from siamura.studies.phantoms.solids import SAMPLES, Solid, profile
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_phantoms(tmp_path_factory.mktemp("drawn") / "fingers", views=240, seed=5, progress=False)
+    return make_phantoms(tmp_path_factory.mktemp("drawn") / "fingers", views=200, seed=5, progress=False)
 
 
 def files(root: Path) -> dict[str, str]:
@@ -54,10 +54,16 @@ def trivial_features(image: np.ndarray) -> list[float]:
     return [image.mean(), image.std(), w / h, w, h, *small]
 
 
-def shortcut_auc(root: Path) -> float:
-    """AUC of a logistic regression on trivial features, by patient-grouped folds."""
+def shortcut_auc(root: Path, brighten: float = 0.0) -> float:
+    """AUC of a logistic regression on trivial features, by patient-grouped folds.
+
+    `brighten` grey levels are added to the positive films first.
+    """
     table = views_of(root)
-    features = [trivial_features(cv2.imread(str(p), cv2.IMREAD_GRAYSCALE)) for p in table["path"]]
+    features = []
+    for path, label in zip(table["path"], table["label"], strict=True):
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        features.append(trivial_features(cv2.add(image, brighten * label)))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000))
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     score = cross_val_predict(
@@ -68,8 +74,8 @@ def shortcut_auc(root: Path) -> float:
 
 def test_layout_is_muras(drawn: Path) -> None:
     table = views_of(drawn)
-    assert len(table) == 240
-    assert table["split"].value_counts().to_dict() == {"train": 180, "valid": 60}
+    assert len(table) == 200
+    assert table["split"].value_counts().to_dict() == {"train": 150, "valid": 50}
     assert table["name"].isin([f"image{i}.png" for i in range(1, 5)]).all()
     for split in ("train", "valid"):
         here = table[table["split"] == split]
@@ -83,7 +89,7 @@ def test_layout_is_muras(drawn: Path) -> None:
 
 def test_read_mura_reads_it(drawn: Path) -> None:
     table = read_mura(drawn, part="XR_FINGER")
-    assert len(table) == 240
+    assert len(table) == 200
     assert set(table["label"]) == {0, 1}
 
 
@@ -220,23 +226,16 @@ def test_no_shortcut_in_600_views(tmp_path: Path, seed: int) -> None:
     assert shortcut_auc(make_phantoms(tmp_path / "x", views=600, seed=seed, progress=False)) <= 0.62
 
 
-def test_the_shortcut_test_finds_a_shortcut(drawn: Path, tmp_path: Path) -> None:
-    """Brightening the positive films by a tenth is found out."""
-    for path in views_of(drawn)["path"]:
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if "positive" in str(path):
-            image = np.clip(image * 1.1 + 14, 0, 255).astype(np.uint8)
-        target = tmp_path / path.relative_to(drawn)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert shortcut_auc(tmp_path) > 0.65
+def test_the_shortcut_test_finds_a_shortcut(drawn: Path) -> None:
+    """A global change that no eye would notice is found out."""
+    assert shortcut_auc(drawn, brighten=16) > 0.65
 
 
 def test_marker_says_phantoms(drawn: Path, tmp_path: Path) -> None:
     about = json.loads((drawn / "phantoms.json").read_text())
     assert about["seed"] == 5
     assert about["version"] == phantoms.VERSION
-    assert about["views"] == 240
+    assert about["views"] == 200
     assert is_phantom(drawn)
     assert is_phantom(str(views_of(drawn)["path"][0]))
     assert not is_phantom(tmp_path)

@@ -30,7 +30,7 @@ PARTS: tuple[str, ...] = tuple(SCENES)
 MARKER = "phantoms.json"
 """File in the root of a drawn data set that says so."""
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same seed would draw other pixels."""
 
 _log = logging.getLogger(__name__)
