@@ -169,15 +169,17 @@ def _views(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
     if not csv.is_file():
         yield from _tree(base, side, walk)
         return
+    name = csv.name
     seen: dict[tuple[str, ...], int] = {}
     for number, line in _lines(csv):
         parts = _relative(line, walk.base)
-        where = f"{csv.name}, line {number}"
         if parts is None:
-            walk.report(line, f"lies outside the root {base} ({where})")
+            walk.report(line, f"lies outside the root {base} ({name}, line {number})")
         elif len(parts) < 5 or parts[-5] not in SPLITS:
             walk.report(
-                line, f"is no path like train/XR_HAND/patient00001/study1_positive/image1.png ({where})"
+                line,
+                "is no path like train/XR_HAND/patient00001/study1_positive/image1.png "
+                f"({name}, line {number})",
             )
         elif parts[-1].startswith("."):
             walk.hidden.add(os.path.join(walk.base, *parts[-5:]))

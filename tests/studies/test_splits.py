@@ -144,9 +144,9 @@ def test_check_disjoint() -> None:
     check_disjoint(table.head(2), table.tail(2))
     with pytest.raises(ValueError, match=r"1 patient on two sides: p1\. Split by patient"):
         check_disjoint(table.head(2), table.iloc[1:])
-    with pytest.raises(ValueError, match="4 patients on two sides: p0, p1, p2, p3"):
+    with pytest.raises(ValueError, match=r"4 patients on two sides: p0, p1, p2, p3"):
         check_disjoint(pd.concat([table.assign(split="a"), table.assign(split="b")]))
-    with pytest.raises(ValueError, match="1 file on two sides: same.png"):
+    with pytest.raises(ValueError, match=r"1 file on two sides: same.png"):
         check_disjoint(table.assign(path="same.png", split=["a", "b", "b", "b"]))
     with pytest.raises(ValueError, match="9 patients on two sides: p0, p1, p2, p3, p4 and 4 more"):
         check_disjoint(simple(9), simple(9))

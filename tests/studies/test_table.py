@@ -116,7 +116,7 @@ def test_paths_may_lead_anywhere_without_a_root(own: Path, monkeypatch: pytest.M
 def test_arguments(own: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is no file: give the path of a CSV"):
         siamura.read_table(own / "absent.csv")
-    with pytest.raises(FileNotFoundError, match="root=.* is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"root=.* is no folder"):
         siamura.read_table(own / "own.csv", own / "absent")
     with pytest.raises(ValueError, match=r"has no column 'label' .*columns=\{'its name': 'label'\}"):
         siamura.read_table(pd.DataFrame({"path": ["a.png"], "y": [1]}), own)
