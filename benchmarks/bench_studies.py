@@ -74,7 +74,7 @@ def reading_mura() -> Row:
         root = stand_in(Path(folder))
         table = read_mura(root)
         pd.testing.assert_frame_equal(table, plain(root), check_dtype=False)
-        ours, theirs = paired(lambda: read_mura(root), lambda: plain(root), runs=5)
+        ours, theirs = paired(lambda: read_mura(root), lambda: plain(root), runs=3)
     return Row(
         f"read_mura, {len(table):,} paths in {table.groupby(['part', 'patient', 'study']).ngroups:,} studies",
         ours,
@@ -107,7 +107,7 @@ def splitting() -> Row:
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
         next(folds.split(patient, strata, patient))
 
-    ours_s, peer_s = paired(lambda: split_patients(table, 0.2), theirs, runs=3)
+    ours_s, peer_s = paired(lambda: split_patients(table, 0.2), theirs, runs=1, warmup=0)
     return Row(
         "split_patients, 40,005 views of 12,000 patients", ours_s, "StratifiedGroupKFold, 5 folds", peer_s
     )
@@ -126,14 +126,14 @@ def decoding() -> Iterator[Row]:
             file = f"{folder}/film.{suffix}"
             cv2.imwrite(file, film)
             ours, theirs = paired(
-                lambda file=file: [read_image(file) for _ in range(20)],
-                lambda file=file: [cv2.imread(file, cv2.IMREAD_GRAYSCALE) for _ in range(20)],
+                lambda file=file: [read_image(file) for _ in range(10)],
+                lambda file=file: [cv2.imread(file, cv2.IMREAD_GRAYSCALE) for _ in range(10)],
             )
             yield Row(
                 f"read_image, {suffix.upper()} of 512 x 420",
-                ours / 20,
+                ours / 10,
                 "cv2.imread",
-                theirs / 20,
+                theirs / 10,
                 note="checks that the file is whole; cv2.imread does not",
             )
 
