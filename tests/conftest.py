@@ -1,8 +1,14 @@
 """What several rooms' tests share."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from siamura.experiments import Run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +19,18 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real radiographs are not on this machine ({SHARED})")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of one test session keep phantoms and preprocessed images."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Run:
+    """A finished run of the finger experiment, tiny; nobody may change its folder."""
+    from siamura.experiments import Experiment, run
+
+    tiny = Experiment(views=96, steps=3, size=64, k=4, trunk="resnet18", dim=16, neighbours=5)
+    return run(tiny, tmp_path_factory.mktemp("runs") / "finger", cache=cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch.distributed.nn import functional as dist_nn
 
-__all__ = ["SyncedBatchNorm", "gather_parts", "gather_rows", "rank_and_world"]
+__all__ = ["SyncedBatchNorm", "gather_parts", "gather_rows", "join_group", "rank_and_world"]
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -18,6 +19,12 @@ def rank_and_world() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def join_group() -> None:
+    """Let processes that torchrun started know of each other, where Lightning has not done so yet."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and dist.is_available() and not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
 class _Gather(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from .data import fetch, plain
-from .distributed import gather_parts, rank_and_world
+from .distributed import gather_parts, join_group, rank_and_world
 from .machine import autocast, resolve_channels_last, resolve_device, resolve_precision
 
 __all__ = ["embed", "forward_rows"]
@@ -89,6 +89,7 @@ def forward_rows(
         data = _images(data)
     if positions is None:
         positions = np.arange(len(data))  # type: ignore[arg-type]
+    join_group()
     rank, world = rank_and_world()
     mine = np.array_split(positions, world)[rank]
     device = resolve_device(accelerator)

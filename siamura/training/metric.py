@@ -38,7 +38,8 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     warmup_loss: nn.Module | str | None = "auto",
-    warmup_steps: int | float = 0.5,
+    warmup_steps: int | float | None = None,
+    warmup_until: float = 0.3,
     blend: float = 0.5,
     augment: str | Augment | None = None,
     optimizer: str = "adamw",
@@ -81,7 +82,7 @@ def fit(
     epochs, steps : int, optional
         Passes over `batches`, and batches; where both are given, the shorter.
     valid : Dataset, optional
-        Measured on the fly: loss, P@1 and kappa of a 15-NN vote among at most 1024 training images.
+        Measured on the fly: loss, P@1 and kappa of a 15-NN vote among at most 512 training images.
     out : path, optional
         Run folder: history.csv, model/ (see `save_pretrained`) and checkpoint.ckpt are written there.
     lr : float
@@ -92,11 +93,15 @@ def fit(
         The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for
         ever; ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin),
         and others none.
-    warmup_steps : int or float
-        Steps, or share of the run, that this start takes.
+    warmup_steps : int, float or None
+        Steps, or share of the run, that this start takes; None: as long as it needs, see `warmup_until`.
+    warmup_until : float
+        The start ends when the share of its triplets that still have a loss falls below this (running mean over
+        about ten steps). Where it never does, there is no order yet that hard triplets could refine, and all
+        triplets train to the end; the column ``objective`` of the history tells.
     blend : float
-        Of the start, the last share over which the first loss gives way to the final one, linearly. 0
-        switches.
+        Share of the start's steps over which the first loss then gives way to the final one, linearly; where
+        `warmup_steps` is given, these are its last ones. 0 switches.
     augment : None, str or callable
         ``"flip"``, another preset of `siamura.pixels.augmentation`, or a function of (images, generator).
     optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay
@@ -114,7 +119,7 @@ def fit(
     compile : bool
         `torch.compile` the trunk: a minute or more at the start, for faster steps on a GPU.
     validate_every : int, optional
-        Steps; by default each epoch, but at most ten times. The last step is always measured.
+        Steps; by default each epoch, but at most five times. The last step is always measured.
     monitor : str
         The column that `keep_best` and `patience` go by.
     keep_best : bool
@@ -206,7 +211,7 @@ def fit(
     )
     made = make_augment(augment if augment is not None else getattr(data, "augment", None))
     feed = Feed(data, batches, total, made, seed, workers)
-    curriculum = _curriculum(loss, warmup_loss, warmup_steps, blend, total)
+    curriculum = _curriculum(loss, warmup_loss, warmup_steps, warmup_until, blend, total)
     module = MetricModule(net, curriculum, feed, optimiser, channels_last=settings.layout)
     beside: list[pl.Callback] = []
     if ema is not None:
@@ -221,7 +226,7 @@ def fit(
             precision=precision,
             accelerator=accelerator,
         )
-        every = validate_every or max(batch_count(batches), -(-total // 10))
+        every = validate_every or max(batch_count(batches), -(-total // 5))
         beside.append(
             Validation(
                 check,
@@ -252,12 +257,20 @@ def run_length(batches: Iterable[Any], epochs: int | None, steps: int | None) ->
 
 
 def _curriculum(
-    loss: nn.Module, warmup: nn.Module | str | None, length: int | float, blend: float, total: int
+    loss: nn.Module,
+    warmup: nn.Module | str | None,
+    length: int | float | None,
+    until: float,
+    blend: float,
+    total: int,
 ) -> Curriculum:
     if isinstance(warmup, str) and warmup != "auto":
         raise ValueError(f'warmup_loss={warmup!r} is unknown; give a loss, "auto" or None.')
-    if length < 0 or not 0.0 <= blend <= 1.0:
-        raise ValueError(f"warmup_steps={length} must not be negative, and blend={blend} must lie in 0 to 1.")
+    if length is not None and length < 0:
+        raise ValueError(f"warmup_steps={length} must not be negative.")
+    for name, value in (("blend", blend), ("warmup_until", until)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name}={value} must lie in 0 to 1.")
     if warmup == "auto":
         warmup = None
         if type(loss).__name__ in _HARD and type(loss).__module__.startswith("siamura."):
@@ -265,12 +278,10 @@ def _curriculum(
 
             warmup = TripletLoss(margin=float(getattr(loss, "margin", 0.2)))
     assert not isinstance(warmup, str)
-    count = round(length * total) if isinstance(length, float) else min(length, total)
-    return (
-        Curriculum(loss, warmup, count, round(blend * count))
-        if warmup is not None and count
-        else Curriculum(loss)
-    )
+    steps = round(length * total) if isinstance(length, float) else length
+    if warmup is None or steps == 0:
+        return Curriculum(loss)
+    return Curriculum(loss, warmup, None if steps is None else min(steps, total), until, blend)
 
 
 def _adopt_preprocess(net: nn.Module, data: Dataset[Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -166,19 +167,27 @@ class Curriculum:
         The loss in the end.
     warmup : callable, optional
         The loss in the beginning.
-    steps : int
-        Steps that the beginning takes.
-    blend : int
-        Of them, the last ones over which the first loss gives way to the second, linearly.
+    steps : int or None
+        Steps that the beginning takes; None: until the share of its triplets that still have a loss, as a running
+        mean, falls below `until`. Handing over earlier gives hard mining an embedding without order, which
+        collapses; later, fewer hard steps.
+    until : float
+        That share.
+    blend : float
+        Of the beginning's steps, as many over which the first loss gives way to the second, linearly: its last
+        ones, or those that follow it where `steps` is None.
     back : int
         Step up to which the first loss is taken again, after a collapse.
     """
 
     loss: nn.Module
     warmup: nn.Module | None = None
-    steps: int = 0
-    blend: int = 0
-    back: int = field(default=0)
+    steps: int | None = 0
+    until: float = 0.3
+    blend: float = 0.0
+    back: int = 0
+    running: float = 1.0
+    ready: int | None = None
 
     def share(self, step: int) -> float:
         """Weight of the final loss at a step, 0 to 1."""
@@ -186,10 +195,29 @@ class Curriculum:
             return 1.0
         if step < self.back:
             return 0.0
-        if step >= self.steps:
-            return 1.0
-        start = self.steps - self.blend
-        return 0.0 if step < start else (step - start + 1) / (self.blend + 1)
+        if self.steps is None:
+            if self.ready is None:
+                return 0.0
+            start, length = self.ready, round(self.blend * self.ready)
+        else:
+            length = round(self.blend * self.steps)
+            start = self.steps - length
+        return min(1.0, max(0.0, (step - start + 1) / (length + 1)))
+
+    def observe(self, step: int, active: float) -> None:
+        """Take note of the beginning's active share at a step, and hand over when there is order."""
+        if self.steps is None and self.ready is None and math.isfinite(active):
+            self.running += 0.1 * (active - self.running)
+            if self.running < self.until:
+                self.ready = step + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in it."""
+        return {"back": self.back, "running": self.running, "ready": self.ready}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the place up again."""
+        self.back, self.running, self.ready = state["back"], state["running"], state["ready"]
 
 
 class MetricModule(TrainModule):
@@ -225,17 +253,19 @@ class MetricModule(TrainModule):
                 loss = (1.0 - share) * self.warmup(emb, labels) + share * used(emb, labels)
         figures = statistics_of(used, emb.detach(), labels)
         row = {name: figures.get(name, float("nan")) for name in STATISTICS}
+        if used is self.warmup:
+            self.curriculum.observe(self.step_done, float(row["active_fraction"]))
         return loss, row | {"objective": type(used).__name__}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curriculum's place too."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["siamura"]["back"] = self.curriculum.back
+        checkpoint["siamura"]["curriculum"] = self.curriculum.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         super().on_load_checkpoint(checkpoint)
-        self.curriculum.back = checkpoint["siamura"]["back"]
+        self.curriculum.load_state_dict(checkpoint["siamura"]["curriculum"])
 
 
 STATISTICS = ("active_fraction", "mean_distance", "hardest_positive", "hardest_negative")

@@ -61,7 +61,7 @@ class NeighbourCheck:
         *,
         batch_size: int = 32,
         k: int = 15,
-        sample: int = 1024,
+        sample: int = 512,
         seed: int = 0,
         precision: str = "auto",
         accelerator: str = "auto",

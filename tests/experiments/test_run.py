@@ -17,16 +17,6 @@ TINY = Experiment(views=96, steps=3, size=64, k=4, trunk="resnet18", dim=16, nei
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Run:
-    return run(TINY, tmp_path_factory.mktemp("runs") / "finger", cache=cache)
-
-
-@pytest.fixture(scope="module")
 def phantoms(done: Run) -> Path:
     return Path(done.config["data"]["name"])
 

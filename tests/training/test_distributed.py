@@ -30,6 +30,8 @@ data, valid = make_data(64), make_data(33, seed=1)
 net = EmbeddingNet("resnet18", 16, hidden=(32,), batch_norm=True)
 batches = PKBatchSampler(data.tensors[1], p=2, k=8, seed=0)
 out = {out!r}
+before = embed(net, valid, 4, precision="32")  # torchrun's processes share this work too
+assert rank_and_world()[1] == {world}
 history = fit(net, data, batches, BatchHardTripletLoss(margin=0.2), steps=20, valid=valid, validate_every=10, lr=1e-5,
               augment="mura", precision="32", progress=False, out=out)
 rank, world = rank_and_world()
@@ -39,6 +41,7 @@ fit(once, data, batches, BatchHardTripletLoss(margin=0.2), steps=1, lr=0.5, opti
     precision="32", progress=False)
 if rank == 0:
     save_file(once.state_dict(), out + "/step.safetensors")
+np.save(out + f"/before{{rank}}.npy", before)
 np.save(out + f"/embeddings{{rank}}.npy", embed(net, valid, 4, precision="32"))
 history.to_csv(out + f"/history{{rank}}.csv", index=False)
 net = Classifier("resnet18", "b_densenet169", hidden=(8,), dropout=0.0)
@@ -79,6 +82,9 @@ def test_two_processes_follow_one(tmp_path):
     assert rows[0].shape == (33, 16)
     assert np.array_equal(rows[1], rows[2])
     assert np.abs(rows[0] - rows[1]).max() < 1e-2
+    untrained = [np.load(folder / f"before{rank}.npy") for folder, rank in ((one, 0), (two, 0), (two, 1))]
+    assert np.allclose(untrained[0], untrained[1], atol=1e-6)
+    assert np.array_equal(untrained[1], untrained[2])
     assert pd.read_csv(two / "history.csv").shape == pd.read_csv(one / "history.csv").shape
 
 

@@ -1,0 +1,168 @@
+"""The page: what a reader shows, and the page itself in a real browser."""
+
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siamura.app import MAX_VIEWS, Reader, serve
+from siamura.experiments import Run
+
+pytest.importorskip("gradio", reason="the page needs the extra [app]")
+
+
+@pytest.fixture(scope="module")
+def reader(done: Run) -> Reader:
+    return Reader(done.folder)
+
+
+@pytest.fixture(scope="module")
+def study(done: Run) -> list[str]:
+    """All views of a validation study with several of them."""
+    _, rows = done.embeddings()
+    valid = rows[rows["split"] == "valid"]
+    largest = valid.groupby(["patient", "study"])["path"].agg(list).map(lambda p: (len(p), p)).max()
+    return list(largest[1])
+
+
+def test_a_study_is_read(reader: Reader, study: list[str], done: Run) -> None:
+    reading = reader.read(study)
+    vectors, rows = done.embeddings()
+    p = done.heads()["knn"].predict_proba(vectors[rows["path"].isin(study).to_numpy()])[:, 1].mean()
+    shown = float(re.search(r"probability of abnormal ([\d.]+)", reading.verdict)[1])
+    assert shown == pytest.approx(p, abs=0.21)  # one vote of five, by bf16
+    assert ("Abnormal" in reading.verdict) == (shown > 0.5)
+    assert "PHANTOMS" in reading.verdict
+    assert "95 % interval" in reading.verdict
+    assert len(reading.views) == len(study)
+    for image, caption in reading.views:
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        assert "probability" in caption
+    assert reading.cases is not None
+    assert 1 <= len(reading.cases) <= 6
+    assert reading.cases["distance"].is_monotonic_increasing
+    valid_patients = set(rows.loc[rows["split"] == "valid", "patient"])
+    assert not valid_patients & set(reading.cases["patient"])
+
+
+def test_bad_files_are_named_and_the_others_read(reader: Reader, study: list[str], tmp_path: Path) -> None:
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n")
+    reading = reader.read([study[0], bad])
+    assert "**broken.png** could not be read" in reading.verdict
+    assert len(reading.views) == 1
+    alone = reader.read([bad])
+    assert "No readable view" in alone.verdict
+    assert alone.cases is None
+
+
+def test_none_and_too_many_files_get_a_clear_word(reader: Reader, study: list[str]) -> None:
+    assert "Choose" in reader.read([]).verdict
+    assert str(MAX_VIEWS) in reader.read([study[0]] * (MAX_VIEWS + 1)).verdict
+
+
+def test_samples_do_not_tell_the_label(reader: Reader) -> None:
+    assert reader.samples
+    assert not [name for name in reader.samples if "positive" in name or "negative" in name]
+
+
+@pytest.fixture(scope="module")
+def address(done: Run) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    blocks = serve(done.folder, port=port, block=False)
+    yield f"http://127.0.0.1:{port}"
+    blocks.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs Playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("the browser test needs Debian's chromium (apt-get install chromium), which is not here")
+    with sync_api.sync_playwright() as play:
+        opened = play.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield opened
+        opened.close()
+
+
+def read_in(page: object, files: list[str]) -> str:
+    page.set_input_files("#views input[type=file]", files)
+    page.wait_for_function("n => document.querySelectorAll('#views .file, #views tr.file').length >= n", arg=len(files))
+    page.click("#read")
+    page.wait_for_function("document.querySelector('#verdict').innerText.match(/probability|readable|Choose/)")
+    return page.inner_text("#verdict")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_upload_result_heat_map_and_bad_file(
+    browser: object, address: str, study: list[str], width: int, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    elsewhere: list[str] = []
+    page.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith((address, "data:", "blob:", address.replace("http", "ws"))) else None)
+    page.goto(address)
+    assert "not for diagnosis" in page.inner_text("body")
+    said = read_in(page, study)
+    assert "probability of abnormal" in said
+    page.wait_for_selector("#heat img")
+    page.wait_for_selector("#cases img")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"no film")
+    page.reload()
+    assert "could not be read" in read_in(page, [str(bad)])
+    assert elsewhere == []
+    page.close()
+
+
+def test_two_uploads_at_once(browser: object, address: str, study: list[str]) -> None:
+    pages = [browser.new_page() for _ in range(2)]
+    for page in pages:
+        page.goto(address)
+        page.set_input_files("#views input[type=file]", study[:1])
+        page.wait_for_function("document.querySelectorAll('#views .file, #views tr.file').length >= 1")
+    for page in pages:
+        page.click("#read")
+    for page in pages:
+        page.wait_for_function("document.querySelector('#verdict').innerText.includes('probability of abnormal')")
+    first, second = (page.inner_text("#verdict") for page in pages)
+    assert first == second
+    for page in pages:
+        page.close()
+
+
+def test_the_page_works_by_keyboard(browser: object, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_selector("#read")
+    page.focus("#sample input")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.focus("#read")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#verdict').innerText.includes('probability of abnormal')")
+    page.close()
+
+
+def test_uploads_are_not_kept(reader: Reader, study: list[str], address: str) -> None:
+    from gradio_client import Client, handle_file
+
+    import gradio.utils
+
+    client = Client(address, verbose=False)
+    client.predict([handle_file(study[0])], None, api_name="/read")
+    kept = Path(gradio.utils.get_upload_folder())
+    content = Path(study[0]).read_bytes()
+    assert not [p for p in kept.rglob("*") if p.is_file() and p.read_bytes() == content]
+    assert threading.active_count() < 100

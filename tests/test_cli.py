@@ -1,0 +1,140 @@
+"""The command line on a finished run: results on standard output, one sentence and status 2 for bad input."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+import siamura
+from siamura.cli import app
+from siamura.experiments import Run
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def table(result: Result) -> pd.DataFrame:
+    assert result.exit_code == 0, result.output
+    return pd.read_csv(io.StringIO(result.stdout))
+
+
+def refused(*arguments: object) -> str:
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def root(done: Run) -> Path:
+    return Path(done.config["data"]["name"])
+
+
+@pytest.fixture(scope="module")
+def film(done: Run) -> Path:
+    _, rows = done.embeddings()
+    return Path(rows.loc[rows["split"] == "valid", "path"].iloc[0])
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    listed = call("--help").stdout
+    for name in ("phantoms", "describe", "train", "evaluate", "predict", "explain", "index", "search", "serve"):
+        assert name in listed
+        assert f"siamura {name}" in call(name, "--help").stdout
+
+
+def test_version() -> None:
+    assert call("--version").stdout.strip() == siamura.__version__
+
+
+def test_phantoms_and_describe(tmp_path: Path) -> None:
+    result = call("phantoms", tmp_path / "drawn", "--part", "XR_HAND", "--views", 24, "--seed", 3)
+    assert result.stdout.strip() == str(tmp_path / "drawn")
+    counted = table(call("describe", tmp_path / "drawn"))
+    whole = siamura.read_mura(tmp_path / "drawn")
+    assert len(whole) == 24
+    assert set(whole["part"]) == {"XR_HAND"}
+    assert "views" in counted.columns
+    assert json.loads(call("describe", tmp_path / "drawn", "--format", "json").stdout)
+
+
+def test_evaluate_repeats_the_runs_own_figures(done: Run) -> None:
+    figures = table(call("evaluate", done.folder))
+    mine = figures[(figures["metric"] == "kappa") & (figures["level"] == "study")]
+    assert mine["value"].item() == pytest.approx(done.metrics["valid"]["study"]["knn"]["kappa"])
+    assert "PHANTOMS" in call("evaluate", done.folder).stderr
+
+
+def test_evaluate_on_other_radiographs(done: Run, root: Path) -> None:
+    figures = table(call("evaluate", done.folder, "--data", root, "--head", "mlp"))
+    assert figures.loc[figures["metric"] == "accuracy", "value"].between(0, 1).all()
+
+
+def test_predict_agrees_with_the_run(done: Run, root: Path) -> None:
+    study = next(root.glob("valid/*/*/study*"))
+    scored = table(call("predict", done.folder, study))
+    vectors, rows = done.embeddings()
+    mine = rows["path"].map(lambda p: Path(p).parent == study.resolve()).to_numpy()
+    expected = done.heads()["knn"].predict_proba(vectors[mine])[:, 1].mean()
+    assert scored["views"].item() == mine.sum()
+    assert scored["probability"].item() == pytest.approx(expected, abs=0.21)  # one vote of five, by bf16
+
+
+def test_predict_lists_what_it_cannot_read(done: Run, film: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a film")
+    result = call("predict", done.folder, film, bad, "--views", "--format", "json")
+    rows = {Path(row["path"]).name: row for row in json.loads(result.stdout)}
+    assert rows["bad.png"]["probability"] is None
+    assert rows["bad.png"]["problem"]
+    assert 0 <= rows[film.name]["probability"] <= 1
+    assert "bad.png" in result.stderr
+    assert "none of the files" in refused("predict", done.folder, bad)
+
+
+def test_explain_writes_a_figure_and_boxes_within_the_film(done: Run, film: Path, tmp_path: Path) -> None:
+    result = call("explain", done.folder, film, "--out", tmp_path / "heat.png", "--method", "gradcam")
+    said = json.loads(result.stdout)
+    assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
+    height, width = siamura.read_image(film).shape
+    for x0, y0, x1, y1 in said["boxes"]:
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+
+
+def test_index_and_search_find_the_film_itself(done: Run, tmp_path: Path) -> None:
+    assert "cases in" in call("index", done.folder, tmp_path / "cases").stdout
+    _, rows = done.embeddings()
+    mine = rows[rows["split"] == "train"].iloc[5]
+    found = table(call("search", done.folder, tmp_path / "cases", mine["path"], "-k", 3))
+    assert found["path"].iloc[0] == mine["path"]
+    assert np.all(np.diff(found["distance"]) >= 0)
+    only = table(call("search", done.folder, tmp_path / "cases", mine["path"], "-k", 3, "--label", 1))
+    assert set(only["label"]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("predict", "{empty}", "{film}"), "no finished run"),
+        (("predict", "{run}", "{empty}/none.png"), "does not exist"),
+        (("predict", "{run}", "{empty}"), "no image files"),
+        (("evaluate", "{empty}"), "no finished run"),
+        (("describe", "{empty}"), "{empty}"),
+        (("search", "{run}", "{empty}", "{film}"), "{empty}"),
+        (("serve", "{empty}"), "no finished run"),
+        (("train", "--data", "{empty}", "--out", "{empty}/run"), "{empty}"),
+        (("phantoms", "{run}"), "{run}"),
+        (("explain", "{run}", "{film}", "--method", "magic", "--out", "{empty}/x.png"), "magic"),
+    ],
+)
+def test_bad_input(arguments: tuple[str, ...], says: str, done: Run, film: Path, tmp_path: Path) -> None:
+    places = {"run": str(done.folder), "film": str(film), "empty": str(tmp_path)}
+    said = refused(*(a.format(**places) for a in arguments))
+    assert said.startswith("Error: ")
+    assert says.format(**places) in said
