@@ -48,7 +48,7 @@ def all_triplets(
     value = sum_triplets(
         loss.distance, batch.embeddings, batch.ref_emb, batch.pairs(), tally, how, chunk, swap
     )
-    loss._figures = tally.figures()
+    loss._figures = tally
     return loss._reduced(value)
 
 

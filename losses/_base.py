@@ -72,8 +72,12 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
         embeddings = _wide(embeddings)
         if ref_emb is not None:
             ref_emb = embeddings if own else _wide(ref_emb).to(embeddings)
+        loss: Tensor
+        if not torch.is_autocast_enabled(embeddings.device.type):
+            loss = super().forward(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+            return loss
         with torch.autocast(embeddings.device.type, enabled=False):
-            loss: Tensor = super().forward(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+            loss = super().forward(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         return loss
 
     @property

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ._all import mean_distance, pick
 from ._base import Batch, LossDict, MetricLoss
-from ._counting import ordinals, sort_rows
+from ._counting import Floats, ordinals, sort_rows
 from ._distances import Euclidean, Geometry, Similarity, geometry, pair_matrix
 from ._pairs import Block, Pairs
 from ._triplets import blocks
 
 _FAR = 3e38
-Term = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Values = Any  # a tensor or an array, float64
+Term = Callable[[Values, Values], tuple[Values, Values, Values]]
 
 
 @dataclass
@@ -64,7 +66,7 @@ def hardest(loss: MetricLoss, batch: Batch, easy_positive: bool = False) -> Mine
     """
     pairs, inverted = batch.pairs(), loss.distance.is_inverted
     form = geometry(loss.distance, batch.embeddings)
-    rows, columns = pairs.shape
+    rows = pairs.shape[0]
     device = batch.embeddings.device
     anchors = torch.arange(rows, device=device)
     if form is None:
@@ -109,16 +111,10 @@ def _choose(distances: Tensor, block: Block, inverted: bool, easy: bool) -> tupl
     """Return each row's positive, its negative, and whether it has both."""
     up, down = block.positive, block.negative
     if distances.device.type == "cpu" and distances.dtype == torch.float32:
-        keys = ordinals(distances.numpy())
-        if inverted:
-            keys = ~keys  # the order turned round
-        chosen = -up.numpy().astype(np.int32)
-        if easy:
-            p = torch.from_numpy(((keys & chosen) | (~chosen & np.int32(2**31 - 1))).argmin(1))
-        else:
-            p = torch.from_numpy(((keys & chosen) | (~chosen & np.int32(-(2**31)))).argmax(1))
-        chosen = -down.numpy().astype(np.int32)
-        n = torch.from_numpy(((keys & chosen) | (~chosen & np.int32(2**31 - 1))).argmin(1))
+        p, n, keep = (
+            torch.from_numpy(part) for part in _choose_numpy(distances.numpy(), block, inverted, easy)
+        )
+        return p, n, keep
     else:
         turned = -distances if inverted else distances
         away = (~up).to(distances.dtype)
@@ -130,6 +126,27 @@ def _choose(distances: Tensor, block: Block, inverted: bool, easy: bool) -> tupl
         n = torch.add(turned, (~down).to(distances.dtype), alpha=_FAR).argmin(1)
     keep = up.gather(1, p[:, None])[:, 0] & down.gather(1, n[:, None])[:, 0]
     return p, n, keep
+
+
+def _choose_numpy(
+    distances: Floats, block: Block, inverted: bool, easy: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Do the same by bit masks on integers: branches on labels cannot be predicted."""
+    keys = ordinals(distances)
+    if inverted:
+        keys = ~keys  # the order turned round
+    up, down = block.positive.numpy(), block.negative.numpy()
+    top = np.int32(2**31 - 1)
+    chosen = -up.astype(np.int32)
+    p = (
+        ((keys & chosen) | (~chosen & top)).argmin(1)
+        if easy
+        else ((keys & chosen) | (~chosen & ~top)).argmax(1)
+    )
+    chosen = -down.astype(np.int32)
+    n = ((keys & chosen) | (~chosen & top)).argmin(1)
+    places = np.arange(len(p))
+    return p, n, up[places, p] & down[places, n]
 
 
 def semi_hard(loss: MetricLoss, batch: Batch) -> Mined:
@@ -147,16 +164,19 @@ def semi_hard(loss: MetricLoss, batch: Batch) -> Mined:
     return Mined(a, p, n, pick(matrix, a, p), pick(matrix, a, n), None, mean_distance(matrix, batch.own))
 
 
-def hinge(excess: Tensor, inverted: bool) -> tuple[Tensor, Tensor, Tensor]:
+def hinge(excess: Values, inverted: bool) -> tuple[Values, Values, Values]:
     """Return relu(excess), and its slopes for the positive's and the negative's distance."""
-    slope = (excess > 0).to(excess.dtype)
-    return excess.relu(), *((-slope, slope) if inverted else (slope, -slope))
+    slope = (excess > 0) * 1.0
+    return excess * slope, *((-slope, slope) if inverted else (slope, -slope))
 
 
-def soft(excess: Tensor, inverted: bool) -> tuple[Tensor, Tensor, Tensor]:
+def soft(excess: Values, inverted: bool) -> tuple[Values, Values, Values]:
     """Return softplus(excess), and its slopes."""
-    slope = excess.sigmoid()
-    terms = torch.nn.functional.softplus(excess, threshold=40)
+    if isinstance(excess, np.ndarray):
+        slope: Values = np.exp(-np.logaddexp(0, -excess))
+        terms: Values = np.logaddexp(0, excess)
+    else:
+        slope, terms = excess.sigmoid(), torch.nn.functional.softplus(excess, threshold=40)
     return terms, *((-slope, slope) if inverted else (slope, -slope))
 
 
@@ -167,7 +187,8 @@ class _Terms(torch.autograd.Function):
     def forward(ctx: Any, ap: Tensor, an: Tensor, term: Term) -> Tensor:
         terms, of_positive, of_negative = term(ap.double(), an.double())
         ctx.save_for_backward(of_positive, of_negative)
-        return terms.to(ap.dtype)
+        made: Tensor = terms.to(ap.dtype)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -191,6 +212,13 @@ class _Chosen(torch.autograd.Function):
         easy: bool,
         how: str,
     ) -> Tensor:
+        if embeddings.device.type == "cpu":
+            total, figures, saved = _chosen_numpy(
+                embeddings, ref_emb, loss, pairs, form, term, easy, how, any(ctx.needs_input_grad)
+            )
+            loss._figures = figures
+            ctx.save_for_backward(*saved)
+            return total
         own = pairs.own
         unit, size = _unit(embeddings, form)
         ref_unit, ref_size = (unit, size) if own else _unit(ref_emb, form)
@@ -233,7 +261,8 @@ class _Chosen(torch.autograd.Function):
                 gy = torch.zeros_like(y).index_add_(0, chosen, sent)
                 grads = [_undo(gx, unit, size), _undo(gy, ref_unit, ref_size)]
             ctx.save_for_backward(*grads)
-        return total.float()
+        value: Tensor = total.float()
+        return value
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -256,6 +285,103 @@ def _undo(grad: Tensor, unit: Tensor, size: Tensor | None) -> Tensor:
         along = (grad * unit).sum(1, keepdim=True).mul_(size > 1e-12)
         grad = torch.addcmul(grad, unit, along, value=-1).div_(size)
     return grad.float()
+
+
+def _chosen_numpy(
+    embeddings: Tensor,
+    ref_emb: Tensor,
+    loss: MetricLoss,
+    pairs: Pairs,
+    form: Euclidean | Similarity,
+    term: Term,
+    easy: bool,
+    how: str,
+    wanted: bool,
+) -> tuple[Tensor, Figures, list[Tensor]]:
+    """Do the same in NumPy: small batches are ruled by what an operation costs before it computes."""
+    own, inverted, straight = pairs.own, loss.distance.is_inverted, isinstance(form, Euclidean)
+    unit, size = _unit_numpy(embeddings, form)
+    ref_unit, ref_size = (unit, size) if own else _unit_numpy(ref_emb, form)
+    x, y = unit, ref_unit
+    if straight:
+        centre = np.add.reduce(y, 0) / len(y)
+        x = x - centre
+        y = x if own else y - centre
+        lengths = np.einsum("ij,ij->i", y, y)
+        own_lengths = lengths if own else np.einsum("ij,ij->i", x, x)
+    rows, columns = len(x), len(y)
+    summed, parts = 0.0, []
+    for start, stop in blocks(rows, columns, embeddings.device):
+        part = x[start:stop]
+        values = part @ y.T
+        if straight:
+            values *= -2
+            values += own_lengths[start:stop, None]
+            values += lengths
+            np.maximum(values, 0, out=values)
+            np.sqrt(values, out=values)
+        distances = values.astype(np.float32)
+        if own:
+            itself = distances.reshape(-1)[start :: columns + 1][: stop - start]
+            if straight:
+                itself[:] = 0
+            summed -= float(np.add.reduce(itself, dtype=np.float64))
+        summed += float(np.add.reduce(distances, axis=None, dtype=np.float64))
+        parts.append(_choose_numpy(distances, pairs.block(start, stop), inverted, easy))
+    p, n, keep = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
+    chosen = np.concatenate([p, n])
+    others = y[chosen].reshape(2, rows, -1)
+    if straight:
+        toward = x - others
+        picked = np.sqrt(np.einsum("cij,cij->ci", toward, toward))
+        toward /= (picked + (picked == 0))[..., None]
+    else:
+        toward = others
+        picked = np.einsum("ij,cij->ci", x, others)
+    terms, of_positive, of_negative = term(picked[0], picked[1])
+    whole = bool(keep.all())
+    live = terms if whole else np.where(keep, terms, 0.0)
+    total: float = live.sum().item()
+    divisor = 1.0
+    if how != "sum":
+        divisor = float(max(np.count_nonzero(keep if how == "mean" else live > 0), 1))
+    mean = summed / max(rows * columns - (rows if own else 0), 1)
+    figures = Figures(terms, picked[0], picked[1], keep, mean)
+    saved: list[Tensor] = []
+    if wanted:
+        slopes = np.empty((2, rows))
+        slopes[0], slopes[1] = of_positive, of_negative
+        slopes *= 1 / divisor if whole else keep / divisor
+        toward = toward * slopes[..., None]
+        gx = toward[0] + toward[1]
+        onto = -toward if straight else x * slopes[..., None]
+        sent = torch.from_numpy(onto.reshape(2 * rows, -1))
+        gy = torch.from_numpy(gx) if own else torch.zeros(columns, x.shape[1], dtype=torch.float64)
+        gy.index_add_(0, torch.from_numpy(chosen), sent)
+        saved.append(_undo_numpy(gx, unit, size))
+        if not own:
+            saved.append(_undo_numpy(gy.numpy(), ref_unit, ref_size))
+    return torch.tensor(total / divisor, dtype=embeddings.dtype), figures, saved
+
+
+Doubles = npt.NDArray[np.float64]
+
+
+def _unit_numpy(embeddings: Tensor, form: Euclidean | Similarity) -> tuple[Doubles, Doubles | None]:
+    wide = embeddings.detach().numpy().astype(np.float64)
+    if not form.normalized:
+        return wide, None
+    size = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+    size = np.maximum(size, 1e-12)
+    wide /= size
+    return wide, size
+
+
+def _undo_numpy(grad: Doubles, unit: Doubles, size: Doubles | None) -> Tensor:
+    if size is not None:
+        along = np.einsum("ij,ij->i", grad, unit)[:, None] * (size > 1e-12)
+        grad = (grad - unit * along) / size
+    return torch.from_numpy(grad.astype(np.float32))
 
 
 def anchor_terms(loss: MetricLoss, batch: Batch, term: Term, *, easy_positive: bool = False) -> LossDict:
@@ -286,22 +412,22 @@ def pair_terms(loss: MetricLoss, batch: Batch, term: Term) -> LossDict:
 class Figures:
     """The statistics of chosen triplets, computed when they are asked for."""
 
-    terms: Tensor
-    ap: Tensor
-    an: Tensor
-    keep: Tensor
-    mean: Tensor
+    terms: Values
+    ap: Values
+    an: Values
+    keep: Values
+    mean: Values
     anchors: Tensor | None = None
 
     def read(self) -> dict[str, float]:
         """Return the figures."""
-        keep = self.keep
+        terms, ap, an, keep = (torch.as_tensor(part) for part in (self.terms, self.ap, self.an, self.keep))
         number = int(keep.sum())
-        anchors = number if self.anchors is None else int(self.anchors.unique().numel())
+        anchors = number if self.anchors is None else int(torch.unique(self.anchors).numel())
         return {
-            "active_fraction": float((self.terms[keep] > 0).double().mean()) if number else 0.0,
-            "hardest_positive": float(self.ap[keep].mean()) if number else math.nan,
-            "hardest_negative": float(self.an[keep].mean()) if number else math.nan,
+            "active_fraction": float((terms[keep] > 0).double().mean()) if number else 0.0,
+            "hardest_positive": float(ap[keep].mean()) if number else math.nan,
+            "hardest_negative": float(an[keep].mean()) if number else math.nan,
             "mean_distance": float(self.mean),
             "anchors": float(anchors),
             "left_out": float(len(keep) - number),
@@ -321,4 +447,10 @@ def finish(loss: MetricLoss, mined: Mined, term: Term) -> LossDict:
         a, p, n, terms = a[keep], p[keep], n[keep], terms[keep]
         if len(a) == 0:
             return {"loss": loss.zero_loss()}
-    return loss._terms(terms, (a, p, n))
+    how = loss._shortcut()
+    if how is None:
+        return loss._terms(terms, (a, p, n))
+    total = terms.sum(dtype=torch.float64)
+    if how != "sum":
+        total = total / (len(terms) if how == "mean" else (terms > 0).sum().clamp(min=1))
+    return loss._reduced(total.to(terms.dtype))

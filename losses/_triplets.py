@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from ._pairs import Block, Pairs
 
 _CACHED = 1 << 17  # pairs of one block that stay in a processor's cache
 _FAR = 3e38  # beyond any distance, and within float32
+_SMALL = 1 << 14  # pairs that are kept for the figures, in case they are asked for
 _HELD = 1 << 26  # pairs of one block that a device's memory holds with ease
 
 
@@ -49,11 +51,11 @@ class Tally:
     nearest: Any = 0.0
     distances: Any = 0.0
     pairs: int = 0
-    between_weights: Tensor | None = field(default=None)
+    between_weights: Tensor | None = None
+    waiting: list[tuple[Tensor, Block]] = field(default_factory=list)
 
     def add(self, distances: Tensor, block: Block) -> Tensor:
         """Count the rows of a block; return the gradient of their sum for each distance, (r, R)."""
-        sign = -1.0 if self.inverted else 1.0
         keys, slope = (distances, None) if self.curve is None else self.curve(distances)
         if self.inverted:
             keys = -keys
@@ -63,19 +65,22 @@ class Tally:
             weights, active = weigh(keys, block, self.margin)
             self.total = self.total + _dot(weights, keys) + self.margin * active
             self.active = self.active + active
-        self._look(distances, block, sign)
+        if block.start == 0 and distances.numel() <= _SMALL:
+            self.waiting.append((distances, block))
+        else:
+            self._look(distances, block)
         if self.inverted:
             weights = -weights
         return weights if slope is None else weights.double() * slope
 
-    def _look(self, distances: Tensor, block: Block, sign: float) -> None:
+    def _look(self, distances: Tensor, block: Block) -> None:
         positive, negative = block.positive, block.negative
         up, down = block.weights
         positives, negatives = up.sum(1), down.sum(1)
         counts = (positives > 0) & (negatives > 0)
         self.triplets = self.triplets + (positives.double() * negatives).sum()
         self.anchors = self.anchors + counts.sum()
-        far, near = extremes(distances, positive, negative, sign < 0)
+        far, near = extremes(distances, positive, negative, self.inverted)
         self.farthest = self.farthest + torch.where(counts, far, 0.0).sum(dtype=torch.float64)
         self.nearest = self.nearest + torch.where(counts, near, 0.0).sum(dtype=torch.float64)
         self.distances = self.distances + distances.sum(dtype=torch.float64)
@@ -126,20 +131,29 @@ class Tally:
         total = torch.as_tensor(self.total, dtype=torch.float64)
         if how == "sum":
             return total, torch.ones_like(total)
+        if how == "mean":
+            self._settle()
         number = torch.as_tensor(self.triplets if how == "mean" else self.active, dtype=torch.float64)
         factor = 1 / number.clamp(min=1)
         return total * factor, factor
 
-    def figures(self) -> dict[str, Tensor | float]:
+    def _settle(self) -> None:
+        with torch.no_grad():
+            while self.waiting:
+                self._look(*self.waiting.pop())
+
+    def read(self) -> dict[str, float]:
         """Return the statistics of the call."""
-        anchors = torch.as_tensor(self.anchors)
+        self._settle()
+        self.between = self.between_weights = None
+        anchors, triplets = float(self.anchors), float(self.triplets)
         return {
-            "active_fraction": self.active / torch.as_tensor(self.triplets).clamp(min=1),
-            "hardest_positive": self.farthest / anchors,
-            "hardest_negative": self.nearest / anchors,
-            "mean_distance": self.distances / max(self.pairs, 1),
+            "active_fraction": float(self.active) / max(triplets, 1.0),
+            "hardest_positive": float(self.farthest) / anchors if anchors else math.nan,
+            "hardest_negative": float(self.nearest) / anchors if anchors else math.nan,
+            "mean_distance": float(self.distances) / max(self.pairs, 1),
             "anchors": anchors,
-            "triplets": self.triplets,
+            "triplets": triplets,
         }
 
 

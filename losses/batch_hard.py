@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import anchor_terms, hinge, soft
+from ._mining import Values, anchor_terms, hinge, soft
 
 
 class BatchHardTripletLoss(MetricLoss):
@@ -69,8 +69,8 @@ class BatchHardTripletLoss(MetricLoss):
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         return anchor_terms(self, batch, self._term)
 
-    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gap: Tensor = self.distance.margin(ap, an)
+    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
+        gap = self.distance.margin(ap, an)
         if self.margin == "soft":
             return soft(gap, self.distance.is_inverted)
         return hinge(gap + self.margin, self.distance.is_inverted)

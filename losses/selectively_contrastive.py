@@ -4,51 +4,52 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import anchor_terms, soft
+from ._mining import Values, anchor_terms, soft
 from ._pml import CosineSimilarity
 
 
 class SelectivelyContrastiveLoss(MetricLoss):
     r"""The softmax triplet loss; where the negative beats the positive, the negative alone is pushed away.
 
-    On similarities S, for the hardest negative n and a positive p of each anchor a,
+        On similarities S, for the hardest negative n and a positive p of each anchor a,
 
-    .. math::
-        -\log \frac{e^{S_{ap}/\tau}}{e^{S_{ap}/\tau} + e^{S_{an}/\tau}}, \quad
-        \text{but } \lambda S_{an} \text{ where } S_{an} > S_{ap}.
+        .. math::
+            -\log \frac{e^{S_{ap}/\tau}}{e^{S_{ap}/\tau} + e^{S_{an}/\tau}}, \quad
+            \text{but } \lambda S_{an} \text{ where } S_{an} > S_{ap}.
 
     Parameters
     ----------
-    lam : float
-        Weight of the triplets whose negative is more similar than their positive.
-    positives : {"easy", "hard"}
-        The most similar positive of each anchor, as the authors do, or the least similar one.
-    temperature : float
-        Of the softmax; the authors' code uses 0.1 where the paper's formula has none.
-    **kwargs
-        ``distance`` (cosine similarity by default; it must be a similarity), ``reducer`` (MeanReducer by
-        default), and so on, as in pytorch-metric-learning.
+        lam : float
+            Weight of the triplets whose negative is more similar than their positive.
+        positives : {"easy", "hard"}
+            The most similar positive of each anchor, as the authors do, or the least similar one.
+        temperature : float
+            Of the softmax; the authors' code uses 0.1 where the paper's formula has none.
+        **kwargs
+            ``distance`` (cosine similarity by default; it must be a similarity), ``reducer`` (MeanReducer by
+            default), and so on, as in pytorch-metric-learning.
 
     Notes
     -----
-    The loss can fall below 0, where a hard negative has a similarity below 0. With a miner's pairs the choice is made among these; a
-    miner's triplets are taken as they are.
+        The loss can fall below 0, where a hard negative has a similarity below 0. With a miner's pairs the
+        choice is made among these; a miner's triplets are taken as they are.
 
     References
     ----------
-    H. Xuan, A. Stylianou, X. Liu, R. Pless, Hard negative examples are hard, but useful, ECCV 2020, eq. 7.
+        H. Xuan, A. Stylianou, X. Liu, R. Pless, Hard negative examples are hard, but useful, ECCV 2020, eq. 7.
 
     Examples
     --------
-    >>> import torch
-    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-    >>> loss = SelectivelyContrastiveLoss(lam=1.0)
-    >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
-    0.6931
+        >>> import torch
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+        >>> loss = SelectivelyContrastiveLoss(lam=1.0)
+        >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+        0.6931
     """
 
     def __init__(
@@ -91,11 +92,12 @@ class SelectivelyContrastiveLoss(MetricLoss):
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         return anchor_terms(self, batch, self._term, easy_positive=self.positives == "easy")
 
-    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
         beaten = an > ap
+        choose: Any = np.where if isinstance(ap, np.ndarray) else torch.where
         contrast, of_positive, of_negative = soft((an - ap) / self.temperature, True)
         return (
-            torch.where(beaten, self.lam * an, contrast),
-            torch.where(beaten, 0.0, of_positive / self.temperature),
-            torch.where(beaten, self.lam, of_negative / self.temperature),
+            choose(beaten, self.lam * an, contrast),
+            choose(beaten, 0.0, of_positive / self.temperature),
+            choose(beaten, self.lam, of_negative / self.temperature),
         )

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import hinge, pair_terms
+from ._mining import Values, hinge, pair_terms
 
 
 class SemiHardTripletLoss(MetricLoss):
@@ -64,5 +64,5 @@ class SemiHardTripletLoss(MetricLoss):
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         return pair_terms(self, batch, self._term)
 
-    def _term(self, ap: Tensor, an: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
         return hinge(self.distance.margin(ap, an) + self.margin, self.distance.is_inverted)

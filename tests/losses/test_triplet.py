@@ -307,7 +307,7 @@ def test_wrong_arguments_are_named(arguments, message):
 
 
 def test_wrong_inputs_are_named():
-    x, y, _, _ = batch(1, 6, 2)
+    x, _, _, _ = batch(1, 6, 2)
     with pytest.raises(ValueError, match="both be None"):
         TripletLoss()(x)
     with pytest.raises(ValueError, match="floating point"):

@@ -29,7 +29,7 @@ def batch(
     elif kind == "equal":
         points = points[:1].expand(total, -1).clone()
     elif kind == "clusters":
-        points = points[:3][torch.randint(0, 3, (total,), generator=rng)] + 1e-4 * points
+        points = points[:3][torch.randint(0, min(3, total), (total,), generator=rng)] + 1e-4 * points
     points = points.to(dtype)
     y = torch.randint(0, labels, (total,), generator=rng)
     x = points[:rows].clone().requires_grad_()
