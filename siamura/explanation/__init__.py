@@ -1,7 +1,7 @@
 """Where a network looked: class activation maps, what they are maps of, and whether they are right."""
 
 from .boxes import box_iou, centre_box, find_boxes
-from .explaining import Explanation, explain
+from .explaining import Explanation, embed_image, explain
 from .maps import METHODS, activation_map, smooth_map
 from .quality import (
     faithfulness,
@@ -11,7 +11,7 @@ from .quality import (
     randomised_weights,
     summary,
 )
-from .sheets import feature_maps, feature_sheet
+from .sheets import feature_maps, feature_sheet, similar_sheet
 from .targets import (
     CentroidSimilarity,
     Difference,
@@ -37,6 +37,7 @@ __all__ = [
     "box_iou",
     "centre_box",
     "choose_layer",
+    "embed_image",
     "explain",
     "faithfulness",
     "feature_maps",
@@ -46,6 +47,7 @@ __all__ = [
     "localisation",
     "perturbation_curves",
     "randomised_weights",
+    "similar_sheet",
     "smooth_map",
     "summary",
     "undisturbed",

@@ -14,14 +14,14 @@ from torch import nn
 from .boxes import find_boxes
 from .maps import METHODS, activation_map, smooth_map
 from .targets import HeadLogit, Target
-from .watching import choose_layer, find_layer
+from .watching import choose_layer, find_layer, undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from siamura.pixels import Geometry, Preprocess
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "embed_image", "explain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,20 +223,13 @@ def explain(
         target = HeadLogit(head)
     elif head is not None:
         raise ValueError("target and head are both given; HeadLogit(head) is the head's target.")
-    preprocess = preprocess or getattr(model, "preprocess", None)
-    if preprocess is None:
-        raise ValueError(
-            "preprocess is missing, and the model holds none; give the one that it was trained with."
-        )
+    preprocess = known_preprocess(model, preprocess)
     smooth = method.startswith("smooth_")
     plain = method.removeprefix("smooth_")
     if plain not in METHODS or (smooth and plain == "cam"):
         known = ["smooth_gradcam", "smooth_gradcam++", "smooth_layercam", *METHODS]
         raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(known)}.")
-    if isinstance(image, (str, os.PathLike)):
-        from siamura.pixels import read_image
-
-        image = read_image(image)
+    image = read(image)
     square, geometry = preprocess.apply(image)
     x = as_input(model, square)
     if layer is None:
@@ -262,6 +255,56 @@ def explain(
         square=square,
         geometry=geometry,
     )
+
+
+def embed_image(
+    model: nn.Module,
+    image: NDArray[np.uint8] | str | os.PathLike[str],
+    *,
+    preprocess: Preprocess | None = None,
+) -> NDArray[np.float32]:
+    """Embed one image, as `siamura.embed` does a data set: for a `Similarity`, or a `CaseIndex`.
+
+    Parameters
+    ----------
+    model : Module
+        Its modes come back as they were.
+    image : uint8 (H, W) or path
+    preprocess : Preprocess, optional
+        By default ``model.preprocess``.
+
+    Returns
+    -------
+    float32 (dim,)
+
+    Examples
+    --------
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=64))
+    >>> embed_image(net, np.zeros((90, 60), np.uint8)).shape
+    (8,)
+    """
+    preprocess = known_preprocess(model, preprocess)
+    with undisturbed(model), torch.no_grad():
+        output = model(as_input(model, preprocess(read(image))))[0]
+    return np.asarray(output.float().cpu().numpy())
+
+
+def known_preprocess(model: nn.Module, preprocess: Preprocess | None) -> Preprocess:
+    """Take the preprocessing given, or the model's own."""
+    found: Preprocess | None = preprocess or getattr(model, "preprocess", None)
+    if found is None:
+        raise ValueError("preprocess is missing, and the model holds none; give the one it was trained with.")
+    return found
+
+
+def read(image: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read the image if it is a path."""
+    if isinstance(image, (str, os.PathLike)):
+        from siamura.pixels import read_image
+
+        return read_image(image)
+    return image
 
 
 def as_input(model: nn.Module, square: NDArray[np.uint8]) -> torch.Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +57,7 @@ def hits(point: tuple[float, float] | None, boxes: ArrayLike, tolerance: float =
 def localisation(
     model: nn.Module,
     table: pd.DataFrame,
-    lesions: pd.DataFrame,
+    lesions: pd.DataFrame | str | os.PathLike[str],
     target: Target | None = None,
     *,
     tolerance: float = 0.0,
@@ -73,8 +75,9 @@ def localisation(
     table : DataFrame
         Views, as `siamura.read_mura` gives them; those without a lesion are left out. Keep the ones that the model
         finds, for the pointing game on positives found.
-    lesions : DataFrame
-        path, x0, y0, x1, y1 in the file's pixels: ``lesions.csv`` of `siamura.make_phantoms`, one row a lesion.
+    lesions : path or DataFrame
+        ``lesions.csv`` of `siamura.make_phantoms`: path (from the CSV's folder), x0, y0, x1, y1 in the file's
+        pixels, one row a lesion. Or the same as a table, whose paths are those of `table`.
     target : callable, optional
     tolerance : float
         Pixels by which a lesion's box is widened for the pointing game.
@@ -90,18 +93,22 @@ def localisation(
     """
     from tqdm.auto import tqdm
 
+    if not isinstance(lesions, pd.DataFrame):
+        folder = Path(lesions).parent
+        lesions = pd.read_csv(lesions)
+        lesions["path"] = [str(folder / path) for path in lesions["path"]]
     lacking = {"path", "x0", "y0", "x1", "y1"} - set(lesions)
     if lacking:
         raise ValueError(f"lesions lacks the column {sorted(lacking)[0]!r}; it needs path, x0, y0, x1, y1.")
     places = {
-        str(path): rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
+        os.path.abspath(str(path)): rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float64)
         for path, rows in lesions.groupby("path")
     }
-    views = table[table["path"].isin(places)]
+    views = table[table["path"].map(os.path.abspath).isin(places)]
     found = []
     for row in tqdm(views.itertuples(), total=len(views), desc="explain", disable=not progress):
         seen = explain(model, row.path, target, **options)
-        true = places[row.path]
+        true = places[os.path.abspath(row.path)]
         height, width = seen.image.shape
         box = seen.boxes[:1] if len(seen.boxes) else true[:1]
         middle = centre_box(height, width, (box[0, 2] - box[0, 0], box[0, 3] - box[0, 1]))

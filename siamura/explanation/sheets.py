@@ -1,16 +1,18 @@
-"""What an intermediate layer sees: its feature maps, and a sheet of them."""
+"""Sheets: what an intermediate layer sees, and what an image shares with its similar cases."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .explaining import as_input
+from .explaining import as_input, embed_image, explain, known_preprocess, read
+from .targets import Similarity
 from .watching import undisturbed, watch
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from siamura.pixels import Preprocess
 
-__all__ = ["feature_maps", "feature_sheet"]
+__all__ = ["feature_maps", "feature_sheet", "similar_sheet"]
 
 
 def feature_maps(
@@ -51,17 +53,9 @@ def feature_maps(
     >>> feature_maps(net, np.zeros((90, 60), np.uint8), "trunk").shape
     (512, 3, 3)
     """
-    preprocess = preprocess or getattr(model, "preprocess", None)
-    if preprocess is None:
-        raise ValueError(
-            "preprocess is missing, and the model holds none; give the one that it was trained with."
-        )
-    if isinstance(image, (str, os.PathLike)):
-        from siamura.pixels import read_image
-
-        image = read_image(image)
+    preprocess = known_preprocess(model, preprocess)
     with undisturbed(model), watch(model, layer) as seen, torch.no_grad():
-        model(as_input(model, preprocess(image)))
+        model(as_input(model, preprocess(read(image))))
         return np.asarray(seen.activation[0].float().cpu().numpy())
 
 
@@ -106,4 +100,65 @@ def feature_sheet(
     figure.suptitle(
         f"{name}: {len(chosen)} of {len(maps)} maps of {maps.shape[2]} x {maps.shape[1]}", fontsize=9
     )
+    return figure
+
+
+def similar_sheet(
+    model: nn.Module,
+    image: NDArray[np.uint8] | str | os.PathLike[str],
+    cases: pd.DataFrame,
+    *,
+    title: str | None = None,
+    preprocess: Preprocess | None = None,
+    **options: Any,
+) -> Figure:
+    """Draw an image beside its similar cases, and what each pair shares.
+
+    Below each case stand two maps of the pair's similarity: over the case, what of it resembles the image; over
+    the image, what of it resembles the case.
+
+    Parameters
+    ----------
+    model : Module
+    image : uint8 (H, W) or path
+    cases : DataFrame
+        What `CaseIndex.search` found for the image: path, distance, label.
+    title : str, optional
+        What the images are; say so of phantoms.
+    preprocess : Preprocess, optional
+        By default ``model.preprocess``.
+    **options
+        For `explain`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    if not len(cases):
+        raise ValueError("cases is empty; nothing was found that could be drawn.")
+    preprocess = known_preprocess(model, preprocess)
+    query = read(image)
+    wanted = Similarity(embed_image(model, query, preprocess=preprocess), "the image")
+    figure = Figure(figsize=(1.9 * (len(cases) + 1), 6.2), layout="constrained")
+    grid = figure.subplots(3, len(cases) + 1, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    grid[0, 0].imshow(query, cmap="gray", vmin=0, vmax=255)
+    grid[0, 0].set_title("the image", fontsize=9)
+    for axes, words in (
+        (grid[1, 0], "in the case,\nwhat is like\nthe image"),
+        (grid[2, 0], "in the image,\nwhat is like\nthe case"),
+    ):
+        axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=9, transform=axes.transAxes)
+    for column, case in zip(grid[:, 1:].T, cases.itertuples(), strict=True):
+        other = read(str(case.path))
+        target = Similarity(embed_image(model, other, preprocess=preprocess), "the case")
+        column[0].imshow(other, cmap="gray", vmin=0, vmax=255)
+        named = "abnormal" if case.label else "normal"
+        column[0].set_title(f"{named}\ndistance {case.distance:.2f}", fontsize=9)
+        column[1].imshow(explain(model, other, wanted, preprocess=preprocess, **options).overlay(boxes=False))
+        column[2].imshow(explain(model, query, target, preprocess=preprocess, **options).overlay(boxes=False))
+    figure.suptitle(title or "Similar cases", fontsize=11)
     return figure

@@ -9,6 +9,7 @@ from torch import nn
 from siamura import CLAHE, EmbeddingNet, Preprocess
 from siamura.explanation import (
     Similarity,
+    embed_image,
     explain,
     faithfulness,
     feature_maps,
@@ -17,6 +18,7 @@ from siamura.explanation import (
     localisation,
     perturbation_curves,
     randomised_weights,
+    similar_sheet,
     summary,
 )
 
@@ -208,6 +210,26 @@ class TestOnEmbeddingNet:
         with pytest.raises(ValueError, match="channels=0"):
             feature_sheet(net, image, "trunk", channels=0)
 
+    def test_embed_image_is_the_networks_output(self, net, image):
+        expected = net.eval()(torch.from_numpy(net.preprocess(image))[None, None])[0].detach().numpy()
+        net.train()
+        np.testing.assert_array_equal(embed_image(net, image), expected)
+        assert net.training
+
+    def test_similar_sheet(self, net, image, tmp_path):
+        import cv2
+
+        paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+        for i, path in enumerate(paths):
+            cv2.imwrite(path, np.roll(image, 20 * i))
+        cases = pd.DataFrame({"path": paths, "distance": [0.0, 0.25], "label": [1, 0]})
+        figure = similar_sheet(net, image, cases, title="noise", method="gradcam")
+        titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+        assert titles == ["the image", "abnormal\ndistance 0.00", "normal\ndistance 0.25"]
+        assert sum(bool(axes.images) for axes in figure.axes) == 7
+        with pytest.raises(ValueError, match="cases is empty"):
+            similar_sheet(net, image, cases[:0])
+
 
 class TestQuality:
     @pytest.fixture
@@ -234,6 +256,11 @@ class TestQuality:
         assert found["hit"].mean() == 1.0
         assert found["iou"].mean() > 0.4
         assert found["centre_hit"].mean() < 0.5
+        relative = lesions.assign(path=[p.rsplit("/", 1)[1] for p in lesions["path"]])
+        file = table["path"][0].rsplit("/", 1)[0] + "/lesions.csv"
+        relative.to_csv(file, index=False)
+        again = localisation(net, table, file, brightness, layer="conv", method="gradcam", progress=False)
+        pd.testing.assert_frame_equal(again, found)
         figures = summary(found)
         assert figures.loc["hit - centre_hit", "low"] > 0
         assert figures.attrs == {"views": 10, "patients": 5, "draws": 1000}

@@ -1,0 +1,40 @@
+"""Explain every view of a study of a finished run: heat map, box, and what the score rests on.
+
+python examples/finger_tfl.py && python examples/explain_study.py runs/finger_tfl
+"""
+
+from pathlib import Path
+
+import typer
+
+import siamura
+from siamura.experiments import load_run
+
+
+def main(
+    run: Path = typer.Argument(Path("runs/finger_tfl"), help="Folder of a finished run."),
+    study: str = typer.Option(
+        "", help="PATIENT/STUDY; by default the validation study the run is surest of."
+    ),
+    method: str = typer.Option("smooth_gradcam", help="Or gradcam, gradcam++, layercam, cam."),
+    out: Path = typer.Option(Path("explained"), help="Folder for the figures."),
+) -> None:
+    done = load_run(run)
+    net, head = done.network(), done.heads()["mlp"]
+    embeddings, table = done.embeddings()
+    table["probability"] = head.predict_proba(embeddings)[:, 1]
+    table["name"] = table["patient"] + "/" + table["study"]
+    studies = table[table["split"] == "valid"].groupby("name")["probability"].mean()
+    views = table[table["name"] == (study or studies.idxmax())]
+    if views.empty:
+        raise typer.BadParameter(f"{study} is no study of this run; one is {studies.index[0]}.")
+    out.mkdir(parents=True, exist_ok=True)
+    for view in views.itertuples():
+        seen = siamura.explain(net, view.path, head=head, method=method)
+        file = out / f"{view.name.replace('/', '_')}_{Path(view.path).stem}.png"
+        seen.figure(f"{view.name}: probability of abnormal {view.probability:.2f}").savefig(file, dpi=150)
+        print(f"{file}: label {view.label}, abnormal {view.probability:.2f}, boxes {seen.boxes.tolist()}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

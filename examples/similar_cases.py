@@ -1,0 +1,39 @@
+"""Find the earlier cases most like a view of a finished run, and draw what each pair shares.
+
+python examples/finger_tfl.py && python examples/similar_cases.py runs/finger_tfl
+"""
+
+from pathlib import Path
+
+import typer
+
+from siamura import CaseIndex
+from siamura.experiments import load_run
+from siamura.explanation import embed_image, similar_sheet
+
+
+def main(
+    run: Path = typer.Argument(Path("runs/finger_tfl"), help="Folder of a finished run."),
+    view: int = typer.Option(0, help="Number of the validation view that is asked for."),
+    k: int = typer.Option(5, help="Cases to find."),
+    out: Path = typer.Option(Path("similar_cases.png"), help="The figure."),
+) -> None:
+    done = load_run(run)
+    net = done.network()
+    embeddings, table = done.embeddings()
+    train = (table["split"] == "train").to_numpy()
+    folder = run / "cases"
+    if folder.exists():
+        index = CaseIndex.open(folder, model=net)
+    else:
+        index = CaseIndex.create(folder, model=net)
+        index.add(embeddings[train], table[train])
+    query = table[~train].iloc[view]
+    cases = index.search(embed_image(net, query["path"]), k, exclude_patient=query["patient"])
+    print(cases[["rank", "distance", "label", "patient", "study", "path"]].to_string(index=False))
+    data = "phantoms" if done.experiment.data is None else done.experiment.data
+    similar_sheet(net, query["path"], cases, title=f"Similar cases ({data})").savefig(out, dpi=150)
+
+
+if __name__ == "__main__":
+    typer.run(main)
