@@ -344,7 +344,7 @@ def _chosen_numpy(
     total: float = live.sum().item()
     divisor = 1.0
     if how != "sum":
-        divisor = float(max(np.count_nonzero(keep if how == "mean" else live > 0), 1))
+        divisor = max(float(np.count_nonzero(keep if how == "mean" else live > 0)), 1.0)
     mean = summed / max(rows * columns - (rows if own else 0), 1)
     figures = Figures(terms, picked[0], picked[1], keep, mean)
     saved: list[Tensor] = []

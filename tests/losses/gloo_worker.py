@@ -6,9 +6,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from pytorch_metric_learning.losses import TripletMarginLoss
 from siamura.losses import CrossBatchMemory, DistributedLossWrapper
 from test_memory import LOSSES
 from triplet_oracles import batch
+
+
+def flat(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
 def main(rank: int, folder: Path) -> None:
@@ -19,32 +24,37 @@ def main(rank: int, folder: Path) -> None:
         world_size=2,
         timeout=timedelta(seconds=60),
     )
-    batches = [batch(seed, 16, 3, dim=6, dtype=torch.float32)[:2] for seed in range(2)]
+    torch.manual_seed(0)
+    alone = torch.nn.Linear(6, 4)
+    net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 4))
+    net.module.load_state_dict(alone.state_dict())
+    batches = [
+        tuple(t.detach() for t in batch(seed, 16, 3, dim=6, dtype=torch.float32)[:2]) for seed in (0, 1)
+    ]
+    mine = slice(8 * rank, 8 * rank + 8)
+
+    def shared(loss: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        net.zero_grad()
+        loss(net(x[mine]), y[mine]).backward()
+        return flat(net)
+
     found = {}
     for name, make in LOSSES.items():
-        for kind in ("plain", "efficient", "memory"):
-            torch.manual_seed(0)
-            net = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(6, 4))
-            alone = torch.nn.Linear(6, 4)
-            alone.load_state_dict(net.module.state_dict())
-            one = make()
+        for kind in ("plain", "memory"):
+            one, both = make(), make()
             if kind == "memory":
-                loss = DistributedLossWrapper(CrossBatchMemory(make(), 4, memory_size=32))
-                one = CrossBatchMemory(one, 4, memory_size=32)
-            else:
-                loss = DistributedLossWrapper(make(), efficient=kind == "efficient")
-            # "efficient" has each process care for its own anchors: with a mean over the anchors, and as many
-            # of them everywhere, the mean over the processes is that over the batch.
+                one, both = (CrossBatchMemory(loss, 4, memory_size=32) for loss in (one, both))
+            wrapped = DistributedLossWrapper(both)
             for x, y in batches[: 2 if kind == "memory" else 1]:
-                x = x.detach()
-                net.zero_grad()
+                got = shared(wrapped, x, y)
                 alone.zero_grad()
-                # A gathered batch has the other process's part second: the memory sees the parts in that order.
-                order = torch.arange(16) if rank == 0 else torch.arange(16).roll(8)
-                loss(net(x[order][:8]), y[order][:8]).backward()
                 one(alone(x), y).backward()
-            grads = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (net, alone)]
-            found[f"{name}-{kind}"] = tuple(grads)
+            found[f"{name}-{kind}"] = (got, flat(alone))
+    # PML's "efficient" form lets no gradient pass through the references: its own loss is the measure there.
+    efficient = [
+        DistributedLossWrapper(loss, efficient=True) for loss in (LOSSES["all"](), TripletMarginLoss(0.2))
+    ]
+    found["all-efficient"] = tuple(shared(loss, *batches[0]) for loss in efficient)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
