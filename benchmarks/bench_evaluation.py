@@ -92,7 +92,7 @@ def rows() -> Iterator[Row]:
 
     emb = np.random.default_rng(0).normal(size=(VIEWS, 128)).astype(np.float32)
     calculator = AccuracyCalculator(include=("precision_at_1", "mean_average_precision_at_r", "NMI"), k=None)
-    torch_emb, torch_y = torch.from_numpy(emb), torch.from_numpy(y)
+    torch_emb, torch_y = torch.tensor(emb), torch.tensor(y)
     pair = paired(
         lambda: embedding_quality(emb, y, patient, draws=0),
         lambda: calculator.get_accuracy(torch_emb, torch_y),
