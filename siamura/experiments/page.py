@@ -196,4 +196,5 @@ def markdown(text: str, *, caption: str, marked: str = "") -> str:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
+    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
+    return re.sub(r"\[[-–−.\d]+, [-–−.\d]+\]", r'<span class="range">\g<0></span>', bold)

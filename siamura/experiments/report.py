@@ -421,7 +421,7 @@ def _training(config: Mapping[str, Any], history: pd.DataFrame | None) -> str:
             **_flat("preprocessing", config.get("preprocessing", {})),
         }.items()
     ]
-    out = page.table("What happened", ["", ""], facts) if facts else ""
+    out = page.table("What happened", ["Fact", "Value"], facts) if facts else ""
     return out + page.table("Settings", ["Name", "Value"], settings)
 
 

@@ -54,15 +54,14 @@ def precision_recall_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band
 def score_with_interval(
     frame: pd.DataFrame, name: str, *, draws: int, seed: int, bins: int = 15
 ) -> tuple[float, float, float]:
-    """Give one of `siamura.evaluation`'s scores with the interval that `evaluate` gives it."""
-    from siamura.evaluation import interval, patient_draws, score_draws
+    """Give one of `siamura.evaluate`'s scores, and its interval."""
+    from siamura.evaluation import evaluate
 
     label, probability, group = _arrays(frame)
-    value = float(score_draws(label, probability, groups=group, bins=bins)[name][0])
-    if not draws:
-        return value, float("nan"), float("nan")
-    counts = patient_draws(int(group.max()) + 1, draws, seed)
-    return value, *interval(score_draws(label, probability, counts, groups=group, bins=bins)[name])
+    table = pd.DataFrame({"label": label, "patient": group})
+    scores = evaluate(table, probability, draws=draws, seed=seed, bins=bins)
+    value, low, high = scores.loc[[name], ["value", "low", "high"]].to_numpy(np.float64)[0]
+    return float(value), float(low), float(high)
 
 
 def _arrays(frame: pd.DataFrame) -> tuple[NDArray[np.int64], Float, NDArray[np.int64]]:

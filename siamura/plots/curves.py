@@ -106,6 +106,7 @@ def loss_curves(
     for each in axes.values():
         style.grid(each)
     rows[-1, 0].set_xlabel("step")
+    _whole_steps(rows[-1, 0])
     figure.align_ylabels(list(axes.values()))
     style.footer(figure, note)
     return figure
@@ -183,14 +184,18 @@ def accuracy_curves(history: pd.DataFrame, *, metric: str = "accuracy", note: st
             )
     axes.set_xlabel(unit)
     axes.set_ylabel(style.metric_name(metric))
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _whole_steps(axes)
     axes.margins(y=0.08)
     style.grid(axes)
     _legend(axes)
     style.footer(figure, note)
     return figure
+
+
+def _whole_steps(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _legend(axes: Axes) -> None:

@@ -190,6 +190,9 @@ def neighbours(
             raise ValueError(
                 f"{name} has shape {values.shape}; it must hold one value a case, shape ({len(found)},)"
             )
+    odd = [value for value in label.tolist() if value not in (0, 1)]
+    if odd:
+        raise ValueError(f"labels hold {odd[0]!r}; they must be 0 (normal) or 1 (abnormal)")
     if not np.isfinite(away).all():
         raise ValueError(
             "distances hold NaN or infinity; leave out the neighbours that were not found (id -1)"
@@ -199,7 +202,7 @@ def neighbours(
     columns = min(len(found), 5)
     rows = math.ceil(len(found) / columns)
     each = min(style.PAGE / (columns + 1.25), 1.6)
-    below = 0.12 if captions is not None else 0.0
+    below = 0.25 if captions is not None else 0.0
     height = max(rows * (each + 0.4 + below), 1.25 * each + 0.45)
     figure = style.new_figure(each * (columns + 1.25), height + 0.1)
     cells = figure.add_gridspec(rows, columns + 1, width_ratios=[1.25] + [1.0] * columns)

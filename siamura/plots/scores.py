@@ -73,7 +73,7 @@ def confusion(
     columns = len(panels) if len(panels) < 4 else 2
     rows = -(-len(panels) // columns)
     side = 1.6 if columns == 1 else 1.0  # of a matrix, in inches
-    figure = style.new_figure(columns * (side + 0.66) + 0.15, rows * (side + 0.52) + 0.1)
+    figure = style.new_figure(columns * (side + 0.66) + 0.15, rows * (side + 0.55) + 0.2)
     grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
@@ -81,7 +81,7 @@ def confusion(
             continue
         title, matrix = list(panels.items())[place]
         _confusion_panel(axes, matrix, names)
-        axes.set_title(title)
+        axes.set_title(title, fontsize=7 if columns > 1 else 8)
         if place % columns == 0:
             axes.set_ylabel("truth")
         if place // columns == rows - 1 or place + columns >= len(panels):
