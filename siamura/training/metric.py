@@ -39,7 +39,7 @@ def fit(
     seed: int = 0,
     warmup_loss: nn.Module | str | None = "auto",
     warmup_steps: int | float | None = None,
-    warmup_until: float = 0.3,
+    warmup_until: float = 0.9,
     blend: float = 0.5,
     augment: str | Augment | None = None,
     optimizer: str = "adamw",
@@ -94,14 +94,13 @@ def fit(
         ever; ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin),
         and others none.
     warmup_steps : int, float or None
-        Steps, or share of the run, that this start takes; None: as long as it needs, see `warmup_until`.
+        Steps, or share of the run, that this start takes. None lets the final loss take over as far as it can
+        without collapsing: its weight grows while its running mean is below `warmup_until` times its value with
+        all embeddings in one point (for most, the margin), and shrinks while it is above.
     warmup_until : float
-        The start ends when the share of its triplets that still have a loss falls below this (running mean over
-        about ten steps). Where it never does, there is no order yet that hard triplets could refine, and all
-        triplets train to the end; the column ``objective`` of the history tells.
+        See `warmup_steps`.
     blend : float
-        Share of the start's steps over which the first loss then gives way to the final one, linearly; where
-        `warmup_steps` is given, these are its last ones. 0 switches.
+        Where `warmup_steps` is given: its last share, over which the first loss gives way linearly. 0 switches.
     augment : None, str or callable
         ``"flip"``, another preset of `siamura.pixels.augmentation`, or a function of (images, generator).
     optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay
@@ -148,7 +147,8 @@ def fit(
     -------
     DataFrame
         One row a step: step, epoch, loss, lr, active_fraction, mean_distance, hardest_positive,
-        hardest_negative, objective, and with `valid` valid_loss, valid_p1 and valid_kappa (NaN between
+        hardest_negative, objective (the loss that trained, the final one where both did), share (the final loss's
+        weight), and with `valid` valid_loss, valid_p1 and valid_kappa (NaN between
         measurements).
 
     Raises
@@ -274,14 +274,18 @@ def _curriculum(
     if warmup == "auto":
         warmup = None
         if type(loss).__name__ in _HARD and type(loss).__module__.startswith("siamura."):
+            from pytorch_metric_learning.reducers import MeanReducer
+
             from siamura.losses import TripletLoss
 
-            warmup = TripletLoss(margin=float(getattr(loss, "margin", 0.2)))
+            # Over all triplets, not only the active ones: solved batches then weigh less than unsolved ones.
+            warmup = TripletLoss(margin=float(getattr(loss, "margin", 0.2)), reducer=MeanReducer())
     assert not isinstance(warmup, str)
     steps = round(length * total) if isinstance(length, float) else length
     if warmup is None or steps == 0:
         return Curriculum(loss)
-    return Curriculum(loss, warmup, None if steps is None else min(steps, total), until, blend)
+    steps = None if steps is None else min(steps, total)
+    return Curriculum(loss, warmup, steps, blend, until, rise=1.0 / max(1, round(0.1 * total)))
 
 
 def _adopt_preprocess(net: nn.Module, data: Dataset[Any]) -> None:

@@ -159,23 +159,26 @@ class TrainModule(pl.LightningModule):
 
 @dataclass
 class Curriculum:
-    """Which loss trains at which step.
+    """Which loss trains at which step: all triplets first, then, in part or whole, the final loss.
+
+    A loss that mines hard triplets has a way out that learns nothing: all embeddings in one point, where it equals
+    its margin. While it is above that value, falling to it is downhill. So its weight grows only while its running
+    mean is below `until` times that value, and shrinks while it is above.
 
     Parameters
     ----------
     loss : callable
-        The loss in the end.
+        The final loss.
     warmup : callable, optional
-        The loss in the beginning.
+        The loss of the beginning.
     steps : int or None
-        Steps that the beginning takes; None: until the share of its triplets that still have a loss, as a running
-        mean, falls below `until`. Handing over earlier gives hard mining an embedding without order, which
-        collapses; later, fewer hard steps.
-    until : float
-        That share.
+        Steps that the beginning takes, whatever the losses say; None: as described.
     blend : float
-        Of the beginning's steps, as many over which the first loss gives way to the second, linearly: its last
-        ones, or those that follow it where `steps` is None.
+        Of those steps, the last share over which the first loss gives way to the second, linearly.
+    until : float
+        Share of the collapsed value.
+    rise : float
+        How much the weight moves in a step.
     back : int
         Step up to which the first loss is taken again, after a collapse.
     """
@@ -183,11 +186,12 @@ class Curriculum:
     loss: nn.Module
     warmup: nn.Module | None = None
     steps: int | None = 0
-    until: float = 0.3
     blend: float = 0.0
+    until: float = 0.9
+    rise: float = 0.02
     back: int = 0
-    running: float = 1.0
-    ready: int | None = None
+    weight: float = 0.0
+    running: float | None = None
 
     def share(self, step: int) -> float:
         """Weight of the final loss at a step, 0 to 1."""
@@ -196,28 +200,26 @@ class Curriculum:
         if step < self.back:
             return 0.0
         if self.steps is None:
-            if self.ready is None:
-                return 0.0
-            start, length = self.ready, round(self.blend * self.ready)
-        else:
-            length = round(self.blend * self.steps)
-            start = self.steps - length
+            return self.weight
+        length = round(self.blend * self.steps)
+        start = self.steps - length
         return min(1.0, max(0.0, (step - start + 1) / (length + 1)))
 
-    def observe(self, step: int, active: float) -> None:
-        """Take note of the beginning's active share at a step, and hand over when there is order."""
-        if self.steps is None and self.ready is None and math.isfinite(active):
-            self.running += 0.1 * (active - self.running)
-            if self.running < self.until:
-                self.ready = step + 1
+    def observe(self, value: float, collapsed: float) -> None:
+        """Take note of the final loss in this step, and of what it would be with all embeddings in one point."""
+        if not math.isfinite(value):
+            return
+        self.running = value if self.running is None else self.running + 0.1 * (value - self.running)
+        move = self.rise if self.running < self.until * collapsed else -self.rise
+        self.weight = min(1.0, max(0.0, self.weight + move))
 
     def state_dict(self) -> dict[str, Any]:
         """The place in it."""
-        return {"back": self.back, "running": self.running, "ready": self.ready}
+        return {"back": self.back, "weight": self.weight, "running": self.running}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the place up again."""
-        self.back, self.running, self.ready = state["back"], state["running"], state["ready"]
+        self.back, self.weight, self.running = state["back"], state["weight"], state["running"]
 
 
 class MetricModule(TrainModule):
@@ -243,19 +245,22 @@ class MetricModule(TrainModule):
         labels = gather_rows(labels)
         share = self.curriculum.share(self.step_done)
         with torch.autocast(emb.device.type, enabled=False):
-            if share == 0.0 or share == 1.0:
-                used = self.loss if share else self.warmup
-                assert used is not None
-                loss = used(emb, labels)
+            if self.warmup is None:
+                used, loss = self.loss, self.loss(emb, labels)
             else:
-                assert self.warmup is not None
-                used = self.loss
-                loss = (1.0 - share) * self.warmup(emb, labels) + share * used(emb, labels)
+                with torch.set_grad_enabled(torch.is_grad_enabled() and share > 0.0):
+                    final = self.loss(emb, labels)
+                used, loss = self.loss, final
+                if share < 1.0:
+                    first = self.warmup(emb, labels)
+                    used, loss = (self.loss, first.lerp(final, share)) if share else (self.warmup, first)
+                if self.curriculum.steps is None:
+                    with torch.no_grad():
+                        collapsed = self.loss(emb[:1].expand_as(emb), labels)
+                    self.curriculum.observe(float(final), float(collapsed))
         figures = statistics_of(used, emb.detach(), labels)
         row = {name: figures.get(name, float("nan")) for name in STATISTICS}
-        if used is self.warmup:
-            self.curriculum.observe(self.step_done, float(row["active_fraction"]))
-        return loss, row | {"objective": type(used).__name__}
+        return loss, row | {"objective": type(used).__name__, "share": share}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curriculum's place too."""

@@ -97,7 +97,15 @@ def test_one_step_is_a_plain_step_of_adamw(data):
 
 
 def test_the_curriculum_goes_from_all_triplets_to_hard_ones(data):
-    history = fit(make_net(), data, make_batches(data), BatchHardTripletLoss(margin=0.2), steps=8, warmup_steps=0.5, **QUIET)
+    history = fit(
+        make_net(),
+        data,
+        make_batches(data),
+        BatchHardTripletLoss(margin=0.2),
+        steps=8,
+        warmup_steps=0.5,
+        **QUIET,
+    )
     assert history["objective"].tolist() == ["TripletLoss"] * 2 + ["BatchHardTripletLoss"] * 6
     history = fit(make_net(), data, make_batches(data), BatchHardTripletLoss(margin=0.2), steps=8, warmup_steps=3,
                   blend=0.0, **QUIET)  # fmt: skip
