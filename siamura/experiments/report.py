@@ -96,7 +96,7 @@ def _history(path: Path) -> pd.DataFrame | None:
 
 def _part(config: Mapping[str, Any]) -> str:
     experiment, data = config["experiment"], config.get("data", {})
-    found = experiment.get("part") or data.get("part") or experiment.get("parts") or data.get("parts") or ""
+    found = experiment.get("part") or experiment.get("parts") or data.get("part") or ""
     names = [found] if isinstance(found, str) else list(found)
     return ", ".join(name.removeprefix("XR_").capitalize() for name in names)
 

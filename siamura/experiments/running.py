@@ -143,12 +143,15 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:
     """Make the training loss that an experiment names."""
+    from pytorch_metric_learning.reducers import MeanReducer
+
     from siamura import losses
 
     margin = experiment.margin
     match experiment.loss:
         case "triplet":
-            return losses.TripletLoss(margin=margin)
+            # System A sums over all valid triplets; their mean has the same direction, and a scale of its own.
+            return losses.TripletLoss(margin=margin, reducer=MeanReducer())
         case "batch_hard":
             return losses.BatchHardTripletLoss(margin=margin)
         case "semi_hard":

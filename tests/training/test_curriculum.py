@@ -29,9 +29,9 @@ def test_the_weight_grows_below_it_and_shrinks_above() -> None:
         curriculum.observe(0.1, MARGIN)
         grown.append(curriculum.share(step))
     assert grown == pytest.approx([min(1.0, 0.1 * (i + 1)) for i in range(13)])
-    for step in range(40):
+    for _ in range(40):
         curriculum.observe(0.3, MARGIN)
-    assert curriculum.share(step) == 0.0
+    assert curriculum.share(99) == 0.0
 
 
 def test_a_loss_without_an_answer_moves_nothing() -> None:
@@ -52,7 +52,7 @@ def test_the_place_survives_a_checkpoint() -> None:
     second.load_state_dict(first.state_dict())
     for curriculum in (first, second):
         curriculum.observe(0.12, MARGIN)
-    assert first == second or first.state_dict() == second.state_dict()
+    assert first.state_dict() == second.state_dict()
 
 
 def test_after_a_collapse_all_triplets_come_back() -> None:

@@ -24,7 +24,7 @@ from .conftest import make_batches, make_data, make_net
 QUIET = {"progress": False, "precision": "32"}
 COLUMNS = [
     "step", "epoch", "loss", "lr", "active_fraction", "mean_distance", "hardest_positive", "hardest_negative",
-    "objective",
+    "objective", "share",
 ]  # fmt: skip
 
 
