@@ -43,13 +43,12 @@ def weigh(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     return _searched(keys, block, margin)
 
 
-def _reach(margin: float) -> float:
-    """Return the largest float64 d such that y <= x + d means fl32(y - x) < fl32(margin)."""
+def _reach(margin: float) -> tuple[float, bool]:
+    """Return d, and whether it is in reach itself: fl32(y - x) < fl32(margin) means y <= x + d (or y < x + d)."""
     above = np.float32(margin)
     below = np.nextafter(above, np.float32(-np.inf))
-    middle = (float(above) + float(below)) / 2
     even = not int(np.array(below).view(np.int32)) & 1  # a tie rounds to the even neighbour
-    return middle if even else float(np.nextafter(middle, -np.inf))
+    return (float(above) + float(below)) / 2, even
 
 
 def _packed(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
@@ -61,14 +60,16 @@ def _packed(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     distances = keys.numpy()
     rows, columns = distances.shape
     wide = distances.astype(np.float64)
-    reach = _reach(margin)
+    reach, inclusive = _reach(margin)
     wide += reach
     limits = wide.astype(np.float32)
     down = limits > wide
+    if not inclusive:
+        down |= (limits == wide) & (limits != distances)
     if reach < 0:  # too little for a large distance to feel
         down |= limits >= distances
     plain, order = distances.view(np.int32), limits.view(np.int32)
-    if not (margin >= 0 and _rising(distances)):
+    if not (margin > 0 and _rising(distances)):
         plain, order = _turn(plain), _turn(order)
     order = order - down
     # A positive ranks by its threshold, a negative by its distance, anything else before all.
@@ -141,10 +142,14 @@ def _searched(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor
     up, down = (weight.to(keys.dtype) for weight in block.weights)
     ordered, order = sort_rows(keys.masked_fill(~block.negative, torch.inf))
     if keys.dtype == torch.float32 and keys.device.type != "mps":
-        reach = _reach(margin)
+        reach, inclusive = _reach(margin)
         exact = keys.double() + reach
         limits = exact.float()
-        down_one = (limits > exact) | (limits >= keys) if reach < 0 else limits > exact
+        down_one = limits > exact
+        if not inclusive:
+            down_one |= (limits == exact) & (limits != keys)
+        if reach < 0:
+            down_one |= limits >= keys
         limits = torch.where(down_one, torch.nextafter(limits, limits.new_tensor(-torch.inf)), limits)
     else:
         limits = keys + margin
