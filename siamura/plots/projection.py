@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from .checks import as_vectors
 
@@ -109,4 +109,5 @@ def _tsne(x: Plane, seed: int) -> Plane:
 
     perplexity = min(30.0, (len(x) - 1) / 3)
     model = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(x), dtype=np.float64)
+    with threadpool_limits(limits=1):  # several threads add up in another order each time
+        return np.asarray(model.fit_transform(x), dtype=np.float64)
