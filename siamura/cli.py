@@ -232,7 +232,7 @@ def search(
     run: RunFolder,
     cases: Annotated[Path, typer.Argument(help="A case index, as `siamura index` writes it.")],
     image: Annotated[Path, typer.Argument(help="The film to find similar cases of.")],
-    k: Annotated[int, typer.Option(help="How many.")] = 5,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
     part: Annotated[str | None, typer.Option(help="Cases of this part only.")] = None,
     label: Annotated[int | None, typer.Option(help="Cases of this label only: 0 normal, 1 abnormal.")] = None,
     form: OutFormat = Format.csv,

@@ -53,11 +53,11 @@ def test_version() -> None:
 
 
 def test_phantoms_and_describe(tmp_path: Path) -> None:
-    result = call("phantoms", tmp_path / "drawn", "--part", "XR_HAND", "--views", 24, "--seed", 3)
+    result = call("phantoms", tmp_path / "drawn", "--part", "XR_HAND", "--views", 40, "--seed", 3)
     assert result.stdout.strip() == str(tmp_path / "drawn")
     counted = table(call("describe", tmp_path / "drawn"))
     whole = siamura.read_mura(tmp_path / "drawn")
-    assert len(whole) == 24
+    assert len(whole) == 40
     assert set(whole["part"]) == {"XR_HAND"}
     assert "views" in counted.columns
     assert json.loads(call("describe", tmp_path / "drawn", "--format", "json").stdout)

@@ -248,6 +248,7 @@ class MetricModule(TrainModule):
             if self.warmup is None:
                 used, loss = self.loss, self.loss(emb, labels)
             else:
+                collapsed = self._collapsed(emb, labels)  # first: a loss keeps the statistics of its last call
                 with torch.set_grad_enabled(torch.is_grad_enabled() and share > 0.0):
                     final = self.loss(emb, labels)
                 used, loss = self.loss, final
@@ -255,12 +256,15 @@ class MetricModule(TrainModule):
                     first = self.warmup(emb, labels)
                     used, loss = (self.loss, first.lerp(final, share)) if share else (self.warmup, first)
                 if self.curriculum.steps is None:
-                    with torch.no_grad():
-                        collapsed = self.loss(emb[:1].expand_as(emb), labels)
-                    self.curriculum.observe(float(final), float(collapsed))
+                    self.curriculum.observe(float(final.detach()), collapsed)
         figures = statistics_of(used, emb.detach(), labels)
         row = {name: figures.get(name, float("nan")) for name in STATISTICS}
         return loss, row | {"objective": type(used).__name__, "share": share}
+
+    @torch.no_grad()
+    def _collapsed(self, emb: Tensor, labels: Tensor) -> float:
+        """The final loss with all embeddings in one point."""
+        return float(self.loss(emb[:1].expand_as(emb), labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curriculum's place too."""

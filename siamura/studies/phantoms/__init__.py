@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -158,12 +159,8 @@ def _check(parts: Sequence[str] | str, views: int, valid: float, seed: int) -> t
         raise ValueError(f"valid={valid!r} must be a share between 0 and 1, e.g. 0.25")
     if seed < 0:
         raise ValueError(f"seed={seed!r} must be 0 or more")
-    least = 16 * len(names)
-    if (
-        views < least
-        or round(views * valid) < 8 * len(names)
-        or views - round(views * valid) < 8 * len(names)
-    ):
+    least = math.ceil(8 * len(names) / min(valid, 1 - valid))
+    if views < least:
         raise ValueError(
             f"views={views!r} with valid={valid!r} leaves fewer than 8 views for a part in a split: "
             f"ask for more views (at least {least}) or fewer parts"
