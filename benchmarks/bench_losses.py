@@ -56,19 +56,25 @@ def step(
     return call
 
 
+def high_water() -> int:
+    """Return this process's peak memory in KiB (``ru_maxrss`` would be inherited from the parent)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
 def peak(size: int) -> tuple[float, float]:
     """Return the seconds of one TripletLoss and the memory it adds, in MiB, in a process of its own."""
     code = (
-        "import sys, resource, time\n"
+        "import sys, time\n"
         f"sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})\n"
-        "from benchmarks.bench_losses import step, TripletLoss\n"
+        "from benchmarks.bench_losses import TripletLoss, high_water, step\n"
         "import torch\n"
         f"torch.set_num_threads({torch.get_num_threads()})\n"
         "step(TripletLoss(0.2), 64, 2, 'cpu')()\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = high_water()\n"
         f"call = step(TripletLoss(0.2), {size}, 2, 'cpu')\n"
         "start = time.perf_counter(); call(); end = time.perf_counter()\n"
-        "print(end - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+        "print(end - start, (high_water() - before) / 1024)\n"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     time, memory = map(float, out.split())
@@ -141,4 +147,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gpu", action="store_true", help="measure on a CUDA device")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(markdown(rows(parser.parse_args().gpu)))
+    print(markdown(rows(parser.parse_args().gpu)), flush=True)
