@@ -174,8 +174,8 @@ def explain(
         "explanation.png"
     ),
     method: Annotated[
-        str, typer.Option(help="smooth_gradcam, gradcam, gradcam++ or cam.")
-    ] = "smooth_gradcam",
+        str, typer.Option(help="smooth_layercam, smooth_gradcam, gradcam, gradcam++ or cam.")
+    ] = "smooth_layercam",
 ) -> None:
     """Draw where the abnormal score comes from, and print the boxes in the file's own pixels.
 
