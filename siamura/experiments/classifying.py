@@ -205,6 +205,9 @@ def run_classifier(
     labels = {s: (t["label"], t["probability"]) for s, t in zip(("train", "validation"), scored, strict=True)}
     plots.confusion(labels, note=f"{note} Per view.").savefig(folder / "confusion.png", dpi=160)
     write_config(folder, experiment, status="finished", seconds=round(time.time() - started, 1), **facts)
+    from .report import write_report
+
+    write_report(folder)
     return load_classifier(folder)
 
 
