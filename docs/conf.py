@@ -6,7 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gather
+
 import siamura
+
+gather.main()
 
 project = "siamura"
 author = "The siamura developers"
@@ -19,21 +23,32 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
+templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"siamura {version}"
 html_static_path = ["_static"]
-exclude_patterns = ["_build"]
-myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+html_css_files = ["siamura.css"]
+exclude_patterns = ["_build", "generated/examples/*", "sg_execution_times.rst"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
 autosummary_generate = True
-nitpicky = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+sphinx_gallery_conf = {
+    "examples_dirs": "generated/examples",
+    "gallery_dirs": "auto_examples",
+    "plot_gallery": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+}
 # Links into other projects' documentation need the network: they are made only where it is asked for.
 intersphinx_mapping = (
     {

@@ -20,50 +20,50 @@ _MININGS = ("hard", "all", "semi-hard")
 class TripletFocalLoss(MetricLoss):
     r"""The triplet loss between exponentials of the distances: the harder a triplet, the more it weighs.
 
-        .. math:: \max(0, e^{D_{ap} / \sigma} - e^{D_{an} / \sigma} + m)
+    .. math:: \max(0, e^{D_{ap} / \sigma} - e^{D_{an} / \sigma} + m)
 
     Parameters
     ----------
-        margin : float
-            In units of the exponentials.
-        sigma : float
-            In units of the distance. The smaller it is, the more the far pairs rule: the gradient of a pair at
-            distance D grows like :math:`e^{D/\sigma} / \sigma`. For 32 random normalised embeddings its norm is
-            about 4 times that of batch hard at sigma 1, 350 times at 0.3, and 10 million times at 0.1. Divide the
-            learning rate accordingly (or clip gradients; an optimiser like Adam rescales them anyway).
-        mining : {"hard", "all", "semi-hard"}
-            The triplets of `BatchHardTripletLoss`, of `TripletLoss`, or of `SemiHardTripletLoss`. "all" is exact
-            by the same sorting, as the exponential rises with the distance.
-        chunk : int, optional
-            For "all": anchors in memory at a time, as in `TripletLoss`.
-        **kwargs
-            ``distance``, ``reducer`` and so on, as in pytorch-metric-learning. By default the mean over the
-            anchors ("hard") or the positive pairs ("semi-hard"), and over the triplets that are not zero ("all").
+    margin : float
+        In units of the exponentials.
+    sigma : float
+        In units of the distance. The smaller it is, the more the far pairs rule: the gradient of a pair at
+        distance D grows like :math:`e^{D/\sigma} / \sigma`. For 32 random normalised embeddings its norm is
+        about 4 times that of batch hard at sigma 1, 350 times at 0.3, and 10 million times at 0.1. Divide the
+        learning rate accordingly (or clip gradients; an optimiser like Adam rescales them anyway).
+    mining : {"hard", "all", "semi-hard"}
+        The triplets of `BatchHardTripletLoss`, of `TripletLoss`, or of `SemiHardTripletLoss`. "all" is exact
+        by the same sorting, as the exponential rises with the distance.
+    chunk : int, optional
+        For "all": anchors in memory at a time, as in `TripletLoss`.
+    **kwargs
+        ``distance``, ``reducer`` and so on, as in pytorch-metric-learning. By default the mean over the
+        anchors ("hard") or the positive pairs ("semi-hard"), and over the triplets that are not zero ("all").
 
     Raises
     ------
-        ValueError
-            If the exponential overflows for the distance's range: at construction for normalised embeddings
-            (distances up to 2 need a sigma of at least 0.0226), at the call otherwise. The message says which
-            sigma would do.
+    ValueError
+        If the exponential overflows for the distance's range: at construction for normalised embeddings
+        (distances up to 2 need a sigma of at least 0.0226), at the call otherwise. The message says which
+        sigma would do.
 
     Notes
     -----
-        At full collapse the loss equals the margin, as that of batch hard does: watch
-        ``statistics["mean_distance"]``.
+    At full collapse the loss equals the margin, as that of batch hard does: watch
+    ``statistics["mean_distance"]``.
 
     References
     ----------
-        S. Zhang, Q. Zhang, X. Wei, Y. Zhang, Y. Xia, Person re-identification with triplet focal loss,
-        IEEE Access 6 (2018).
+    S. Zhang, Q. Zhang, X. Wei, Y. Zhang, Y. Xia, Person re-identification with triplet focal loss,
+    IEEE Access 6 (2018).
 
     Examples
     --------
-        >>> import torch
-        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-        >>> loss = TripletFocalLoss(margin=0.2, sigma=0.5)
-        >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
-        0.2
+    >>> import torch
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> loss = TripletFocalLoss(margin=0.2, sigma=0.5)
+    >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+    0.2
     """
 
     def __init__(

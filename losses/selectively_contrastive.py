@@ -16,40 +16,40 @@ from ._pml import CosineSimilarity
 class SelectivelyContrastiveLoss(MetricLoss):
     r"""The softmax triplet loss; where the negative beats the positive, the negative alone is pushed away.
 
-        On similarities S, for the hardest negative n and a positive p of each anchor a,
+    On similarities S, for the hardest negative n and a positive p of each anchor a,
 
-        .. math::
-            -\log \frac{e^{S_{ap}/\tau}}{e^{S_{ap}/\tau} + e^{S_{an}/\tau}}, \quad
-            \text{but } \lambda S_{an} \text{ where } S_{an} > S_{ap}.
+    .. math::
+        -\log \frac{e^{S_{ap}/\tau}}{e^{S_{ap}/\tau} + e^{S_{an}/\tau}}, \quad
+        \text{but } \lambda S_{an} \text{ where } S_{an} > S_{ap}.
 
     Parameters
     ----------
-        lam : float
-            Weight of the triplets whose negative is more similar than their positive.
-        positives : {"easy", "hard"}
-            The most similar positive of each anchor, as the authors do, or the least similar one.
-        temperature : float
-            Of the softmax; the authors' code uses 0.1 where the paper's formula has none.
-        **kwargs
-            ``distance`` (cosine similarity by default; it must be a similarity), ``reducer`` (MeanReducer by
-            default), and so on, as in pytorch-metric-learning.
+    lam : float
+        Weight of the triplets whose negative is more similar than their positive.
+    positives : {"easy", "hard"}
+        The most similar positive of each anchor, as the authors do, or the least similar one.
+    temperature : float
+        Of the softmax; the authors' code uses 0.1 where the paper's formula has none.
+    **kwargs
+        ``distance`` (cosine similarity by default; it must be a similarity), ``reducer`` (MeanReducer by
+        default), and so on, as in pytorch-metric-learning.
 
     Notes
     -----
-        The loss can fall below 0, where a hard negative has a similarity below 0. With a miner's pairs the
-        choice is made among these; a miner's triplets are taken as they are.
+    The loss can fall below 0, where a hard negative has a similarity below 0. With a miner's pairs the
+    choice is made among these; a miner's triplets are taken as they are.
 
     References
     ----------
-        H. Xuan, A. Stylianou, X. Liu, R. Pless, Hard negative examples are hard, but useful, ECCV 2020, eq. 7.
+    H. Xuan, A. Stylianou, X. Liu, R. Pless, Hard negative examples are hard, but useful, ECCV 2020, eq. 7.
 
     Examples
     --------
-        >>> import torch
-        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-        >>> loss = SelectivelyContrastiveLoss(lam=1.0)
-        >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
-        0.6931
+    >>> import torch
+    >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> loss = SelectivelyContrastiveLoss(lam=1.0)
+    >>> round(float(loss(embeddings, torch.tensor([0, 0, 1, 1]))), 4)
+    0.6931
     """
 
     def __init__(

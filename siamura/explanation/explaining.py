@@ -185,7 +185,7 @@ def explain(
     head : MLPHead, optional
         Fitted on the model's embeddings.
     method : {"smooth_layercam", "smooth_gradcam", "layercam", "gradcam", "gradcam++", "cam"}
-        "smooth_..." averages the maps of `samples` noisy copies. LayerCAM is Grad-CAM with a weight for each cell
+        A name that begins with ``smooth_`` averages the maps of `samples` noisy copies. LayerCAM is Grad-CAM with a weight for each cell
         instead of one for each channel, which lets it use an earlier and finer layer; on phantoms it points better.
     layer : str or Module, optional
         Where to look; by default the deepest layer with at least 12 x 12 cells for LayerCAM and 6 x 6 for

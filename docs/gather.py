@@ -1,0 +1,117 @@
+"""What Sphinx reads beside the pages: one reference page for each room, and the examples with titles.
+
+Both are written from the code, so that a new public name or a new example appears without being listed anywhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOMS = {
+    "siamura": "The names for everyday use",
+    "siamura.studies": "What is on disk, as a table",
+    "siamura.pixels": "From a file to the network's input",
+    "siamura.losses": "Metric-learning losses",
+    "siamura.samplers": "Batches of P labels with K items",
+    "siamura.networks": "Trunks, embedding networks, classifiers",
+    "siamura.training": "Fit and embed",
+    "siamura.heads": "From embeddings to probabilities",
+    "siamura.evaluation": "Scores, intervals, comparisons",
+    "siamura.explanation": "Where a network looked",
+    "siamura.index": "Similar cases, kept on disk",
+    "siamura.plots": "Figures",
+    "siamura.export": "ONNX",
+    "siamura.experiments": "Whole runs, published figures, the report",
+}
+
+
+def public_names(room: str) -> list[str]:
+    """Names that a room makes public; not the rooms that `siamura` itself gives, and no alias of a type."""
+    module = importlib.import_module(room)
+    kinds = (types.ModuleType, types.GenericAlias)
+    return [n for n in sorted(module.__all__) if n[0] != "_" and not isinstance(getattr(module, n), kinds)]
+
+
+def home(name: str) -> str:
+    """The room that documents a name of `siamura` itself."""
+    thing = getattr(importlib.import_module("siamura"), name)
+    return next(r for r in list(ROOMS)[1:] if thing is getattr(importlib.import_module(r), name, None))
+
+
+def write_reference(folder: Path) -> None:
+    """Write one page a room: its docstring and the table of its names, each with a page of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for room, title in ROOMS.items():
+        about = inspect.cleandoc(importlib.import_module(room).__doc__ or "")
+        names = public_names(room)
+        lines = [room, "=" * len(room), "", about, ""]
+        if room == "siamura":
+            lines += [".. autosummary::", "   :nosignatures:", ""]
+            lines += [f"   {home(name)}.{name}" for name in names]
+        else:
+            lines += [f".. currentmodule:: {room}", "", ".. autosummary::", "   :toctree: names"]
+            lines += ["   :nosignatures:", ""] + [f"   {name}" for name in names]
+        _write(folder / f"{room}.rst", "\n".join(lines) + "\n")
+    rows = [f"* - :doc:`{room} <{room}>`\n  - {title}" for room, title in ROOMS.items()]
+    table = ".. list-table::\n   :widths: 30 70\n\n" + "\n".join(
+        "   " + line for row in rows for line in row.splitlines()
+    )
+    tree = ".. toctree::\n   :hidden:\n\n" + "\n".join(f"   {room}" for room in ROOMS)
+    _write(folder / "index.rst", f"Reference\n=========\n\nEvery public name.\n\n{table}\n\n{tree}\n")
+
+
+def write_examples(folder: Path) -> None:
+    """Copy the example scripts with their first line underlined, which is how sphinx-gallery finds a title."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scripts = sorted((DOCS.parent / "examples").glob("*.py"))
+    for old in set(folder.glob("*.py")) - {folder / s.name for s in scripts}:
+        old.unlink()
+    for script in scripts:
+        opening, quotes, rest = script.read_text(encoding="utf-8").partition('"""')
+        text, end, code = rest.partition('"""')
+        first, _, more = text.partition("\n")
+        title = script.name
+        about = "\n".join(line.replace("\b", "").rstrip() for line in more.splitlines()).strip()
+        body = _literal_commands(about)
+        _write(
+            folder / script.name,
+            f"{opening}{quotes}\n{title}\n{'=' * len(title)}\n\n{first}\n\n{body}\n{end}{code}",
+        )
+    _write(
+        folder / "GALLERY_HEADER.rst",
+        "Examples\n========\n\nOne script an experiment, each under 40 lines. They run for minutes, so this page "
+        "shows them and does not run them.\n",
+    )
+
+
+def _literal_commands(about: str) -> str:
+    """Set paragraphs that are commands as code."""
+    paragraphs = []
+    for paragraph in about.split("\n\n"):
+        if paragraph.strip().startswith("python "):
+            commands = "\n".join("   " + line.strip() for line in paragraph.strip().splitlines())
+            paragraphs.append(f".. code-block:: sh\n\n{commands}")
+        else:
+            paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write where something changed, so that Sphinx builds again only what did."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Write everything anew, below a folder that is not kept."""
+    generated = DOCS / "generated"
+    write_reference(generated)
+    write_examples(generated / "examples")
+
+
+if __name__ == "__main__":
+    main()
