@@ -16,7 +16,9 @@ def main(
     study: str = typer.Option(
         "", help="PATIENT/STUDY; by default the validation study the run is surest of."
     ),
-    method: str = typer.Option("smooth_layercam", help="Or smooth_gradcam, gradcam, gradcam++, cam."),
+    method: str = typer.Option(
+        "layercam", help="Or smooth_layercam, smooth_gradcam, gradcam, gradcam++, cam."
+    ),
     out: Path = typer.Option(Path("explained"), help="Folder for the figures."),
 ) -> None:
     done = load_run(run)

@@ -174,8 +174,8 @@ def explain(
         "explanation.png"
     ),
     method: Annotated[
-        str, typer.Option(help="smooth_layercam, smooth_gradcam, gradcam, gradcam++ or cam.")
-    ] = "smooth_layercam",
+        str, typer.Option(help="layercam, smooth_layercam, smooth_gradcam, gradcam, gradcam++ or cam.")
+    ] = "layercam",
 ) -> None:
     """Draw where the abnormal score comes from, and print the boxes in the file's own pixels.
 

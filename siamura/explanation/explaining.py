@@ -160,7 +160,7 @@ def explain(
     target: Target | None = None,
     *,
     head: Any = None,
-    method: str = "smooth_layercam",
+    method: str = "layercam",
     layer: str | nn.Module | None = None,
     preprocess: Preprocess | None = None,
     samples: int = 16,
@@ -184,7 +184,7 @@ def explain(
         abnormal.
     head : MLPHead, optional
         Fitted on the model's embeddings.
-    method : {"smooth_layercam", "smooth_gradcam", "layercam", "gradcam", "gradcam++", "cam"}
+    method : {"layercam", "gradcam", "smooth_layercam", "smooth_gradcam", "gradcam++", "cam"}
         A name that begins with ``smooth_`` averages the maps of `samples` noisy copies. LayerCAM is Grad-CAM with a weight for each cell
         instead of one for each channel, which lets it use an earlier and finer layer; on phantoms it points better.
     layer : str or Module, optional
