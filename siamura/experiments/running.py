@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import siamura
+
+from .card import write_card
 from .experiment import Experiment
 from .folder import Run, load_run, open_folder, write_config, write_embeddings, write_json
 from .inputs import cache_folder, load
@@ -127,6 +130,7 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
         head.save(folder / name)
     write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), inputs.table)
     write_json(folder / "metrics.json", metrics)
+    write_card(folder / "model", experiment, metrics, facts["data"], siamura.__version__)
     (folder / "table.md").write_text(finger_table(experiment, metrics, facts["data"]), encoding="utf-8")
     figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted)
     write_config(

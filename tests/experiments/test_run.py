@@ -1,7 +1,12 @@
 """The finger experiment from phantoms to its folder, in a tiny setting, and every kind of bad input."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +39,19 @@ def test_the_folder_is_complete(done: Run) -> None:
         "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "model", "knn",
         "mlp", "losses.png", "embedding.png", "clahe.png", "confusion.png",
     }  # fmt: skip
-    assert {p.name for p in (done.folder / "model").iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in (done.folder / "model").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
+
+
+def test_the_model_card_says_what_was_measured_on_what(done: Run) -> None:
+    card = (done.folder / "model" / "README.md").read_text()
+    assert "PHANTOMS" in card
+    assert "not for diagnosis" in card
+    assert f"{done.metrics['valid']['study']['knn']['kappa']:.3f} [" in card
+    assert "$" not in card
 
 
 def test_metrics_hold_both_heads_levels_and_splits(done: Run) -> None:
@@ -56,7 +73,12 @@ def test_study_figures_are_the_mean_of_the_views(done: Run) -> None:
     vectors, table = done.embeddings()
     valid = (table["split"] == "valid").to_numpy()
     p = done.heads()["knn"].predict_proba(vectors[valid])[:, 1]
-    studies = table[valid].assign(p=p).groupby(["part", "patient", "study"]).agg(p=("p", "mean"), y=("label", "first"))
+    studies = (
+        table[valid]
+        .assign(p=p)
+        .groupby(["part", "patient", "study"])
+        .agg(p=("p", "mean"), y=("label", "first"))
+    )
     expected = float(((studies["p"] > 0.5) == (studies["y"] == 1)).mean())
     assert done.metrics["valid"]["study"]["knn"]["accuracy"] == pytest.approx(expected)
 
@@ -68,7 +90,7 @@ def test_embeddings_are_those_of_the_saved_network_in_the_order_of_the_table(don
     images = np.stack([net.preprocess(siamura.read_image(table["path"][row])) for row in rows])
     again = siamura.embed(net, images, precision="32", progress=False)
     assert np.abs(again - vectors[rows]).max() < 0.02  # the run may have embedded in bf16
-    assert (np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-4))
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-4)
     assert table["label"].tolist() == [int("positive" in path) for path in table["path"]]
 
 
@@ -101,7 +123,9 @@ def refused(*arguments: str, defaults: Experiment = TINY) -> str:
 
 def test_no_mura_tree(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert str(tmp_path / "empty") in refused("--data", str(tmp_path / "empty"), "--out", str(tmp_path / "run"))
+    assert str(tmp_path / "empty") in refused(
+        "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "run")
+    )
     assert "nowhere" in refused("--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -137,7 +161,9 @@ def test_no_place_to_write(tmp_path: Path) -> None:
     assert "file" in refused("--out", str(tmp_path / "file" / "run"))
 
 
-@pytest.mark.parametrize(("option", "value"), [("--trunk", "densenet1690"), ("--augment", "spin"), ("--p", "3")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--trunk", "densenet1690"), ("--augment", "spin"), ("--p", "3")]
+)
 def test_unknown_values_are_named(option: str, value: str, phantoms: Path, tmp_path: Path) -> None:
     said = refused("--data", str(phantoms), option, value, "--out", str(tmp_path / "run"))
     assert value in said
@@ -161,6 +187,39 @@ def test_a_stopped_run_is_gone_on_with(done: Run, cache: Path, tmp_path: Path) -
         run(TINY, folder, resume=True, cache=cache)
     finished = run(replace(TINY, steps=1), folder, resume=True, cache=cache)
     assert finished.history["step"].tolist() == [1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_complete_run_folder(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[2] / "examples" / "finger_tfl.py"
+    small = [
+        "--views",
+        "96",
+        "--steps",
+        "2000",
+        "--size",
+        "64",
+        "--k",
+        "4",
+        "--trunk",
+        "resnet18",
+        "--dim",
+        "16",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(script), *small, "--out", str(tmp_path / "run")],
+            stdout=log, stderr=log, env={**os.environ, "SIAMURA_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+        deadline = time.monotonic() + 180
+        while " 5/2000" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=180) == 0, (tmp_path / "log").read_text()[-2000:]
+    stopped = load_run(tmp_path / "run")
+    assert stopped.config["status"] == "interrupted"
+    assert 5 <= len(stopped.history) < 2000
+    assert "kappa" in stopped.metrics["valid"]["study"]["knn"]
 
 
 def test_no_finished_run_is_said_so(tmp_path: Path) -> None:
