@@ -185,8 +185,9 @@ def explain(
     head : MLPHead, optional
         Fitted on the model's embeddings.
     method : {"layercam", "gradcam", "smooth_layercam", "smooth_gradcam", "gradcam++", "cam"}
-        A name that begins with ``smooth_`` averages the maps of `samples` noisy copies. LayerCAM is Grad-CAM with a weight for each cell
-        instead of one for each channel, which lets it use an earlier and finer layer; on phantoms it points better.
+        A name that begins with ``smooth_`` averages the maps of `samples` noisy copies. LayerCAM is Grad-CAM with
+        a weight for each cell instead of one for each channel, which lets it use an earlier and finer layer; on
+        phantoms it points better.
     layer : str or Module, optional
         Where to look; by default the deepest layer with at least 12 x 12 cells for LayerCAM and 6 x 6 for
         Grad-CAM and Grad-CAM++ (`choose_layer`), and for "cam" the model's ``trunk``.
