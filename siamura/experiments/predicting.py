@@ -65,6 +65,9 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
     return pd.DataFrame({"path": [str(p) for p in rows], "study": names})
 
 
+_AT_ONCE = 32  # films read before they are embedded together
+
+
 class Predictor:
     """A run's network and head, loaded once, for as many films as come.
 
@@ -90,16 +93,14 @@ class Predictor:
 
     def embed(self, images: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Embed greyscale images, uint8 (H, W) each, through the run's preprocessing: float32 (N, dim)."""
-        import torch
+        import siamura
 
         pre = self.net.preprocess
         if pre is None:
             raise ValueError(
                 f"the model in {self.run.folder} was saved without its preprocessing; train it again."
             )
-        batch = torch.from_numpy(np.stack([pre(image) for image in images]))[:, None]
-        with torch.inference_mode():
-            return np.asarray(torch.cat([self.net(part) for part in batch.split(32)]).float().cpu().numpy())
+        return siamura.embed(self.net, np.stack([pre(image) for image in images]), progress=False)
 
     def probability(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Probability that a view is abnormal, float64 (N,)."""
@@ -111,23 +112,26 @@ class Predictor:
         Returns
         -------
         pandas.DataFrame
-            The rows that could be read, with ``probability``, and ``problem`` empty; below them those that could
-            not, with ``probability`` missing and the reason in ``problem``. None is replaced or left out.
+            Every row, with ``probability``; for one that could not be read it is missing, and ``problem`` has the
+            reason.
         """
         from tqdm import tqdm
 
         from siamura.pixels import UnreadableImage, read_image
 
-        kept, embeddings, problems = [], [], {}
-        for row, path in enumerate(tqdm(table["path"], desc="Scoring", unit="view", disable=None)):
+        rows, images, embeddings, problems = [], [], [], {}
+        for row, path in enumerate(tqdm(table["path"], desc="scoring", unit="view", disable=None)):
             try:
-                embeddings.append(self.embed([read_image(path)]))
-                kept.append(row)
+                images.append(read_image(path))
+                rows.append(row)
             except UnreadableImage as error:
                 problems[row] = " ".join(str(error).split())
+            if images and (len(images) == _AT_ONCE or row == len(table) - 1):
+                embeddings.append(self.embed(images))
+                images = []
         scored = table.assign(probability=np.nan, problem="")
-        if kept:
-            scored.iloc[kept, scored.columns.get_loc("probability")] = self.probability(
+        if rows:
+            scored.iloc[rows, scored.columns.get_loc("probability")] = self.probability(
                 np.concatenate(embeddings)
             )
         for row, reason in problems.items():

@@ -22,7 +22,13 @@ from siamura.experiments import (
 from siamura.experiments.classifying import PARTS
 
 TINY = ClassifierExperiment(
-    trunk="squeezenet1_1", parts=("XR_HUMERUS", "XR_FINGER"), views=48, size=64, epochs=1, tune_epochs=1, frozen=True
+    trunk="squeezenet1_1",
+    parts=("XR_HUMERUS", "XR_FINGER"),
+    views=48,
+    size=64,
+    epochs=1,
+    tune_epochs=1,
+    frozen=True,
 )
 
 

@@ -17,9 +17,19 @@ def touch(*paths: Path) -> None:
 
 def test_mura_folders_make_studies_and_loose_files_stand_alone(tmp_path: Path) -> None:
     touch(tmp_path / "patient1/study1_positive/image1.png", tmp_path / "patient1/study1_positive/image2.png")
-    touch(tmp_path / "loose/a.PNG", tmp_path / "loose/b.dcm", tmp_path / "loose/notes.txt", tmp_path / "loose/._a.png")
+    touch(
+        tmp_path / "loose/a.PNG",
+        tmp_path / "loose/b.dcm",
+        tmp_path / "loose/notes.txt",
+        tmp_path / "loose/._a.png",
+    )
     table = films([tmp_path])
-    assert table["path"].map(lambda p: Path(p).name).tolist() == ["a.PNG", "b.dcm", "image1.png", "image2.png"]
+    assert table["path"].map(lambda p: Path(p).name).tolist() == [
+        "a.PNG",
+        "b.dcm",
+        "image1.png",
+        "image2.png",
+    ]
     assert table["study"].nunique() == 3
     assert films([tmp_path], study="folder")["study"].nunique() == 2
     assert films([tmp_path], study="file")["study"].nunique() == 4
@@ -46,4 +56,9 @@ def test_a_study_is_the_mean_of_its_readable_views() -> None:
     assert studies["probability"].round(3).tolist()[:2] == [0.55, 0.5]
     assert studies["views"].tolist() == [2, 1, 0, 1]
     assert studies["unreadable"].tolist() == [0, 0, 1, 0]
-    assert studies["abnormal"].tolist() == [True, False, pd.NA, True]  # exactly at the threshold is not above it
+    assert studies["abnormal"].tolist() == [
+        True,
+        False,
+        pd.NA,
+        True,
+    ]  # exactly at the threshold is not above it

@@ -26,7 +26,13 @@ DATA = {
 
 
 def figures(value: float) -> dict[str, object]:
-    return {"accuracy": value, "error": 1 - value, "kappa": value / 2, "interval": {"kappa": [value / 2 - 0.1, value / 2 + 0.1]}}
+    kappa = value / 2
+    return {
+        "accuracy": value,
+        "error": 1 - value,
+        "kappa": kappa,
+        "interval": {"kappa": [kappa - 0.1, kappa + 0.1]},
+    }
 
 
 METRICS = {
@@ -95,7 +101,11 @@ def test_published_figures_are_those_printed() -> None:
     assert len(published(system="A")) == 16 * 4
     assert [f.value for f in published(table="5.6")] == [0.9375, 0.780, 0.9508, 0.752]
     assert [f.value for f in published(table="5.4", trunk="resnet50", split="valid")] == [0.082, 0.333]
-    assert [f.value for f in published(system="D", part="XR_HUMERUS", trunk="inception_v3")] == [0.83, 0.82, 0.82]
+    assert [f.value for f in published(system="D", part="XR_HUMERUS", trunk="inception_v3")] == [
+        0.83,
+        0.82,
+        0.82,
+    ]
     assert len(published(system="D", table="per part")) == 7 * 5 * 3
     (model,) = published(system="MURA", part="XR_FINGER", note="model")
     assert model.value == 0.389
@@ -120,7 +130,10 @@ def test_table_sets_the_right_published_rows_beside(settings: dict[str, str], ta
     row = [line for line in text.splitlines() if line.startswith(f"| {table} | kappa | published")]
     assert len(row) == 2
     assert any(value in line for line in row)
-    assert f"| {table} | kappa | **measured**, k-NN, per study | 0.475 [0.375, 0.575] | 0.375 [0.275, 0.475] |" in text
+    assert (
+        f"| {table} | kappa | **measured**, k-NN, per study | 0.475 [0.375, 0.575] | 0.375 [0.275, 0.475] |"
+        in text
+    )
     assert "for research, not for diagnosis" in text
     assert "| PK batches | 0.090 | 0.070 |" in text.replace("**measured**, ", "")
 
