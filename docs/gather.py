@@ -45,7 +45,7 @@ def home(name: str) -> str:
 def write_reference(folder: Path) -> None:
     """Write one page a room: its docstring and the table of its names, each with a page of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    for room, title in ROOMS.items():
+    for room in ROOMS:
         about = inspect.cleandoc(importlib.import_module(room).__doc__ or "")
         names = public_names(room)
         lines = [room, "=" * len(room), "", about, ""]
