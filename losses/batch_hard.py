@@ -7,7 +7,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import Values, anchor_terms, hinge, soft
+from ._mining import anchor_terms
+from ._terms import Values, hinge, soft
 
 
 class BatchHardTripletLoss(MetricLoss):

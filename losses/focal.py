@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ._all import all_triplets
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import Values, anchor_terms, hinge, pair_terms
+from ._mining import anchor_terms, pair_terms
 from ._pml import AvgNonZeroReducer, CosineSimilarity, LpDistance, MeanReducer
+from ._terms import Values, hinge
 
 _MININGS = ("hard", "all", "semi-hard")
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import Values, anchor_terms, soft
+from ._mining import anchor_terms
 from ._pml import CosineSimilarity
+from ._terms import Values, soft
 
 
 class SelectivelyContrastiveLoss(MetricLoss):

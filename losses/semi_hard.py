@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import Values, hinge, pair_terms
+from ._mining import pair_terms
+from ._terms import Values, hinge
 
 
 class SemiHardTripletLoss(MetricLoss):
