@@ -40,9 +40,9 @@ _POLICY = (
     "worker-src 'self' blob:; frame-ancestors 'self'"
 )
 _CSS = """
-.gradio-container {max-width: 1100px !important; margin: 0 auto}
+.gradio-container {max-width: min(1100px, 100vw) !important; margin: 0 auto; overflow-x: hidden}
 .verdict h2 {margin: 0 0 .2em; font-size: 1.6rem}
-.research {border-left: .3em solid #d55e00; padding-left: .8em}
+.research p {border-left: .3em solid #d55e00; padding-left: .8em}
 """
 
 
@@ -192,7 +192,8 @@ def page(reader: Reader) -> gradio.Blocks:
                 Path(upload).unlink(missing_ok=True)
         table = None
         if reading.cases is not None:
-            table = reading.cases[["patient", "study", "part", "label", "distance"]].round({"distance": 3})
+            table = reading.cases[["patient", "study", "part", "distance"]].round({"distance": 3})
+            table.insert(3, "label", reading.cases["label"].map({0: "normal", 1: "abnormal"}))
         return reading.verdict, reading.views, reading.pictures, table
 
     phantoms = bool(reader.run.config["data"]["phantoms"])
@@ -220,9 +221,15 @@ def page(reader: Reader) -> gradio.Blocks:
             with gr.Column(scale=2, min_width=280):
                 verdict = gr.Markdown("No study read yet.", elem_id="verdict", elem_classes="verdict")
                 heat = gr.Gallery(
-                    label="Where the score comes from", columns=2, elem_id="heat", object_fit="contain"
+                    label="Where the score comes from",
+                    columns=2,
+                    elem_id="heat",
+                    object_fit="contain",
+                    height="auto",
                 )
-        near = gr.Gallery(label="Nearest earlier cases", columns=3, elem_id="cases", object_fit="contain")
+        near = gr.Gallery(
+            label="Nearest earlier cases", columns=3, elem_id="cases", object_fit="contain", height="auto"
+        )
         table = gr.Dataframe(label="Nearest earlier cases, as a table", interactive=False, wrap=True)
         outputs = [verdict, heat, near, table]
         button.click(show, [files, pick], outputs, concurrency_limit=1, api_name="read")
