@@ -42,7 +42,7 @@ def draw(name: str) -> None:
     step = -x.grad.numpy()
     xy = start.numpy()
     step = step - (step * xy).sum(1, keepdims=True) * xy  # the sphere has no inside: what is left is along it
-    step *= 0.42 / max(np.linalg.norm(step, axis=1).max(), 1e-9)
+    step *= 0.3 / max(np.linalg.norm(step, axis=1).max(), 1e-9)
     figure = Figure(figsize=(5.2, 2.9))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     circle = np.deg2rad(np.linspace(-2, 182, 200))
@@ -51,15 +51,25 @@ def draw(name: str) -> None:
         own = labels.numpy() == label
         axes.scatter(*xy[own].T, s=42, marker=marker, color=COLOURS[label], label=text, zorder=2)
         for (a, b), (u, v) in zip(xy[own], step[own], strict=True):
+            lift = (
+                1.1 + 0.12 * label
+            )  # the labels' arrows on circles of their own, so that none hides another
             if np.hypot(u, v) > 0.01:
                 axes.annotate(
                     "",
-                    xy=(a * 1.07 + u, b * 1.07 + v),
-                    xytext=(a * 1.07, b * 1.07),
-                    arrowprops={"arrowstyle": "-|>", "color": COLOURS[label], "lw": 1.4},
+                    xy=(a * lift + u, b * lift + v),
+                    xytext=(a * lift, b * lift),
+                    arrowprops={
+                        "arrowstyle": "-|>",
+                        "color": COLOURS[label],
+                        "lw": 1.4,
+                        "mutation_scale": 8,
+                        "shrinkA": 0,
+                        "shrinkB": 0,
+                    },
                 )
             else:
-                axes.plot(a * 1.1, b * 1.1, marker="x", color="0.5", markersize=4)
+                axes.plot(a * lift, b * lift, marker="x", color="0.5", markersize=4)
     axes.legend(loc="lower center", frameon=False, ncols=2, fontsize=8, bbox_to_anchor=(0.5, 0.02))
     axes.text(0, 0.28, "arrow: where one step moves the point\ncross: not moved", ha="center", fontsize=8)
     axes.set(xlim=(-1.45, 1.45), ylim=(-0.12, 1.42), aspect="equal")
