@@ -22,7 +22,11 @@ def broken(path: Path) -> list[str]:
 def main() -> int:
     """Report every broken link; return 1 if there is one."""
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found = {name: broken(ROOT / name) for name in listed.stdout.split()}
     for name, targets in found.items():

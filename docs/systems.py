@@ -19,9 +19,9 @@ siamura prints its own figures beside them, marked as measured, with the data an
 
 This page is written by `python docs/systems.py`.
 """
-FINGER = """Fingers only: PK batches, CLAHE, a shared trunk, triplet losses, an embedding of 128 or 256 dimensions,
-a small network on top. Clip limit and tiles of CLAHE, the side of the square and sigma are not stated there; siamura takes 2.0,
-8 x 8, 224 and 1.0. Tables 5.5 to 5.8 and 5.9 to 5.12 are to be read beside the plain DenseNet-169."""
+FINGER = """Fingers only: PK batches, CLAHE, a shared trunk, triplet losses, an embedding of 128 or 256 dimensions, a
+small network on top. Clip limit and tiles of CLAHE, the side of the square and sigma are not stated there; siamura
+takes 2.0, 8 x 8, 224 and 1.0. Tables 5.5 to 5.8 and 5.9 to 5.12 are to be read beside the plain DenseNet-169."""
 TRUNKS = (
     """All seven parts together, ImageNet weights, trunk frozen, a dense top; then DenseNet-169 fine-tuned."""
 )

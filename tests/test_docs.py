@@ -78,7 +78,9 @@ def messages():
 
 
 def test_troubleshooting_headings_are_messages():
-    headings = re.findall(r"^### (.+)$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.M)
+    headings = re.findall(
+        r"^### (.+)$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.M
+    )
     assert len(headings) > 25
     said = messages()
     assert [h for h in headings if not any(h in text for text in said)] == []
@@ -103,5 +105,9 @@ def test_links_lead_somewhere():
 def test_every_page_is_in_the_index():
     index = (DOCS / "index.md").read_text(encoding="utf-8")
     pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in PAGES if DOCS in p.parents}
-    listed = {line for tree in re.findall(r"^```{toctree}\n(.*?)^```", index, flags=re.M | re.S) for line in tree.split()}
+    listed = {
+        line
+        for tree in re.findall(r"^```{toctree}\n(.*?)^```", index, flags=re.M | re.S)
+        for line in tree.split()
+    }
     assert {p for p in pages - listed if not p.startswith(("index", "auto_examples", "_build"))} == set()
