@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,13 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._keys import as_keys, own_counts, positions
+from ._keys import as_keys, read_header
+from ._searching import build, measure, nearest, to_device
+from ._voting import by_distance, check_prior, shares
 
 # Up to here a full scan answers within a second or so; beyond, a graph; beyond that its memory hurts.
 EXACT_UP_TO = 20_000
 HNSW_UP_TO = 1_000_000
 RELEARN_AT = 4  # times the rows that the lists were learned from: new rows may lie elsewhere
-ROWS_A_LIST = 39  # faiss warns below this many training rows for each list of an inverted file
 FORMAT = 1
 
 
@@ -236,47 +236,14 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return "hnsw" if self.n_rows_ <= HNSW_UP_TO else "ivf"
 
     def _build(self) -> None:
-        import faiss
-
         self.index_ = self._kind()
         self._learned_from = self.n_rows_
-        dim = self._rows.shape[1]
-        built: Any
-        if self.index_ == "exact":
-            built = faiss.IndexFlatL2(dim)
-        elif self.index_ == "ivf":
-            lists = max(1, min(round(4 * math.sqrt(self.n_rows_)), self.n_rows_ // ROWS_A_LIST))
-            built = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, lists)
-            built.nprobe = min(lists, max(16, lists // 16))
-        elif self.index_ == "hnsw":
-            built = faiss.IndexHNSWFlat(dim, 16)
-            built.hnsw.efSearch = max(32, 2 * int(self.k))
-        else:
-            try:
-                built = faiss.index_factory(dim, self.index_)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"index is {self.index!r}; it must be auto, exact, ivf, hnsw or a faiss "
-                    f"factory string ({error})"
-                ) from error
-        if not built.is_trained:
-            built.train(self._rows)
-        built.add(self._rows)
-        self._faiss = self._to_device(built)
+        self._place(build(self._rows, self.index_, int(self.k)))
 
-    def _to_device(self, built: Any) -> Any:
-        import faiss
-
-        gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-        if self.device == "cuda" and not gpus:
-            raise ValueError(
-                "device is 'cuda', but this faiss sees no GPU; install a faiss built for GPUs, "
-                "or use device='cpu'"
-            )
-        if self.device == "cpu" or not gpus or self.index_ == "hnsw":
-            return built
-        self._gpu = faiss.StandardGpuResources()
-        return faiss.index_cpu_to_gpu(self._gpu, 0, built)
+    def _place(self, built: Any) -> None:
+        self._faiss, gpu = to_device(built, self.device, self.index_)
+        if gpu is not None:
+            self._gpu = gpu
 
     # ------------------------------------------------------------------ answering
 
@@ -301,8 +268,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Position of the training row; -1 where there is none.
         """
         points, own = self._queries(X, groups)
-        row = self._search(points, int(self.k if k is None else k), own)
-        distance = self._measure(points, row)
+        row = nearest(self._faiss, points, int(self.k if k is None else k), self._groups, own)
+        distance = measure(self._rows, points, row, cosine=self.metric == "cosine")
         order = np.argsort(distance, axis=1, kind="stable")
         return np.take_along_axis(distance, order, 1), np.take_along_axis(row, order, 1)
 
@@ -317,40 +284,6 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self._groups is None:
             raise ValueError("groups is given, but the head was fitted without; pass fit(X, y, groups=...)")
         return self._project(queries), as_keys(groups, len(queries), "groups", like=self._groups)
-
-    def _search(self, points: NDArray[np.float32], k: int, own: NDArray[Any] | None) -> NDArray[np.int64]:
-        row = np.full((len(points), k), -1, dtype=np.int64)
-        if own is None or self._groups is None:
-            found = min(k, self.n_rows_)
-            row[:, :found] = self._faiss.search(points, found)[1]
-            return row
-        reference, query = positions(self._groups, own)
-        # A patient with g rows can fill g places at most, so k + g candidates always hold k others. Queries
-        # are taken in order of that need, by powers of two: one patient with many views costs only herself.
-        need = k + own_counts(reference, query)
-        ceiling = np.minimum(
-            k + 2 ** np.ceil(np.log2(np.maximum(need - k, 1))).astype(np.int64), self.n_rows_
-        )
-        for size in np.unique(ceiling):
-            some = np.flatnonzero(ceiling == size)
-            near = self._faiss.search(points[some], int(size))[1]
-            allowed = (near >= 0) & (reference[near] != query[some, None])
-            keep = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-            near = np.where(np.take_along_axis(allowed, keep, 1), np.take_along_axis(near, keep, 1), -1)
-            row[some, : near.shape[1]] = near
-        return row
-
-    def _measure(self, points: NDArray[np.float32], row: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Distances of what was found, anew: faiss's come from a matrix product, wrong near zero."""
-        out = np.empty(row.shape)
-        block = max(1, 4_000_000 // max(1, row.shape[1] * points.shape[1]))
-        for start in range(0, len(points), block):
-            part = slice(start, start + block)
-            difference = self._rows[row[part]] - points[part, None, :]
-            exact = np.einsum("nkd,nkd->nk", difference, difference, dtype=np.float64)
-            far = exact / 2 if self.metric == "cosine" else np.sqrt(exact)
-            out[part] = np.where(row[part] < 0, np.inf, far)
-        return out
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
         """Share of each class among the neighbours' votes.
@@ -367,48 +300,17 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Rows sum to 1. Where nobody may vote, the class frequencies answered for.
         """
         points, own = self._queries(X, groups)
-        row = self._search(points, int(self.k), own)
+        row = nearest(self._faiss, points, int(self.k), self._groups, own)
         there = row >= 0
         if self.weights == "uniform":
             vote = there.astype(np.float64)
         else:
-            distance = self._measure(points, row)
-            zero = there & (distance == 0)
-            with np.errstate(divide="ignore"):
-                vote = np.where(there, 1 / distance, 0.0)
-            vote = np.where(zero.any(axis=1, keepdims=True), zero, vote)
+            distance = measure(self._rows, points, row, cosine=self.metric == "cosine")
+            vote = by_distance(distance, there)
         counts = np.bincount(self._codes, minlength=len(self.classes_))
         frequency = counts / counts.sum()
-        prior = self._prior(frequency)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = np.where(frequency > 0, prior / frequency, 0.0)
-        codes = self._codes[row]
-        share = np.stack(
-            [np.where(codes == c, vote, 0.0).sum(axis=1) for c in range(len(self.classes_))], axis=1
-        )
-        share *= scale
-        total = share.sum(axis=1, keepdims=True)
-        return np.where(total > 0, share / np.where(total > 0, total, 1), prior)
-
-    def _prior(self, frequency: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.prior is None:
-            return frequency
-        if isinstance(self.prior, str):
-            if self.prior != "uniform":
-                raise ValueError(f"prior is {self.prior!r}; it must be None, 'uniform' or one number a class")
-            return np.full(len(frequency), 1 / len(frequency))
-        prior = np.asarray(self.prior, dtype=np.float64)
-        if (
-            prior.shape != frequency.shape
-            or not np.isfinite(prior).all()
-            or (prior < 0).any()
-            or not prior.sum()
-        ):
-            raise ValueError(
-                f"prior is {self.prior!r}; it must hold {len(frequency)} numbers of at least 0, one for "
-                f"each of {self.classes_.tolist()}"
-            )
-        return np.asarray(prior / prior.sum())
+        prior = check_prior(self.prior, frequency, self.classes_)
+        return shares(vote, self._codes[row], frequency, prior)
 
     def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
         """Class with the largest share; of equals, the first.
@@ -457,7 +359,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if kept is None:
             self._build()
         else:
-            self._faiss = self._to_device(faiss.deserialize_index(kept))
+            self._place(faiss.deserialize_index(kept))
 
     def save(self, folder: str | Path) -> Path:
         """Write ``head.json`` and ``head.npz`` into a folder; nothing is pickled.
@@ -521,8 +423,6 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             Where it holds another head, or one of a later format.
         """
-        from ._keys import read_header
-
         folder = Path(folder)
         header = read_header(folder, "KNNHead", FORMAT)
         head = cls(**header["settings"])
