@@ -23,8 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     names = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--gpu", action="store_true", help="run the rows that have one on the GPU")
-    parser.add_argument("--only", default=",".join(names), help=f"rooms, comma-separated, of {', '.join(names)}")
-    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.md")
+    parser.add_argument(
+        "--only", default=",".join(names), help=f"rooms, comma-separated, of {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.md"
+    )
     options = parser.parse_args(arguments)
     chosen = options.only.split(",")
     if unknown := sorted(set(chosen) - set(names)):
@@ -43,7 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     content = {"machine": machine, "rows": [row.as_dict() for row in found]}
     (options.out / "bench.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(text)
-    print(f"{len(found)} rows in {time.perf_counter() - started:.0f} s; written to {options.out}", file=sys.stderr)
+    print(
+        f"{len(found)} rows in {time.perf_counter() - started:.0f} s; written to {options.out}",
+        file=sys.stderr,
+    )
     missed = [row for row in found if row.target is not None and row.ratio < row.target]
     for row in missed:
         print(f"below its promise: {row.name}: {row.ratio:.2f} < {row.target:g}", file=sys.stderr)

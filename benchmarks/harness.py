@@ -73,7 +73,10 @@ def seconds(call: Callable[[], object], *, runs: int = 3, warmup: int = 1) -> fl
 
 def markdown(rows: Iterable[Row]) -> str:
     """The rows as one Markdown table."""
-    lines = ["| what | siamura | peer | its time | ratio | promised | note |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| what | siamura | peer | its time | ratio | promised | note |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         promised = "" if row.target is None else f"{row.target:g}"
         lines.append(

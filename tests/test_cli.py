@@ -43,7 +43,17 @@ def film(done: Run) -> Path:
 
 def test_every_command_has_help_with_an_example() -> None:
     listed = call("--help").stdout
-    for name in ("phantoms", "describe", "train", "evaluate", "predict", "explain", "index", "search", "serve"):
+    for name in (
+        "phantoms",
+        "describe",
+        "train",
+        "evaluate",
+        "predict",
+        "explain",
+        "index",
+        "search",
+        "serve",
+    ):
         assert name in listed
         assert f"siamura {name}" in call(name, "--help").stdout
 

@@ -16,7 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def python(code: str, *arguments: str, cwd: Path | None = None, executable: str = sys.executable) -> str:
     done = subprocess.run(
-        [executable, *arguments, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [executable, *arguments, "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -58,7 +63,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    for source, installed in (("siamura", "siamura"), ("losses", "siamura/losses"), ("samplers", "siamura/samplers")):
+    for source, installed in (
+        ("siamura", "siamura"),
+        ("losses", "siamura/losses"),
+        ("samplers", "siamura/samplers"),
+    ):
         for pattern in ("*.py", "*.pyi", "py.typed"):
             for path in (ROOT / source).rglob(pattern):
                 assert f"{installed}/{path.relative_to(ROOT / source).as_posix()}" in held
