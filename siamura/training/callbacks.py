@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import pandas as pd
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -91,6 +92,15 @@ class Checkpoints(pl.Callback):
         """Save: the run is complete, or was asked to stop."""
         module: TrainModule = pl_module
         self._save(trainer, module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Save after SIGTERM, which Lightning answers between two steps."""
+        module: TrainModule = pl_module
+        if (
+            isinstance(exception, SIGTERMException)
+            and module.step_done % trainer.accumulate_grad_batches == 0
+        ):
+            self._save(trainer, module)
 
     def _save(self, trainer: pl.Trainer, module: TrainModule) -> None:
         trainer.save_checkpoint(self.path)
@@ -279,9 +289,8 @@ class CollapseWatch(pl.Callback):
             told += " Stopped. " + self.HELP
         else:
             told += " " + self.HELP
-        warnings.warn(
-            told, CollapseWarning, stacklevel=1
-        )  # further up is Lightning, whose warnings are quiet
+        # Further up is Lightning, whose warnings are quiet.
+        warnings.warn(told, CollapseWarning, stacklevel=1)
 
     def state_dict(self) -> dict[str, Any]:
         """Count and factor."""

@@ -16,6 +16,7 @@ import lightning.pytorch as pl
 import pandas as pd
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from .callbacks import Checkpoints, Progress, SafeCheckpointIO, write_history
 from .distributed import SyncedBatchNorm
@@ -122,14 +123,16 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
             enable_model_summary=False,
             default_root_dir=settings.out,
         )
+        terminated = False
         try:
             net.train()
             with _compiled(net, settings.compile):
                 trainer.fit(module, ckpt_path=source, weights_only=True)
-        except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+        except SystemExit as error:  # Lightning's answer to a KeyboardInterrupt, and to SIGTERM
             if not trainer.interrupted:
                 raise
             interrupt.asked = True
+            terminated = isinstance(error, SIGTERMException)
         finally:
             net.eval().to(place)
     for callback in callbacks:
@@ -148,6 +151,8 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
         write_history(module.history, settings.out)
         if hasattr(net, "save_pretrained"):
             net.save_pretrained(settings.out / "model")  # type: ignore[operator]
+    if terminated:
+        raise SystemExit(128 + signal.SIGTERM)
     return history
 
 

@@ -248,7 +248,8 @@ class MetricModule(TrainModule):
             if self.warmup is None:
                 used, loss = self.loss, self.loss(emb, labels)
             else:
-                collapsed = self._collapsed(emb, labels)  # first: a loss keeps the statistics of its last call
+                # First, as a loss keeps the statistics of its last call.
+                collapsed = self._collapsed(emb, labels)
                 with torch.set_grad_enabled(torch.is_grad_enabled() and share > 0.0):
                     final = self.loss(emb, labels)
                 used, loss = self.loss, final

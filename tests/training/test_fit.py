@@ -338,6 +338,31 @@ def test_ctrl_c_leaves_a_usable_run(tmp_path, data, how):
     assert_same(weights_of(rest), weights_of(whole))
 
 
+def test_sigterm_saves_and_then_ends_the_process(tmp_path, data):
+    class Terminate(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    net = make_net()
+    with (
+        pytest.warns(RuntimeWarning, match="interrupted after step 3 of 20"),
+        pytest.raises(SystemExit) as ended,
+    ):
+        fit(net, data, make_batches(data), TripletLoss(0.2), steps=20, out=tmp_path, callbacks=[Terminate()],
+            **QUIET)  # fmt: skip
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 3
+    whole, rest = make_net(), make_net()
+    expected = fit(whole, data, make_batches(data), TripletLoss(0.2), steps=20, **QUIET)
+    history = fit(
+        rest, data, make_batches(data), TripletLoss(0.2), steps=20, out=tmp_path, resume=True, **QUIET
+    )
+    pd.testing.assert_frame_equal(history, expected)
+    assert_same(weights_of(rest), weights_of(whole))
+
+
 def test_it_runs_in_another_thread(data):
     found = []
     thread = threading.Thread(
