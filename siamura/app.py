@@ -1,6 +1,6 @@
 """The page: upload the views of a study, see its score, what it rests on, where it looks, and similar cases.
 
-It listens on this machine alone unless told otherwise, sends nothing anywhere, and keeps no upload.
+It listens on this machine alone unless told otherwise, sends nothing anywhere, and deletes uploads after a minute.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 MAX_MEGABYTES = 32
 MAX_VIEWS = 12
 THRESHOLD = 0.5
+KEEP_SECONDS = 60
 _TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm"]
 # The browser is told to load nothing from any other place, whatever a dependency's page asks for.
 _POLICY = (
@@ -131,11 +132,18 @@ class Reader:
             )
         images, kept, problems = [], [], []
         for path, name in zip(paths, names, strict=True):
+            if not Path(path).is_file():  # as in a page left open
+                problems.append(f"- **{name}** is deleted by now; upload it again")
+                continue
             try:
                 images.append(read_image(path))
                 kept.append(name)
             except UnreadableImage as error:
                 problems.append(f"- **{name}** could not be read: {error.reason}")
+            except FileNotFoundError:
+                problems.append(
+                    f"- **{name}** could not be read: it was deleted after reading; upload it again"
+                )
         if not images:
             return Reading("\n".join(["## No readable view", *problems]), [], None, [])
         embeddings = self.predictor.embed(images)
@@ -179,17 +187,13 @@ class Reader:
         return pictures
 
 
-def page(reader: Reader) -> gradio.Blocks:
-    """Build the page around a reader."""
+def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
+    """Build the page around a reader; uploads are deleted when they are older than `keep` seconds."""
     gr = _gradio()
 
     def show(uploads: list[str] | None, sample: str | None) -> tuple[Any, ...]:
         paths = uploads or (reader.samples.get(sample, []) if sample else [])
-        try:
-            reading = reader.read(paths)
-        finally:
-            for upload in uploads or []:
-                Path(upload).unlink(missing_ok=True)
+        reading = reader.read(paths)
         table = None
         if reading.cases is not None:
             table = reading.cases[["patient", "study", "part", "distance"]].round({"distance": 3})
@@ -197,10 +201,11 @@ def page(reader: Reader) -> gradio.Blocks:
         return reading.verdict, reading.views, reading.pictures, table
 
     phantoms = bool(reader.run.config["data"]["phantoms"])
-    with gr.Blocks(title="siamura", analytics_enabled=False, delete_cache=(600, 600)) as blocks:
+    with gr.Blocks(title="siamura", analytics_enabled=False, delete_cache=(keep, keep)) as blocks:
         gr.Markdown(f"# siamura: {reader.run.experiment.part}")
         gr.Markdown(
-            f"**{RESEARCH}** Nothing leaves this machine, and uploads are not kept.", elem_classes="research"
+            f"**{RESEARCH}** Nothing leaves this machine; uploads are deleted after a minute or two.",
+            elem_classes="research",
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -237,7 +242,12 @@ def page(reader: Reader) -> gradio.Blocks:
 
 
 def serve(
-    run: str | os.PathLike[str], *, host: str = "127.0.0.1", port: int = 7860, block: bool = True
+    run: str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    block: bool = True,
+    keep: int = KEEP_SECONDS,
 ) -> gradio.Blocks:
     """Open the page.
 
@@ -251,6 +261,8 @@ def serve(
         Port.
     block : bool
         Whether to stay until Ctrl-C.
+    keep : int
+        Seconds after which an upload is deleted.
 
     Returns
     -------
@@ -271,7 +283,7 @@ def serve(
     gr = _gradio()
     from starlette.middleware import Middleware
 
-    blocks = page(Reader(run))
+    blocks = page(Reader(run), keep=keep)
     _log.info("Serving %s on http://%s:%d", run, host, port)
     blocks.launch(
         server_name=host,

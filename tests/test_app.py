@@ -3,7 +3,9 @@
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +69,29 @@ def test_none_and_too_many_files_get_a_clear_word(reader: Reader, study: list[st
     assert str(MAX_VIEWS) in reader.read([study[0]] * (MAX_VIEWS + 1)).verdict
 
 
+def test_a_file_that_is_gone_gets_a_clear_word(reader: Reader, tmp_path: Path) -> None:
+    assert "is deleted by now" in reader.read([tmp_path / "gone.png"]).verdict
+
+
 def test_samples_do_not_tell_the_label(reader: Reader) -> None:
     assert reader.samples
     assert not [name for name in reader.samples if "positive" in name or "negative" in name]
 
 
-@pytest.fixture(scope="module")
-def address(done: Run) -> Iterator[str]:
+@contextmanager
+def served(done: Run, **options: int) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    blocks = serve(done.folder, port=port, block=False)
+    blocks = serve(done.folder, port=port, block=False, **options)
     yield f"http://127.0.0.1:{port}"
     blocks.close()
+
+
+@pytest.fixture(scope="module")
+def address(done: Run) -> Iterator[str]:
+    with served(done) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +117,10 @@ def choose(page: Any, files: list[str]) -> None:
                            arg=[Path(f).stem for f in files])  # fmt: skip
 
 
-def answer(page: Any, word: str) -> str:
+def answer(page: Any, word: str, *, press: bool = True) -> str:
     """Press the button and wait for the verdict."""
-    page.click("#read")
+    if press:
+        page.click("#read")
     page.wait_for_function("w => document.querySelector('#verdict').innerText.includes(w)", arg=word)
     return str(page.inner_text("#verdict"))
 
@@ -143,7 +156,7 @@ def test_two_uploads_at_once(browser: Any, address: str, study: list[str]) -> No
         choose(page, study[:1])
     for page in pages:
         page.click("#read")
-    first, second = (answer(page, "probability of abnormal") for page in pages)
+    first, second = (answer(page, "probability of abnormal", press=False) for page in pages)
     assert first == second
     for page in pages:
         page.close()
@@ -162,12 +175,21 @@ def test_the_page_works_by_keyboard(browser: Any, address: str) -> None:
     page.close()
 
 
-def test_uploads_are_not_kept(reader: Reader, study: list[str], address: str) -> None:
-    import gradio.utils
+def test_uploads_are_deleted(done: Run, tmp_path: Path) -> None:
+    import cv2
+    from gradio.utils import get_upload_folder
     from gradio_client import Client, handle_file
 
-    client = Client(address, verbose=False)
-    client.predict([handle_file(study[0])], None, api_name="/read")
-    kept = Path(gradio.utils.get_upload_folder())
-    content = Path(study[0]).read_bytes()
-    assert not [p for p in kept.rglob("*") if p.is_file() and p.read_bytes() == content]
+    film = tmp_path / "film.png"
+    cv2.imwrite(str(film), np.random.default_rng(5).integers(0, 256, (90, 70), dtype=np.uint8))
+
+    def kept() -> list[Path]:
+        found = [p for p in Path(get_upload_folder()).rglob("*") if p.is_file()]
+        return [p for p in found if p.read_bytes() == film.read_bytes()]
+
+    with served(done, keep=2) as address:
+        Client(address, verbose=False).predict([handle_file(film)], None, api_name="/read")
+        deadline = time.monotonic() + 30
+        while kept() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert kept() == []
