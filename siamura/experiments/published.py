@@ -152,8 +152,10 @@ def _system_d() -> Iterator[Published]:
                 yield Published("D", "per part", metric, "valid", float(value), trunk, part, "bce")
     baseline = (("negative", (0.53, 0.55, 0.54)), ("positive", (0.75, 0.73, 0.74)))
     for label, values in baseline:
-        for metric, value in zip(("precision", "recall", "f1"), values, strict=True):
-            yield Published("D", "baseline", metric, "valid", value, "vgg16", "XR_HUMERUS", "bce", note=label)
+        for metric, figure in zip(("precision", "recall", "f1"), values, strict=True):
+            yield Published(
+                "D", "baseline", metric, "valid", figure, "vgg16", "XR_HUMERUS", "bce", note=label
+            )
     yield Published("D", "baseline", "accuracy", "valid", 0.67, "vgg16", "XR_HUMERUS", "bce")
 
 
