@@ -27,8 +27,10 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "formulas",
 ]
 templates_path = ["_templates"]
+html_math_renderer = "formulas"
 html_theme = "furo"
 html_title = f"siamura {version}"
 html_static_path = ["_static"]

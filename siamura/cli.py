@@ -81,7 +81,7 @@ def describe(
         from siamura.studies import problems
 
         table = siamura.read_mura(root, part=part, on_error="report")
-        _emit(count(table).reset_index(), form)
+        _emit(count(table), form)
         for problem in problems(table).to_dict("records"):
             typer.echo("problem: " + ", ".join(f"{k} {v}" for k, v in problem.items()), err=True)
 
@@ -218,6 +218,8 @@ def index(
             keep = (table["split"] == "train").to_numpy()
             vectors, table = vectors[keep], table[keep].reset_index(drop=True)
         else:
+            if net.preprocess is None:
+                raise ValueError(f"the model in {run} was saved without its preprocessing; train it again.")
             views = siamura.RadiographDataset(
                 siamura.read_mura(data, part=part), net.preprocess, on_error="skip"
             )
