@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -190,10 +190,12 @@ def run_classifier(
         metrics[split] = {}
         for level in LEVELS:
             each = evaluate(data.table, p, level=level, by="part", seed=experiment.seed)
-            whole = each.loc["all"]
+            whole = cast("pd.DataFrame", each.loc["all"])
             whole.attrs = each.attrs["each"]["all"]
             figures = summary(whole)
-            figures["parts"] = {part: summary(each.loc[part]) for part in experiment.parts}
+            figures["parts"] = {
+                part: summary(cast("pd.DataFrame", each.loc[part])) for part in experiment.parts
+            }
             metrics[split][level] = {"classifier": figures}
     pd.concat(scored, ignore_index=True).to_csv(folder / "predictions.csv", index=False)
     write_json(folder / "metrics.json", metrics)

@@ -57,12 +57,14 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
         )
         for field in fields(Experiment)
     ]
-    for name, kind, default, text in (
-        ("out", Path, Path(out), "Folder for everything the run writes."),
-        ("overwrite", bool, False, "Replace an earlier run in that folder."),
-        ("resume", bool, False, "Go on with a stopped run in that folder."),
+    folder = typer.Option("--out", help="Folder for everything the run writes.")
+    overwrite = typer.Option("--overwrite", help="Replace an earlier run in that folder.")
+    resume = typer.Option("--resume", help="Go on with a stopped run in that folder.")
+    for name, default, option in (
+        ("out", Path(out), Annotated[Path, folder]),
+        ("overwrite", False, Annotated[bool, overwrite]),
+        ("resume", False, Annotated[bool, resume]),
     ):
-        option = Annotated[kind, typer.Option(f"--{name}", help=text)]
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
         )

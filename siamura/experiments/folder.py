@@ -220,7 +220,7 @@ def write_config(folder: Path, experiment: Settings, **facts: Any) -> dict[str, 
 
 def write_embeddings(folder: Path, embeddings: npt.NDArray[np.float32], table: pd.DataFrame) -> None:
     """Write ``embeddings.npz``: the vectors and their rows' identities, without pickle."""
-    columns = {name: table[name].to_numpy(dtype=str) for name in _text_columns(table)}
+    columns: dict[str, Any] = {name: table[name].to_numpy(dtype=str) for name in _text_columns(table)}
     np.savez_compressed(
         folder / "embeddings.npz", embedding=embeddings, label=table["label"].to_numpy(np.int64), **columns
     )

@@ -86,7 +86,7 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
         Of `run_grid` over `finger_grid`.
     """
     first = next(iter(runs.values()))
-    by_cell = {
+    by_cell: dict[tuple[str, bool, str, int], Run] = {
         (r.experiment.trunk, r.experiment.clahe, r.experiment.loss, r.experiment.dim): r
         for r in runs.values()
     }
@@ -135,7 +135,8 @@ def _row(train: Published, valid: Published, run_: Run | None) -> str:
     if train.metric != "loss":
         heads = [("train", "mlp"), ("valid", "mlp"), ("valid", "knn")]
     cells = [
-        with_interval(run_ and run_.metrics[split]["view"].get(head), train.metric) for split, head in heads
+        with_interval(None if run_ is None else run_.metrics[split]["view"].get(head), train.metric)
+        for split, head in heads
     ]
     return start + "".join(f"| {cell} " for cell in cells) + "|"
 

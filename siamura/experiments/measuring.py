@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["embedding_loss", "fit_heads", "measure", "probabilities", "quality", "summary", "trivial"]
 
-LEVELS = ("view", "study")
+LEVELS: tuple[Literal["view"], Literal["study"]] = ("view", "study")
 
 
 def fit_heads(
@@ -39,7 +39,7 @@ def probabilities(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Probability of an abnormal view by each head, float64 (N,); in the k-NN a patient's own films never vote."""
     return {
-        "knn": heads["knn"].predict_proba(embeddings, groups=table["patient"].to_numpy())[:, 1],  # type: ignore[call-arg]
+        "knn": heads["knn"].predict_proba(embeddings, groups=table["patient"].to_numpy())[:, 1],
         "mlp": heads["mlp"].predict_proba(embeddings)[:, 1],
     }
 

@@ -119,7 +119,10 @@ class Predictor:
 
         from siamura.pixels import UnreadableImage, read_image
 
-        rows, images, embeddings, problems = [], [], [], {}
+        rows: list[int] = []
+        images: list[npt.NDArray[np.uint8]] = []
+        embeddings: list[npt.NDArray[np.float32]] = []
+        problems: dict[int, str] = {}
         for row, path in enumerate(tqdm(table["path"], desc="scoring", unit="view", disable=None)):
             try:
                 images.append(read_image(path))
@@ -129,14 +132,11 @@ class Predictor:
             if images and (len(images) == _AT_ONCE or row == len(table) - 1):
                 embeddings.append(self.embed(images))
                 images = []
-        scored = table.assign(probability=np.nan, problem="")
+        probability = np.full(len(table), np.nan)
         if rows:
-            scored.iloc[rows, scored.columns.get_loc("probability")] = self.probability(
-                np.concatenate(embeddings)
-            )
-        for row, reason in problems.items():
-            scored.iloc[row, scored.columns.get_loc("problem")] = reason
-        return scored
+            probability[rows] = self.probability(np.concatenate(embeddings))
+        problem = np.array([problems.get(row, "") for row in range(len(table))], dtype=str)
+        return table.assign(probability=probability, problem=problem)
 
 
 def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
