@@ -201,6 +201,7 @@ def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
         return reading.verdict, reading.views, reading.pictures, table
 
     phantoms = bool(reader.run.config["data"]["phantoms"])
+    blocks: gradio.Blocks
     with gr.Blocks(title="siamura", analytics_enabled=False, delete_cache=(keep, keep)) as blocks:
         gr.Markdown(f"# siamura: {reader.run.experiment.part}")
         gr.Markdown(

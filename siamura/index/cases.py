@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from . import nearest
+from .adding import grown, is_stale, sweep, with_inverted
+from .columns import RESULT, checked_columns
 from .files import (
     FILES,
     LABEL,
@@ -27,22 +28,15 @@ from .files import (
     digest64,
     locked,
     read_lines,
-    sync,
-    write_segment,
 )
 from .fingerprints import Fingerprint, as_fingerprint
 from .recovery import recovered
+from .searching import Wanted, allowed_cases, own_patients, rows_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["CaseIndex"]
-
-_REQUIRED = ("path", "part", "patient", "study", "label")
-#: Columns of a search's result that are not the table's.
-_RESULT = ("query", "rank", "distance", "case")
-#: The inverted file is made anew when this share of the cases is not in it.
-_STALE = 0.25
 
 log = logging.getLogger(__name__)
 
@@ -311,7 +305,7 @@ class CaseIndex:
                 f"embeddings has {len(vectors)} rows and table {len(table)}; one row a case is needed."
             )
         self._require_proof(model)
-        columns = _columns(table)
+        columns = checked_columns(table)
         if not len(table):
             return len(self)
         values = [table[name].tolist() for name in columns]
@@ -326,69 +320,13 @@ class CaseIndex:
                 raise ValueError(
                     f"table has columns {columns}; this index holds {manifest.columns}. Make them agree."
                 )
-            # Segments no larger than what is added are taken into it: there are ever about log(n) of them,
-            # and each case is copied about log(n) times.
-            kept, parts = list(manifest.segments), [(vectors, keys, lines)]
-            taken, first = len(vectors), manifest.serial
-            while kept and kept[-1]["rows"] <= taken and kept[-1]["first"] + kept[-1]["rows"] == first:
-                old = self._segments[len(kept) - 1]
-                parts.insert(0, (old.vectors, old.keys, old.lines()))
-                taken, first = taken + len(old), kept.pop()["first"]
-            name = f"segment-{manifest.number:06d}"
-            self._sweep()
-            about = {
-                "dim": manifest.dim,
-                "fingerprint": manifest.fingerprint,
-                "exact_up_to": manifest.exact_up_to,
-                "columns": columns,
-            }
-            facts = write_segment(self.folder, name, first, parts, about)
-            changed = Manifest(
-                **{
-                    **manifest.__dict__,
-                    "columns": columns,
-                    "segments": [*kept, facts],
-                    "serial": manifest.serial + len(vectors),
-                    "number": manifest.number + 1,
-                }
-            )
-            changed.write(self.folder)
-            self._load(changed)
-            self._renew_inverted()
-            self._sweep()
+            sweep(self.folder, manifest)
+            self._load(grown(self.folder, manifest, self._segments, (vectors, keys, lines), columns))
+            covered = 0 if self._inverted is None else self._inverted.ntotal
+            if is_stale(self._manifest, covered):
+                self._load(with_inverted(self.folder, self._manifest, self._segments))
+            sweep(self.folder, self._manifest)
         return len(self)
-
-    def _renew_inverted(self) -> None:
-        """Make the inverted file where there are enough cases and too few of them are in it."""
-        manifest = self._manifest
-        covered = 0 if self._inverted is None else self._inverted.ntotal
-        if len(self) <= manifest.exact_up_to or len(self) - covered <= _STALE * covered:
-            return
-        name = f"nearest-{manifest.number:06d}.faiss"
-        beside = self.folder / f"{name}.part"
-        nearest.build_inverted(self._segments, beside)
-        sync(beside)
-        made = nearest.open_inverted(beside, len(self), self.dim)
-        nprobe, recall = nearest.measure_recall(made, self._segments)
-        beside.rename(self.folder / name)
-        facts = {"name": name, "rows": len(self), "nprobe": nprobe, "recall": recall}
-        facts["bytes"] = (self.folder / name).stat().st_size
-        changed = Manifest(**{**manifest.__dict__, "nearest": facts, "number": manifest.number + 1})
-        changed.write(self.folder)
-        self._load(changed)
-
-    def _sweep(self) -> None:
-        """Remove what no manifest names: additions that were cut off, segments taken into larger ones."""
-        named = {facts["name"] for facts in self._manifest.segments}
-        if self._manifest.nearest is not None:
-            named.add(self._manifest.nearest["name"])
-        for path in [*self.folder.glob("segment-*"), *self.folder.glob("nearest-*")]:
-            if path.name in named:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
 
     # -- searching -------------------------------------------------------------------------------------------
 
@@ -436,84 +374,19 @@ class CaseIndex:
         self._require_proof(model)
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"k={k!r} must be a whole number of at least 1.")
-        patients = self._excluded(exclude_patient, len(queries))
-        distance, number = self._search(
-            queries, min(int(k), len(self)), self._allowed(part, label), patients, exact
-        )
+        patients = own_patients(exclude_patient, len(queries))
+        allowed = allowed_cases(self._segments, part, label)
+        wanted = Wanted(queries, min(int(k), len(self)), allowed, patients)
+        if exact or self._inverted is None or wanted.within(len(self)) <= self._manifest.exact_up_to:
+            distance, number = wanted.exactly(self._segments)
+        else:
+            assert self._manifest.nearest is not None
+            distance, number = wanted.nearly(self._segments, self._inverted, self._manifest.nearest["nprobe"])
         query, rank = np.nonzero(number >= 0)
         found = number[query, rank]
-        rows = self._rows(found)
-        front = dict(zip(_RESULT, (query, rank + 1, distance[query, rank], found), strict=True))
+        rows = rows_of(self._segments, found, self._manifest.columns)
+        front = dict(zip(RESULT, (query, rank + 1, distance[query, rank], found), strict=True))
         return pd.concat([pd.DataFrame(front), rows], axis=1)
-
-    def _search(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.bool_] | None,
-        patients: NDArray[np.int64] | None,
-        exact: bool,
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        within = len(self) if allowed is None else int(np.count_nonzero(allowed))
-        if exact or self._inverted is None or within <= self._manifest.exact_up_to or not len(queries):
-            return nearest.exact_search(queries, k, self._segments, allowed, patients)
-        covered = self._inverted.ntotal
-        assert self._manifest.nearest is not None
-        # Where only a share of the cases may be found, as many more lists hold the same number of candidates.
-        nprobe = int(self._manifest.nearest["nprobe"] * len(self) / within)
-        near = np.full((len(queries), k), -1, np.int64)
-        keys = np.concatenate([s.keys[:, PATIENT] for s in self._segments])[:covered]
-        for own in [None] if patients is None else np.unique(patients):
-            mine = slice(None) if own is None else np.flatnonzero(patients == own)
-            mask = None if allowed is None else allowed[:covered]
-            if own is not None:
-                others = keys != own
-                mask = others if mask is None else mask & others
-            near[mine] = nearest.inverted_search(self._inverted, queries[mine], k, nprobe, mask)
-        # What was added since the inverted file was made is compared one by one.
-        number = np.hstack(
-            [near, nearest.exact_search(queries, k, self._segments, allowed, patients, covered)[1]]
-        )
-        distance, number = nearest.rescore(queries, number, k, self._segments)
-        short = np.flatnonzero((number < 0).any(axis=1))  # the lists asked held too few that may be found
-        if short.size:
-            own_short = None if patients is None else patients[short]
-            distance[short], number[short] = nearest.exact_search(
-                queries[short], k, self._segments, allowed, own_short
-            )
-        return distance, number
-
-    def _allowed(self, part: str | Sequence[str] | None, label: int | None) -> NDArray[np.bool_] | None:
-        if part is None and label is None:
-            return None
-        allowed = np.ones(len(self), dtype=bool)
-        first = 0
-        for segment in self._segments:
-            here = allowed[first : first + len(segment)]
-            if part is not None:
-                here &= np.isin(segment.keys[:, PART], digest64([part] if isinstance(part, str) else part))
-            if label is not None:
-                here &= segment.keys[:, LABEL] == label
-            first += len(segment)
-        return allowed
-
-    @staticmethod
-    def _excluded(patient: str | Sequence[str] | None, queries: int) -> NDArray[np.int64] | None:
-        if patient is None:
-            return None
-        names = [patient] * queries if isinstance(patient, str) else list(patient)
-        if len(names) != queries:
-            raise ValueError(
-                f"exclude_patient names {len(names)} patients for {queries} queries; give one for each."
-            )
-        return digest64(names) if names else np.empty(0, np.int64)
-
-    def _rows(self, numbers: NDArray[np.int64]) -> pd.DataFrame:
-        edges = np.cumsum([0, *map(len, self._segments)])
-        where = np.searchsorted(edges, numbers, side="right") - 1
-        lines = [self._segments[s].line(n - edges[s]) for s, n in zip(where, numbers, strict=True)]
-        columns = self._manifest.columns or dict.fromkeys(_REQUIRED[:-1], "str") | {"label": "int64"}
-        return read_lines(lines, columns)
 
     # -- checks ----------------------------------------------------------------------------------------------
 
@@ -549,24 +422,3 @@ class CaseIndex:
             f"{given} instead of {own}); their distances mean nothing. Embed with the network that made "
             "the index, or make a new index."
         )
-
-
-def _columns(table: pd.DataFrame) -> dict[str, str]:
-    """Columns and their kinds, checked."""
-    missing = [name for name in _REQUIRED if name not in table]
-    if missing:
-        raise ValueError(f"table lacks the column {missing[0]!r}; it needs {', '.join(_REQUIRED)}.")
-    columns: dict[str, str] = {}
-    for name in table.columns:
-        if not isinstance(name, str) or name in _RESULT:
-            raise ValueError(f"table has a column {name!r}, a name that results use themselves; rename it.")
-        kind = table[name].dtype.kind
-        columns[name] = {"b": "bool", "i": "int64", "u": "int64", "f": "float64"}.get(kind, "str")
-        if columns[name] == "str" and not table[name].map(lambda value: isinstance(value, str)).all():
-            raise ValueError(f"column {name!r} of table holds something else than text; fill or convert it.")
-    if columns["label"] != "int64":
-        raise ValueError(f"column 'label' of table is {table['label'].dtype}; whole numbers are needed.")
-    for name in _REQUIRED[:-1]:
-        if columns[name] != "str":
-            raise ValueError(f"column {name!r} of table is {table[name].dtype}; text is needed.")
-    return columns

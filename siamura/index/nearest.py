@@ -137,10 +137,10 @@ def build_inverted(segments: Sequence[Segment], path: Path) -> None:
     sample = np.unique(np.linspace(0, rows - 1, min(rows, 64 * lists)).astype(np.int64))
     inverted = faiss.IndexIVFFlat(faiss.IndexFlatL2(dim), dim, lists)
     inverted.cp.seed = 1
-    inverted.train(gather(segments, sample))
+    inverted.train(np.asarray(gather(segments, sample)))
     for segment in segments:
         for low in range(0, len(segment), _CHUNK):
-            inverted.add(np.ascontiguousarray(segment.vectors[low : low + _CHUNK]))
+            inverted.add(np.asarray(np.ascontiguousarray(segment.vectors[low : low + _CHUNK])))
     faiss.write_index(inverted, str(path))
 
 
@@ -173,7 +173,9 @@ def inverted_search(
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
     nprobe = min(nprobe, inverted.nlist)
     parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-    return np.asarray(inverted.search(queries, k, params=parameters)[1], dtype=np.int64)
+    # Where faiss.contrib.torch_utils was imported (pytorch-metric-learning does), `search` takes no parameters.
+    search = getattr(inverted, "search_numpy", inverted.search)
+    return np.asarray(search(queries, k, params=parameters)[1], dtype=np.int64)
 
 
 def measure_recall(inverted: Any, segments: Sequence[Segment]) -> tuple[int, float]:
