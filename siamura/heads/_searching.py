@@ -23,6 +23,9 @@ def build(rows: NDArray[np.float32], kind: str, k: int) -> Any:
     """
     import faiss
 
+    rows = np.asarray(
+        rows
+    )  # no memory map: faiss.contrib.torch_utils, once imported, takes plain arrays alone
     number, dim = rows.shape
     built: Any
     if kind == "exact":
@@ -86,6 +89,7 @@ def nearest(
     held, own : arrays of shape (rows,) and (N,), optional
         The patient of each row held and of each point: rows of the point's own patient are left out.
     """
+    points = np.asarray(points)
     row = np.full((len(points), k), -1, dtype=np.int64)
     if own is None or held is None:
         found = min(k, index.ntotal)
