@@ -127,8 +127,8 @@ class CaseIndex:
             raise FileExistsError(
                 f"{folder} exists and is not empty; open it by CaseIndex.open, or choose another."
             )
-        folder.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(int(dim), as_fingerprint(model), int(exact_up_to))
+        folder.mkdir(parents=True, exist_ok=True)
         manifest.write(folder)
         return cls(folder, manifest, proven=True)
 

@@ -182,9 +182,10 @@ class TestFingerprint:
         a, b = (EmbeddingNet("squeezenet1_1", dim=8, normalize=n) for n in (True, False))
         assert fingerprint(a) != fingerprint(b)
 
-    def test_of_nothing(self):
+    def test_of_nothing(self, tmp_path):
         with pytest.raises(ValueError, match="model is a str"):
-            CaseIndex.create("nowhere", dim=3, model="densenet")  # type: ignore[arg-type]
+            CaseIndex.create(tmp_path / "cases", dim=3, model="densenet")  # type: ignore[arg-type]
+        assert not (tmp_path / "cases").exists()
         assert fingerprint(torch.nn.Linear(2, 2))["preprocessing"] == "none"
 
 
