@@ -73,6 +73,7 @@ def peak(size: int) -> tuple[float, float]:
         "step(TripletLoss(0.2), 64, 2, 'cpu')()\n"
         "before = high_water()\n"
         f"call = step(TripletLoss(0.2), {size}, 2, 'cpu')\n"
+        "call()\n"
         "start = time.perf_counter(); call(); end = time.perf_counter()\n"
         "print(end - start, (high_water() - before) / 1024)\n"
     )
@@ -93,11 +94,12 @@ def rows(gpu: bool = False) -> Iterator[Row]:
     device = "cuda" if gpu else "cpu"
     for labels in (2, 16):
         for size in (64, 128, 256):
-            runs = 9 if size < 256 else 5
+            runs = 61 if size < 128 else 9
             ours, peer = paired(
                 step(TripletLoss(0.2), size, labels, device),
                 step(pml.TripletMarginLoss(0.2), size, labels, device),
                 runs=runs,
+                settle=True,
             )
             target = PROMISED[size] if labels == 2 else None
             yield Row(f"TripletLoss, B={size}, {labels} labels", ours, "PML TripletMarginLoss", peer, target)
@@ -110,6 +112,7 @@ def rows(gpu: bool = False) -> Iterator[Row]:
                 ),
                 runs=runs,
                 warmup=3,
+                settle=True,
             )
             yield Row(
                 f"BatchHardTripletLoss, B={size}, {labels} labels", ours, "PML BatchHardMiner", peer, 1.3
@@ -126,6 +129,7 @@ def rows(gpu: bool = False) -> Iterator[Row]:
                 ),
                 runs=runs,
                 warmup=3,
+                settle=True,
             )
             yield Row(f"TripletFocalLoss, B={size}, {labels} labels", ours, "PML, exp distance", peer, 1.3)
     times: dict[int, float] = {}

@@ -44,15 +44,26 @@ class Row:
 
 
 def paired(
-    ours: Callable[[], object], peer: Callable[[], object], *, runs: int = 7, warmup: int = 1
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    *,
+    runs: int = 7,
+    warmup: int = 1,
+    settle: bool = False,
 ) -> tuple[float, float]:
-    """Median seconds of two callables, run in turn so that both meet the same state of the machine."""
+    """Median seconds of two callables, run in turn so that both meet the same state of the machine.
+
+    With `settle`, each timed call follows an untimed one of its own kind: neither pays for the caches and the
+    memory that the other has taken, as neither would in a training loop.
+    """
     for _ in range(warmup):
         ours()
         peer()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs):
         for call, kept in zip((ours, peer), times, strict=True):
+            if settle:
+                call()
             start = time.perf_counter()
             call()
             kept.append(time.perf_counter() - start)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ._all import mean_distance, pick
 from ._base import Batch, MetricLoss
 from ._counting import Floats, ordinals, sort_rows
-from ._distances import Geometry, geometry, pair_matrix
+from ._distances import Geometry, geometry, pair_matrix, prepare
 from ._pairs import Block, Pairs
 from ._triplets import blocks
 
@@ -76,7 +76,7 @@ def hardest(loss: MetricLoss, batch: Batch, easy_positive: bool = False) -> Mine
             keep,
             mean_distance(matrix, batch.own),
         )
-    x, y = form.prepare(batch.embeddings, batch.ref_emb)
+    x, y = prepare(form, batch.embeddings, batch.ref_emb)
     with torch.no_grad():
         p, n, keep, mean = search(x, y, form, pairs, inverted, easy_positive)
     both = form.pairs(torch.cat([x, x]), y.index_select(0, torch.cat([p, n])))

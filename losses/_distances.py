@@ -19,8 +19,10 @@ from ._pml import CosineSimilarity, DotProductSimilarity, LpDistance
 class Geometry(Protocol):
     """A distance taken apart: what is needed for some rows, and the gradient of those rows."""
 
-    def prepare(self, embeddings: Tensor, ref_emb: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both sides as the other methods want them, connected to the embeddings' graph."""
+    normalized: bool
+
+    def place(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both sides, float64 and of length 1 if normalised, as the other methods want them."""
 
     def rows(self, x: Tensor, y: Tensor, own: int | None) -> Tensor:
         """Return the distances (r, R), float32; `own` is the place of row 0 in `y` where y holds x."""
@@ -38,14 +40,8 @@ class Euclidean:
     def __init__(self, normalized: bool) -> None:
         self.normalized = normalized
 
-    def prepare(self, embeddings: Tensor, ref_emb: Tensor) -> tuple[Tensor, Tensor]:
-        """Widen, normalise, centre."""
-        x = embeddings.double()
-        y = x if ref_emb is embeddings else ref_emb.double()
-        if self.normalized:
-            x, y = normalize(x, dim=1), (normalize(x, dim=1) if y is x else normalize(y, dim=1))
-            if ref_emb is embeddings:
-                y = x
+    def place(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre."""
         centre = y.detach().mean(0)
         moved = x - centre
         return moved, (moved if y is x else y - centre)
@@ -84,12 +80,10 @@ class Similarity:
     def __init__(self, normalized: bool) -> None:
         self.normalized = normalized
 
-    def prepare(self, embeddings: Tensor, ref_emb: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalise, if the distance does."""
-        x = normalize(embeddings.double(), dim=1).float() if self.normalized else embeddings
-        if ref_emb is embeddings:
-            return x, x
-        return x, (normalize(ref_emb.double(), dim=1).float() if self.normalized else ref_emb)
+    def place(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Narrow to float32."""
+        narrow = x.float()
+        return narrow, (narrow if y is x else y.float())
 
     def rows(self, x: Tensor, y: Tensor, own: int | None) -> Tensor:
         """Return inner products."""
@@ -114,6 +108,33 @@ def _steep(distances: Tensor, weights: Tensor) -> Tensor:
     steep /= distances.clamp_min(torch.finfo(torch.float32).tiny)
     steep *= distances > 0
     return steep
+
+
+def on_sphere(embeddings: Tensor, normalized: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the embeddings in float64, of length 1 if wanted, and the lengths that they had."""
+    wide = embeddings.double()
+    if not normalized:
+        return wide, None
+    size = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
+    return wide / size, size
+
+
+def off_sphere(grad: Tensor, unit: Tensor, size: Tensor | None) -> Tensor:
+    """Return the gradient for the embeddings, float32, from that for what `on_sphere` made of them."""
+    if size is not None:
+        along = (grad * unit).sum(1, keepdim=True).mul_(size > 1e-12)
+        grad = torch.addcmul(grad, unit, along, value=-1).div_(size)
+    return grad.float()
+
+
+def prepare(form: Geometry, embeddings: Tensor, ref_emb: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both sides as the geometry wants them, connected to the embeddings' graph."""
+
+    def wide(x: Tensor) -> Tensor:
+        return normalize(x.double(), dim=1) if form.normalized else x.double()
+
+    x = wide(embeddings)
+    return form.place(x, x if ref_emb is embeddings else wide(ref_emb))
 
 
 def geometry(distance: Any, embeddings: Tensor) -> Geometry | None:
@@ -151,7 +172,7 @@ def pair_matrix(distance: Any, embeddings: Tensor, ref_emb: Tensor) -> Tensor:
     """Return the distance (or similarity) of every pair, (B, R), with a graph."""
     form = geometry(distance, embeddings)
     if form is not None:
-        x, y = form.prepare(embeddings, ref_emb)
+        x, y = prepare(form, embeddings, ref_emb)
         made: Tensor = _Matrix.apply(x, y, form, y is x)
         return made
     if type(distance) is LpDistance and distance.p == 2 and not distance.collect_stats:

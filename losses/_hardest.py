@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._base import MetricLoss
 from ._choosing import choose_numpy, search
-from ._distances import Euclidean, Similarity
+from ._distances import Euclidean, Similarity, off_sphere, on_sphere
 from ._pairs import Pairs
 from ._terms import Figures, Term
 from ._triplets import blocks
@@ -40,8 +40,8 @@ class Hardest(torch.autograd.Function):
             ctx.save_for_backward(*saved)
             return total
         own = pairs.own
-        unit, size = _unit(embeddings, form)
-        ref_unit, ref_size = (unit, size) if own else _unit(ref_emb, form)
+        unit, size = on_sphere(embeddings, form.normalized)
+        ref_unit, ref_size = (unit, size) if own else on_sphere(ref_emb, form.normalized)
         x, y = unit, ref_unit
         straight = isinstance(form, Euclidean)
         if straight:
@@ -76,10 +76,10 @@ class Hardest(torch.autograd.Function):
             sent = (slopes * onto).view(2 * rows, -1)
             if own:
                 gx.index_add_(0, chosen, sent)
-                grads = [_undo(gx, unit, size)]
+                grads = [off_sphere(gx, unit, size)]
             else:
                 gy = torch.zeros_like(y).index_add_(0, chosen, sent)
-                grads = [_undo(gx, unit, size), _undo(gy, ref_unit, ref_size)]
+                grads = [off_sphere(gx, unit, size), off_sphere(gy, ref_unit, ref_size)]
             ctx.save_for_backward(*grads)
         value: Tensor = total.float()
         return value
@@ -88,23 +88,6 @@ class Hardest(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gx, *gy = (saved * grads[0] for saved in ctx.saved_tensors)
         return gx, (gy[0] if gy else None), None, None, None, None, None, None
-
-
-def _unit(embeddings: Tensor, form: Euclidean | Similarity) -> tuple[Tensor, Tensor | None]:
-    """Return the embeddings in float64, of length 1 if the distance normalises, and their lengths."""
-    wide = embeddings.double()
-    if not form.normalized:
-        return wide, None
-    size = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
-    return wide / size, size
-
-
-def _undo(grad: Tensor, unit: Tensor, size: Tensor | None) -> Tensor:
-    """Return the gradient for the embeddings from that for the normalised ones."""
-    if size is not None:
-        along = (grad * unit).sum(1, keepdim=True).mul_(size > 1e-12)
-        grad = torch.addcmul(grad, unit, along, value=-1).div_(size)
-    return grad.float()
 
 
 def _in_numpy(
@@ -133,7 +116,8 @@ def _in_numpy(
     summed, parts = 0.0, []
     for start, stop in blocks(rows, columns, embeddings.device):
         part = x[start:stop]
-        values = part @ y.T
+        # By torch: NumPy's own BLAS threads and torch's would spin against each other for the cores.
+        values = torch.mm(torch.from_numpy(part), torch.from_numpy(y).t()).numpy()
         if straight:
             values *= -2
             values += own_lengths[start:stop, None]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ._counting import weigh
-from ._distances import Geometry, geometry, pair_matrix
+from ._distances import Geometry, geometry, off_sphere, on_sphere, pair_matrix
 from ._pairs import Block, Pairs
 
 _CACHED = 1 << 17  # pairs of one block that stay in a processor's cache
@@ -186,10 +186,19 @@ class _ByRows(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, form: Geometry, pairs: Pairs, tally: Tally, how: str, size: int | None
+        ctx: Any,
+        embeddings: Tensor,
+        ref_emb: Tensor,
+        form: Geometry,
+        pairs: Pairs,
+        tally: Tally,
+        how: str,
+        size: int | None,
     ) -> Tensor:
         own = pairs.own
-        y = x if own else y
+        made, length = on_sphere(embeddings, form.normalized)
+        ref_made, ref_length = (made, length) if own else on_sphere(ref_emb, form.normalized)
+        x, y = form.place(made, ref_made)
         wanted = any(ctx.needs_input_grad)
         cuts = list(blocks(len(x), len(y), x.device, size))
         whole = len(cuts) == 1
@@ -205,15 +214,17 @@ class _ByRows(torch.autograd.Function):
                 if not (own and whole):
                     gy += for_all
         loss, factor = tally.reduce(how)
-        ctx.own = own
-        ctx.save_for_backward(gx.mul_(factor), gy if own else gy.mul_(factor))
+        if wanted:
+            grads = [off_sphere(gx.mul_(factor), made, length)]
+            if not own:
+                grads.append(off_sphere(gy.mul_(factor), ref_made, ref_length))
+            ctx.save_for_backward(*grads)
         return loss.float()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gx, gy = ctx.saved_tensors
-        scale = grads[0].to(gx.dtype)
-        return gx * scale, None if ctx.own else gy * scale, None, None, None, None, None
+        gx, *gy = (saved * grads[0] for saved in ctx.saved_tensors)
+        return gx, (gy[0] if gy else None), None, None, None, None, None
 
 
 class _Called(torch.autograd.Function):
@@ -296,8 +307,7 @@ def sum_triplets(
     """
     form = geometry(distance, embeddings)
     if form is not None and not swap:
-        x, y = form.prepare(embeddings, ref_emb)
-        made: Tensor = _ByRows.apply(x, y, form, pairs, tally, how, chunk)
+        made: Tensor = _ByRows.apply(embeddings, ref_emb, form, pairs, tally, how, chunk)
         return made
     own = ref_emb is embeddings
     rows = len(embeddings)
