@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from .reading import UnreadableImage, read_bytes
+from .reading import UnreadableImage
 
 __all__ = ["MISSING", "digests_of", "fingerprint_of"]
 
@@ -30,7 +30,7 @@ def fingerprint_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]  # SHA-2 runs in hardware
 
 
-def digests_of(paths: Sequence[str], cache: Path, run: Runner) -> list[str]:
+def digests_of(paths: Sequence[str], cache: Path, run: Runner, read: Callable[[str], bytes]) -> list[str]:
     """Digest of every file; only those that are new or touched are read.
 
     Parameters
@@ -40,6 +40,8 @@ def digests_of(paths: Sequence[str], cache: Path, run: Runner) -> list[str]:
         Folder of the remembered digests, ``files.sqlite``. Losing it costs time only.
     run : callable
         Runs a function of the position over positions, and gives pairs (position, digest) back.
+    read : callable
+        Gives the bytes of a file.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def digests_of(paths: Sequence[str], cache: Path, run: Runner) -> list[str]:
 
     def one(row: int) -> str:
         try:
-            return fingerprint_of(read_bytes(names[row]))
+            return fingerprint_of(read(names[row]))
         except UnreadableImage:
             return MISSING
 

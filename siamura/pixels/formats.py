@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_PIXELS: Final = 80_000_000
 """Images beyond are refused: the largest radiographs, a whole spine stitched together, stay below."""
@@ -82,15 +82,26 @@ def check_size(width: int, height: int) -> None:
         raise Damaged(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed")
 
 
-def check_png(data: bytes) -> tuple[int, int]:
-    """Walk the chunks of a PNG, compare their checksums and count its pixels, none of which decoders do.
+class Png(NamedTuple):
+    """What the walk through a PNG found.
 
-    Returns
-    -------
-    tuple of int
+    Parameters
+    ----------
+    depth, colour : int
         Bits a sample and the colour type.
+    stored : bytes or None
+        The same picture, its rows as they were found on decompressing, for a decoder that need not do it again;
+        None where more than 8-bit rows of grey or colour make it up: interlacing, transparency, orientation.
     """
-    position, depth, colour, stream = 8, 0, 0, []
+
+    depth: int
+    colour: int
+    stored: bytes | None
+
+
+def check_png(data: bytes) -> Png:
+    """Walk the chunks of a PNG, compare their checksums and count its pixels, none of which decoders do."""
+    position, depth, colour, stream, simple = 8, 0, 0, [], True
     while True:
         head = data[position : position + 8]
         if len(head) < 8:
@@ -115,14 +126,29 @@ def check_png(data: bytes) -> tuple[int, int]:
                 raise Damaged(f"it is an animation of {frames} frames; a radiograph is one image")
         elif kind == b"IDAT":
             stream.append(data[position + 8 : end - 4])
+        elif kind in (b"tRNS", b"eXIf"):
+            simple = False
         elif kind == b"IEND":
-            _check_rows(data, b"".join(stream))
-            return depth, colour
+            rows = _check_rows(data, b"".join(stream))
+            simple = simple and depth == 8 and colour in (0, 2) and not data[28]
+            return Png(depth, colour, _stored(data, rows) if simple else None)
         position = end
 
 
-def _check_rows(data: bytes, stream: bytes) -> None:
-    """Make sure that a PNG's stream holds all rows: Pillow would leave those that are missing black."""
+def _stored(data: bytes, rows: bytes) -> bytes:
+    """Write a PNG of the header of `data` and filtered rows, without compression."""
+    stride = len(rows) // int.from_bytes(data[20:24], "big")
+    if max(rows[::stride]) > 4:
+        raise Damaged("it is damaged: a row of its pixels has a filter that does not exist")
+    body = b"IDAT" + zlib.compress(rows, 0)
+    end = b"\0\0\0\0IEND\xaeB`\x82"
+    return b"".join(
+        (data[:33], struct.pack(">I", len(body) - 4), body, struct.pack(">I", zlib.crc32(body)), end)
+    )
+
+
+def _check_rows(data: bytes, stream: bytes) -> bytes:
+    """Return a PNG's filtered rows, if all are there: Pillow would leave those that are missing black."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     check_size(width, height)
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
@@ -132,11 +158,12 @@ def _check_rows(data: bytes, stream: bytes) -> None:
         if columns > 0 and rows > 0:
             needed += rows * (1 + -(-columns * bits // 8))
     try:
-        found = len(zlib.decompressobj().decompress(stream, needed))
+        rows_found = zlib.decompressobj().decompress(stream, needed)
     except zlib.error as error:
         raise Damaged("it is damaged: its compressed pixels cannot be decompressed") from error
-    if found < needed:
-        raise Damaged(f"it is truncated: {needed - found:,} of its {needed:,} bytes of pixels are missing")
+    if (missing := needed - len(rows_found)) > 0:
+        raise Damaged(f"it is truncated: {missing:,} of its {needed:,} bytes of pixels are missing")
+    return rows_found
 
 
 def check_jpeg(data: bytes) -> bytes:

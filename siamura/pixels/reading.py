@@ -182,8 +182,10 @@ def _decode(data: bytes, kind: str) -> Grey:
     if kind == "PNG":
         from PIL.PngImagePlugin import PngImageFile
 
-        depth, colour = check_png(data)
-        deep = depth == 16 and colour != 0
+        png = check_png(data)
+        if png.stored is not None:
+            return _stored(png.stored)
+        deep = png.depth == 16 and png.colour != 0
         image: ImageFile = PngImageFile(io.BytesIO(data))
     elif kind == "JPEG":
         from PIL.JpegImagePlugin import JpegImageFile
@@ -235,6 +237,19 @@ def _grey(image: ImageFile, inverted: bool) -> Grey:
     if mode == "CMYK":
         return np.asarray(image.convert("RGB").convert("L"))
     return np.asarray(image.convert("L"))
+
+
+def _stored(data: bytes) -> Grey:
+    """Decode a plain PNG of 8 bits that is known to be whole; OpenCV leaves Python's lock to other threads."""
+    import cv2
+    from PIL.Image import fromarray
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise Damaged("it is damaged: its rows of pixels cannot be decoded")
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint8, copy=False)
+    return np.array(fromarray(pixels[..., ::-1]).convert("L"))
 
 
 def _deep(data: bytes) -> Grey:

@@ -16,6 +16,8 @@ import json
 import logging
 import os
 import shutil
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -115,11 +117,12 @@ def kept(
     """
     cache = Path(cache).absolute()
     cache.mkdir(parents=True, exist_ok=True)
+    once = _ReadOnce()
     digests = digests_of(
-        paths, cache, run=lambda one, rows: _spread(one, rows, progress, "hashing", at_once=32)
+        paths, cache, lambda one, rows: _spread(one, rows, progress, "hashing", at_once=32), once.read
     )
     folder = cache / _key(digests, pre)
-    build = _Build(folder, list(paths), digests, pre)
+    build = _Build(folder, list(paths), digests, once.taken, pre)
     stored = build.opened()
     if stored is None:
         lock = folder.with_name(folder.name + ".lock")
@@ -127,7 +130,7 @@ def kept(
             stored = build.opened()  # another process may have finished it meanwhile
             if stored is None:
                 build.run(progress)
-                stored = build.opened()
+                stored = build.opened(written=True)
     if stored is None:
         raise StoreError(
             f"{folder} was written, and does not read back the same: check the disk, or choose another cache"
@@ -135,19 +138,46 @@ def kept(
     return stored
 
 
+class _ReadOnce:
+    """Keep what was read for its digest until it is preprocessed: a small set of files is read once."""
+
+    ROOM = 1 << 28
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+        self._room = self.ROOM
+
+    def read(self, path: str) -> bytes:
+        """Read a file, and keep its bytes while there is room."""
+        data = read_bytes(path)
+        if len(data) <= self._room:
+            self._room -= len(data)
+            self._kept[path] = data
+        return data
+
+    def taken(self, path: str) -> bytes | None:
+        """Give kept bytes away."""
+        return self._kept.pop(os.path.abspath(path), None)
+
+
 @dataclass(frozen=True)
 class _Build:
     folder: Path
     paths: list[str]
     digests: list[str]
+    taken: Callable[[str], bytes | None]
     pre: Preprocess
 
     @property
     def row_bytes(self) -> int:
         return self.pre.size**2
 
-    def opened(self) -> Stored | None:
-        """Return the finished store where there is one, whole and still right; None otherwise."""
+    def opened(self, *, written: bool = False) -> Stored | None:
+        """Return the finished store where there is one, whole and still right; None otherwise.
+
+        What this process has `written` a moment ago would be read from memory, not from the disk: its checksums
+        are left for the next opening.
+        """
         file = self.folder / PIXELS
         try:
             manifest = _manifest(self.folder)
@@ -161,7 +191,10 @@ class _Build:
             size = self.pre.size
             images = mapped(file, len(rows), size)
             sound = _spread(
-                lambda row: zlib.crc32(images[row]) == crcs[row], range(len(rows)), False, at_once=256
+                lambda row: zlib.crc32(images[row]) == crcs[row],
+                range(0 if written else len(rows)),
+                False,
+                at_once=256,
             )
             wrong = [row for row, good in sound if not good]
             if wrong:
@@ -242,11 +275,13 @@ class _Build:
     def _image(self, row: int) -> NDArray[np.uint8] | str:
         path = self.paths[row]
         try:
-            data = read_bytes(path)
-            if fingerprint_of(data) != self.digests[row]:
-                raise StoreError(
-                    f"{path} changed while the store was built: run again once it stays as it is"
-                )
+            data = self.taken(path)
+            if data is None:
+                data = read_bytes(path)
+                if fingerprint_of(data) != self.digests[row]:
+                    raise StoreError(
+                        f"{path} changed while the store was built: run again once it stays as it is"
+                    )
             return self.pre(decode_image(data, path))
         except UnreadableImage as error:
             return error.reason
@@ -296,7 +331,7 @@ def _spread(
     bar = tqdm(
         total=already + len(rows), initial=already, desc=what, unit="image", disable=not progress, delay=0.5
     )
-    with ThreadPoolExecutor(cores) as pool, bar:
+    with _EACH_ON_ITS_CORE, ThreadPoolExecutor(cores) as pool, bar:
         futures = [pool.submit(several, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):
@@ -306,6 +341,35 @@ def _spread(
         finally:
             for future in futures:
                 future.cancel()
+
+
+class _EachOnItsCore:
+    """While threads of ours fill the cores, OpenCV starts none of its own, and Python's lock goes round quickly.
+
+    Both settings are the process's: the first to enter changes them, the last to leave puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = (0.005, 1)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = sys.getswitchinterval(), cv2.getNumThreads()
+                sys.setswitchinterval(2e-4)
+                cv2.setNumThreads(1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                sys.setswitchinterval(self._before[0])
+                cv2.setNumThreads(self._before[1])
+
+
+_EACH_ON_ITS_CORE = _EachOnItsCore()
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

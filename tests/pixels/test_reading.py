@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -168,3 +170,30 @@ def test_an_image_is_the_callers_own() -> None:
     grey = decode_image(GOOD["jpeg grey"].data)
     grey[0, 0] = 1
     assert io.BytesIO(GOOD["jpeg grey"].data).read() == GOOD["jpeg grey"].data
+
+
+def filtered_png(rows: np.ndarray, colour: int) -> bytes:
+    """Write rows 7 pixels wide that begin with their filter."""
+    head = struct.pack(">IIBBBBB", 7, len(rows), 8, colour, 0, 0, 0)
+    body = zlib.compress(rows.tobytes())
+    chunks = zoo.chunk(b"IHDR", head) + zoo.chunk(b"IDAT", body) + zoo.chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("filtered", range(5))
+def test_png_rows_of_every_filter_come_out_as_pillow_decodes_them(mode, filtered):
+    """8-bit PNGs take a way of their own: their rows are written again, without compression, for OpenCV."""
+    channels = len(mode)
+    rows = np.random.default_rng(0).integers(0, 256, (9, 1 + 7 * channels), dtype=np.uint8)
+    rows[:, 0] = filtered
+    data = filtered_png(rows, 0 if mode == "L" else 2)
+    wanted = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    np.testing.assert_array_equal(decode_image(data), wanted)
+
+
+def test_a_png_row_of_no_known_filter_is_refused():
+    rows = np.zeros((9, 8), np.uint8)
+    rows[5, 0] = 5
+    with pytest.raises(UnreadableImage, match="a filter that does not exist"):
+        decode_image(filtered_png(rows, 0))

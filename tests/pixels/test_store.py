@@ -126,7 +126,7 @@ def test_files_that_stay_are_not_even_read_again(tmp_path, settled, monkeypatch)
     def refuse(path):
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr("siamura.pixels.digests.read_bytes", refuse)
+    monkeypatch.setattr("siamura.pixels.store.read_bytes", refuse)
     kept(paths, PRE, tmp_path / "cache", progress=False)
     os.utime(paths[3])
     with pytest.raises(AssertionError, match=r"image3\.png was read"):
@@ -138,37 +138,50 @@ def test_a_file_just_written_is_not_trusted_by_its_time(tmp_path, monkeypatch):
     paths = png_files(tmp_path / "in", 2)
     kept(paths, PRE, tmp_path / "cache", progress=False)
     seen = []
-    import siamura.pixels.digests as digests
+    import siamura.pixels.store as store
 
-    read = digests.read_bytes
-    monkeypatch.setattr(digests, "read_bytes", lambda path: (seen.append(path), read(path))[1])
+    read = store.read_bytes
+    monkeypatch.setattr(store, "read_bytes", lambda path: (seen.append(path), read(path))[1])
     kept(paths, PRE, tmp_path / "cache", progress=False)
     assert sorted(seen) == paths
 
 
 def test_a_file_that_changes_under_the_build_stops_it(tmp_path, monkeypatch):
+    """Where there is no room to keep what was read for the digests, files are read twice, and compared."""
     paths = png_files(tmp_path / "in", 4)
     import siamura.pixels.store as store
 
-    read = store.read_bytes
-    monkeypatch.setattr(store, "read_bytes", lambda path: read(paths[0] if path == paths[3] else path))
+    read, seen = store.read_bytes, []
+
+    def changing(path):
+        seen.append(path)
+        return read(paths[0] if seen.count(paths[3]) > 1 and path == paths[3] else path)
+
+    monkeypatch.setattr(store._ReadOnce, "ROOM", 0)
+    monkeypatch.setattr(store, "read_bytes", changing)
     with pytest.raises(StoreError, match=r"image3\.png changed while"):
         kept(paths, PRE, tmp_path / "cache", progress=False)
 
 
-@pytest.mark.parametrize("how", ["garbage", "folder"])
-def test_without_the_remembered_digests_all_is_still_right(tmp_path, settled, how, caplog):
+def test_a_small_set_of_files_is_read_once(tmp_path, monkeypatch):
     paths = png_files(tmp_path / "in", 4)
-    (tmp_path / "cache").mkdir()
-    file = tmp_path / "cache" / "files.sqlite"
-    file.write_bytes(b"no database" * 200) if how == "garbage" else file.mkdir()
-    for _ in range(2):
-        stored = kept(paths, PRE, tmp_path / "cache", progress=False)
-        np.testing.assert_array_equal(stored.images, fresh(paths))
-    assert "digests" in caplog.text
+    import siamura.pixels.store as store
+
+    read, seen = store.read_bytes, []
+    monkeypatch.setattr(store, "read_bytes", lambda path: (seen.append(path), read(path))[1])
+    stored = kept(paths, PRE, tmp_path / "cache", progress=False)
+    assert sorted(seen) == paths
+    np.testing.assert_array_equal(stored.images, prepared(paths, PRE, progress=False).images)
 
 
-# --- unreadable files
+def test_building_leaves_the_threads_of_others_as_they_were(tmp_path):
+    import sys
+
+    import cv2
+
+    before = sys.getswitchinterval(), cv2.getNumThreads()
+    kept(png_files(tmp_path / "in", 4), PRE, tmp_path / "cache", progress=False)
+    assert (sys.getswitchinterval(), cv2.getNumThreads()) == before
 
 
 def test_unreadable_files_are_left_out_listed_and_the_rest_is_in_order(tmp_path):
