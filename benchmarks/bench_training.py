@@ -17,7 +17,7 @@ from siamura.networks import Classifier, EmbeddingNet
 from siamura.training import embed, fit, fit_classifier
 from siamura.training.machine import autocast, resolve_channels_last, resolve_device, resolve_precision
 
-STEPS = 3
+STEPS = 2
 
 
 def images(count: int, side: int) -> TensorDataset:
@@ -102,7 +102,7 @@ def step_times(
     return medians[0], medians[1]
 
 
-def rows(trunk: str = "densenet169", side: int = 224, batch: int = 32, runs: int = 3) -> Iterator[Row]:
+def rows(trunk: str = "densenet169", side: int = 224, batch: int = 32, runs: int = 2) -> Iterator[Row]:
     """What the CPU can show."""
     device = resolve_device("cpu")
     precision = resolve_precision("auto", device)
@@ -142,7 +142,7 @@ def rows(trunk: str = "densenet169", side: int = 224, batch: int = 32, runs: int
 
 
 def frozen_rows(
-    trunk: str, side: int = 96, count: int = 96, epochs: int = 10, runs: int = 1
+    trunk: str, side: int = 96, count: int = 256, epochs: int = 10, runs: int = 1
 ) -> Iterator[Row]:
     """Ten epochs of a top on a frozen trunk, features kept or not."""
     data = images(count, side)
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="measure on a GPU instead")
     parser.add_argument("--trunk", default="densenet169")
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=2)
     args = parser.parse_args()
     found = gpu_rows() if args.gpu else rows(args.trunk, args.side, runs=args.runs)
     print(markdown(found))
