@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from .folder import StoredRun, open_folder, read_folder, write_config, write_json
-from .inputs import cache_folder, load
+from .inputs import Inputs, cache_folder, load
 from .tables import RESEARCH, data_sentence, with_interval
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from siamura.networks import Classifier
 
 __all__ = ["ClassifierExperiment", "ClassifierRun", "load_classifier", "run_classifier"]
@@ -140,16 +143,13 @@ def run_classifier(
     ValueError, FileNotFoundError, FileExistsError
         As for `siamura.run`.
     """
-    from siamura import plots
-    from siamura.evaluation import evaluate
     from siamura.networks import Classifier
     from siamura.pixels import Preprocess
     from siamura.training import fit_classifier, predict_proba
-
-    from .measuring import LEVELS, summary
+    from siamura.training.distributed import by_first
 
     started = time.time()
-    folder = open_folder(out, overwrite=overwrite)
+    folder = by_first(lambda: open_folder(out, overwrite=overwrite))
     pre = Preprocess(size=experiment.size, clahe=None, equalise=experiment.equalise)
     net = Classifier(
         experiment.trunk, experiment.top, weights=experiment.weights, preprocess=pre, seed=experiment.seed
@@ -159,7 +159,7 @@ def run_classifier(
         views=experiment.views, seed=experiment.seed,
     )  # fmt: skip
     facts: dict[str, Any] = {"kind": "classifier", "data": inputs.facts, "preprocessing": pre.to_dict()}
-    write_config(folder, experiment, status="training", **facts)
+    by_first(lambda: write_config(folder, experiment, status="training", **facts))
     train, valid = inputs.splits["train"], inputs.splits["valid"]
     common: dict[str, Any] = {
         "valid": valid, "batch_size": experiment.batch, "seed": experiment.seed, "optimizer": experiment.optimizer,
@@ -179,13 +179,34 @@ def run_classifier(
         last = histories[0].iloc[-1]
         histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
     history = pd.concat(histories, ignore_index=True)
+    probability = {split: predict_proba(net, data) for split, data in inputs.splits.items()}
+    by_first(lambda: _finish(experiment, folder, inputs, facts, history, net, probability, started))
+    return load_classifier(folder)
+
+
+def _finish(
+    experiment: ClassifierExperiment,
+    folder: Path,
+    inputs: Inputs,
+    facts: dict[str, Any],
+    history: pd.DataFrame,
+    net: Classifier,
+    probability: Mapping[str, npt.NDArray[np.floating[Any]]],
+    started: float,
+) -> None:
+    """Measure, and write all that a run folder holds."""
+    from siamura import plots
+    from siamura.evaluation import evaluate
+
+    from .measuring import LEVELS, summary
+    from .report import write_report
+
     history.to_csv(folder / "history.csv", index=False)
     net.save_pretrained(folder / "model")
-
     metrics: dict[str, Any] = {}
     scored = []
     for split, data in inputs.splits.items():
-        p = predict_proba(net, data)
+        p = probability[split]
         scored.append(data.table.assign(probability=p))
         metrics[split] = {}
         for level in LEVELS:
@@ -207,10 +228,7 @@ def run_classifier(
     labels = {s: (t["label"], t["probability"]) for s, t in zip(("train", "validation"), scored, strict=True)}
     plots.confusion(labels, note=f"{note} Per view.").savefig(folder / "confusion.png", dpi=160)
     write_config(folder, experiment, status="finished", seconds=round(time.time() - started, 1), **facts)
-    from .report import write_report
-
     write_report(folder)
-    return load_classifier(folder)
 
 
 def _table(experiment: ClassifierExperiment, metrics: Mapping[str, Any], data: Mapping[str, Any]) -> str:

@@ -44,8 +44,11 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
             if given["epochs"] is not None and given["steps"] == defaults.steps:
                 given["steps"] = None  # --epochs alone replaces the default number of steps
             done = run(replace(defaults, **given), folder, overwrite=overwrite, resume=resume)
-        typer.echo(done.table())
-        typer.echo(f"Run folder: {done.folder}")
+        from siamura.training.distributed import rank_and_world
+
+        if rank_and_world()[0] == 0:
+            typer.echo(done.table())
+            typer.echo(f"Run folder: {done.folder}")
 
     hints = get_type_hints(Experiment)
     parameters = [

@@ -78,8 +78,9 @@ def load(
     """
     from siamura.pixels import RadiographDataset
     from siamura.studies import is_phantom, read_mura
+    from siamura.training.distributed import by_first
 
-    root = Path(data) if data is not None else phantoms_for(parts, views, seed, cache)
+    root = Path(data) if data is not None else by_first(lambda: phantoms_for(parts, views, seed, cache))
     table = read_mura(root, part=list(parts))
     splits = {}
     for split in ("train", "valid"):
@@ -93,7 +94,7 @@ def load(
         _check(splits[split].table, split, patients if split == "train" else 1)
     unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
     if len(unreadable):
-        unreadable.to_csv(folder / "unreadable.csv", index=False)
+        by_first(lambda: unreadable.to_csv(folder / "unreadable.csv", index=False))
         _log.warning(
             "%d unreadable images are left out; %s lists them", len(unreadable), folder / "unreadable.csv"
         )

@@ -14,10 +14,12 @@ import siamura
 from .card import write_card
 from .experiment import Experiment
 from .folder import Run, load_run, open_folder, write_config, write_embeddings, write_json
-from .inputs import cache_folder, load
+from .inputs import Inputs, cache_folder, load
 from .tables import finger_table
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
 
@@ -63,24 +65,26 @@ def run(
     FileExistsError, PermissionError
         If the run folder is in use or cannot be written.
     """
+    from siamura.training.distributed import by_first
+
     started = time.time()
-    folder = open_folder(out, overwrite=overwrite, resume=experiment if resume else None)
+    folder = by_first(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
     try:
         return _run(experiment, folder, Path(cache) if cache else cache_folder(), started, resume=resume)
     except (ValueError, OSError):
-        if not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # bad input leaves nothing behind
         raise
 
 
 def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, resume: bool) -> Run:
+    """Train, with all processes that there are; then the first one measures, draws and writes."""
     from siamura.networks import EmbeddingNet
     from siamura.pixels import CLAHE, Preprocess
     from siamura.samplers import PKBatchSampler
     from siamura.training import embed, fit
+    from siamura.training.distributed import by_first
     from siamura.training.metric import run_length
-
-    from . import figures, measuring
 
     pre = Preprocess(size=experiment.size, clahe=CLAHE() if experiment.clahe else None)
     net = EmbeddingNet(
@@ -93,7 +97,7 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
     )  # fmt: skip
     splits, train = inputs.splits, inputs.splits["train"]
     facts: dict[str, Any] = {"data": inputs.facts, "preprocessing": pre.to_dict()}
-    write_config(folder, experiment, status="training", **facts)
+    by_first(lambda: write_config(folder, experiment, status="training", **facts))
 
     batches = PKBatchSampler(
         train.table["label"],
@@ -109,6 +113,32 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
     interrupted = len(history) < run_length(batches, experiment.epochs, experiment.steps)
 
     embeddings = {split: embed(net, data) for split, data in splits.items()}
+    by_first(
+        lambda: _finish(
+            experiment, folder, inputs, facts, history, embeddings, loss,
+            status="interrupted" if interrupted else "finished", started=started,
+        )
+    )  # fmt: skip
+    return load_run(folder)
+
+
+def _finish(
+    experiment: Experiment,
+    folder: Path,
+    inputs: Inputs,
+    facts: dict[str, Any],
+    history: pd.DataFrame,
+    embeddings: dict[str, npt.NDArray[np.float32]],
+    loss: BaseMetricLossFunction,
+    *,
+    status: str,
+    started: float,
+) -> None:
+    """Fit the heads on the embeddings, measure, and write all that a run folder holds."""
+    from . import figures, measuring
+    from .report import write_report
+
+    splits, train = inputs.splits, inputs.splits["train"]
     heads = measuring.fit_heads(
         embeddings["train"], train.table, neighbours=experiment.neighbours, seed=experiment.seed
     )
@@ -134,15 +164,11 @@ def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, r
     (folder / "table.md").write_text(finger_table(experiment, metrics, facts["data"]), encoding="utf-8")
     figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted)
     write_config(
-        folder, experiment, status="interrupted" if interrupted else "finished",
-        seconds=round(time.time() - started, 1), **facts,
+        folder, experiment, status=status, seconds=round(time.time() - started, 1), **facts
     )  # fmt: skip
-    from .report import write_report
-
     write_report(folder)
-    if not interrupted:
+    if status == "finished":
         (folder / "checkpoint.ckpt").unlink(missing_ok=True)
-    return load_run(folder)
 
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,7 +12,11 @@ from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch.distributed.nn import functional as dist_nn
 
-__all__ = ["SyncedBatchNorm", "gather_parts", "gather_rows", "join_group", "rank_and_world"]
+from .machine import processes
+
+__all__ = ["SyncedBatchNorm", "by_first", "gather_parts", "gather_rows", "join_group", "rank_and_world"]
+
+T = TypeVar("T")
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -22,9 +27,43 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def join_group() -> None:
-    """Let processes that torchrun started know of each other, where Lightning has not done so yet."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and dist.is_available() and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    """Let processes that torchrun or Slurm started know of each other, where Lightning has not done so yet."""
+    local, nodes = processes()
+    if local * nodes == 1 or not dist.is_available() or dist.is_initialized():
+        return
+    place: dict[str, int] = {}
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+        slurm = SLURMEnvironment()
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
+        place = {"rank": slurm.global_rank(), "world_size": slurm.world_size()}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", **place)
+
+
+def by_first(make: Callable[[], T]) -> T:
+    """Let the first process do something while the others wait; each gets its result, or its error.
+
+    Parameters
+    ----------
+    make : callable
+        Its result and its errors must be picklable.
+    """
+    join_group()
+    rank, world = rank_and_world()
+    if world == 1:
+        return make()
+    box: list[Any] = [None, None]
+    if rank == 0:
+        try:
+            box[0] = make()
+        except Exception as error:
+            box[1] = error
+    dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    result: T = box[0]
+    return result
 
 
 class _Gather(torch.autograd.Function):
