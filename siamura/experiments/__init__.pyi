@@ -1,6 +1,7 @@
 from .classifier_grids import classifier_tables, part_grid, system_c, system_e, trunk_grid
 from .classifying import ClassifierExperiment, ClassifierRun, load_classifier, run_classifier
 from .command import app_for, experiment_command, one_sentence, script, tell
+from .comparing import compared, loss_grid, loss_table
 from .experiment import Experiment
 from .folder import Run, load_run
 from .grids import finger_grid, finger_tables, run_grid
@@ -17,11 +18,14 @@ __all__ = [
     "Run",
     "app_for",
     "classifier_tables",
+    "compared",
     "experiment_command",
     "finger_grid",
     "finger_tables",
     "load_classifier",
     "load_run",
+    "loss_grid",
+    "loss_table",
     "one_sentence",
     "part_grid",
     "published",
