@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -60,38 +61,33 @@ def compared(runs: Mapping[str, Run | ClassifierRun]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``loss``, ``trunk``, ``dim``, ``seed``; validation ``kappa`` per view with ``low`` and ``high`` (k-NN, or the
-        classifier itself), ``positive_distance`` and ``negative_distance`` between embeddings of length 1, and
-        ``collapsed``: the distance of the two kinds is below 0.05, a fiftieth part of the sphere's diameter and less.
+        ``loss``, ``trunk``, ``dim`` (as text), ``seed``; validation ``kappa`` per view with ``low`` and ``high``
+        (k-NN, or the classifier itself), ``positive_distance`` and ``negative_distance`` between embeddings of
+        length 1, and ``collapsed``: films of different labels are less than 0.05 apart, of at most 2.
     """
     return pd.DataFrame([_row(run) for run in runs.values()])
 
 
 def _row(run: Run | ClassifierRun) -> dict[str, Any]:
     view = run.metrics["valid"]["view"]
-    metric = isinstance(run, Run)
-    figures = view["knn" if metric else "classifier"]
-    low, high = figures["interval"].get("kappa", (None, None))
-    apart = view["embedding"] if metric else {}
-    return {
-        "loss": run.experiment.loss if metric else "binary cross-entropy",
-        "trunk": run.experiment.trunk,
-        "dim": run.experiment.dim if metric else None,
-        "seed": run.experiment.seed,
-        "kappa": figures["kappa"],
-        "low": low,
-        "high": high,
-        "positive_distance": apart.get("positive_distance"),
-        "negative_distance": apart.get("negative_distance"),
-        "collapsed": apart["negative_distance"] < 0.05 if metric else None,
-    }
+    row: dict[str, Any] = {"trunk": run.experiment.trunk, "seed": run.experiment.seed}
+    if isinstance(run, Run):
+        figures, apart = view["knn"], view["embedding"]
+        row |= {"loss": run.experiment.loss, "dim": str(run.experiment.dim)}
+        row |= {name: apart[name] for name in ("positive_distance", "negative_distance")}
+        row["collapsed"] = apart["negative_distance"] < 0.05
+    else:
+        figures = view["classifier"]
+        row |= {"loss": "binary cross-entropy", "dim": "–", "collapsed": None}
+    low, high = figures["interval"].get("kappa", (math.nan, math.nan))
+    return {**row, "kappa": figures["kappa"], "low": low, "high": high}
 
 
 def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
     """Print a comparison as Markdown: one row a configuration, one column a seed."""
     first = next(run for run in runs.values() if isinstance(run, Run))
     frame = compared(runs)
-    seeds = sorted(frame["seed"].unique())
+    seeds = sorted({run.experiment.seed for run in runs.values()})
     experiment = first.experiment
     collapsed = int((frame["collapsed"] == True).sum())  # noqa: E712
     lines = [
@@ -108,12 +104,13 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
         "| loss | trunk | dim | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
         "|---" * (3 + len(seeds)) + "|",
     ]
-    for (loss, trunk, dim), rows in frame.groupby(["loss", "trunk", "dim"], dropna=False, sort=False):
+    for names, rows in frame.groupby(["loss", "trunk", "dim"], sort=False):
         cells = {
-            row.seed: f"{row.kappa:.3f} [{row.low:.3f}, {row.high:.3f}]"
-            + (" collapsed" if row.collapsed is True else "")
-            for row in rows.itertuples()
+            row["seed"]: f"{row['kappa']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            + (" collapsed" if row["collapsed"] is True else "")
+            for row in rows.to_dict("records")
         }
-        width = "–" if pd.isna(dim) else f"{dim:.0f}"
-        lines.append(f"| {loss} | {trunk} | {width} | " + " | ".join(cells.get(s, "–") for s in seeds) + " |")
+        lines.append(
+            f"| {' | '.join(map(str, names))} | " + " | ".join(cells.get(seed, "–") for seed in seeds) + " |"
+        )
     return "\n".join(lines) + "\n"

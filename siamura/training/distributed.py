@@ -31,14 +31,15 @@ def join_group() -> None:
     local, nodes = processes()
     if local * nodes == 1 or not dist.is_available() or dist.is_initialized():
         return
-    place: dict[str, int] = {}
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        from lightning.pytorch.plugins.environments import SLURMEnvironment
+        from lightning.fabric.plugins.environments import SLURMEnvironment
 
         slurm = SLURMEnvironment()
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
-        place = {"rank": slurm.global_rank(), "world_size": slurm.world_size()}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", **place)
+        dist.init_process_group(backend, rank=slurm.global_rank(), world_size=slurm.world_size())
+    else:
+        dist.init_process_group(backend)
 
 
 def by_first(make: Callable[[], T]) -> T:
