@@ -26,7 +26,7 @@ def main(
     seed: Seed = 0,
     out: Out = Path("runs/humerus"),
 ) -> str:
-    base = ClassifierExperiment(data=data, weights=weights, seed=seed, size=80, epochs=8, views=400)
+    base = ClassifierExperiment(data=data, weights=weights, seed=seed, size=80, epochs=14, views=800)
     c, e = system_c(base), system_e(base)
     if full:
         c, e = replace(c, size=150, epochs=30), replace(e, size=224, epochs=40)
