@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help reproduce test slow tree lint bench docs coverage clean
+.PHONY: help reproduce test slow tables tree lint bench docs coverage clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: $(VENV)/.test  ## set up, then run the tests
 
 slow: $(VENV)/.test  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+tables: $(VENV)/.test  ## every published table on phantoms, in its quick setting: half an hour
+	$(BIN)/python -m pytest -m tables
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
