@@ -31,10 +31,12 @@ def data_sentence(data: Mapping[str, Any]) -> str:
 
 
 def with_interval(figures: Mapping[str, Any] | None, metric: str) -> str:
-    """Write a figure with its interval, or a dash where there is none."""
-    value = None if figures is None else figures.get(metric)
-    if figures is None or value is None:
+    """Write a figure with its interval, a dash where none was measured, or that the answers do not define it."""
+    if figures is None or metric not in figures:
         return "–"
+    value = figures[metric]
+    if value is None:
+        return "undefined"
     low_high = figures.get("interval", {}).get(metric)
     return f"{value:.3f}" if low_high is None else f"{value:.3f} [{low_high[0]:.3f}, {low_high[1]:.3f}]"
 

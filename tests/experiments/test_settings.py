@@ -145,7 +145,8 @@ def test_phantoms_are_called_phantoms() -> None:
 
 
 def test_a_figure_without_an_answer_is_a_dash() -> None:
-    assert with_interval({"kappa": None}, "kappa") == "–"
+    assert with_interval({"kappa": None}, "kappa") == "undefined"  # one class alone was called
+    assert with_interval({"accuracy": 0.5}, "kappa") == "–"
     assert with_interval(None, "kappa") == "–"
     assert with_interval({"kappa": 0.5}, "kappa") == "0.500"
 
