@@ -167,8 +167,10 @@ def test_the_page_works_by_keyboard(browser: Any, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("#read")
     page.focus("#sample input")
+    page.wait_for_selector("#sample [role=option]")  # a key before the list is there is lost
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#sample input').value !== ''")
     page.focus("#read")
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#verdict').innerText.includes('probability of abnormal')")
