@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ class Row:
     name : str
         What was done, sizes included.
     ours_s, peer_s : float
-        Median wall seconds of one call.
+        Wall seconds of one call, the least of several.
     peer : str
         What it is measured against.
     target : float or None
@@ -51,10 +50,11 @@ def paired(
     warmup: int = 1,
     settle: bool = False,
 ) -> tuple[float, float]:
-    """Median seconds of two callables, run in turn so that both meet the same state of the machine.
+    """Seconds of two callables, run in turn so that both meet the same state of the machine; the least of the runs.
 
-    With `settle`, each timed call follows an untimed one of its own kind: neither pays for the caches and the
-    memory that the other has taken, as neither would in a training loop.
+    The least, since whatever else the machine does can only add. With `settle`, each timed call follows an untimed
+    one of its own kind: neither pays for the caches and the memory that the other has taken, as neither would in a
+    training loop.
     """
     for _ in range(warmup):
         ours()
@@ -67,11 +67,11 @@ def paired(
             start = time.perf_counter()
             call()
             kept.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
+    return min(times[0]), min(times[1])
 
 
 def seconds(call: Callable[[], object], *, runs: int = 3, warmup: int = 1) -> float:
-    """Median seconds of one callable, where there is no peer to run in turn."""
+    """Seconds of one callable, the least of the runs, where there is no peer to run in turn."""
     for _ in range(warmup):
         call()
     kept = []
@@ -79,7 +79,7 @@ def seconds(call: Callable[[], object], *, runs: int = 3, warmup: int = 1) -> fl
         start = time.perf_counter()
         call()
         kept.append(time.perf_counter() - start)
-    return statistics.median(kept)
+    return min(kept)
 
 
 def markdown(rows: Iterable[Row]) -> str:
