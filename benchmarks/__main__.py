@@ -1,4 +1,7 @@
-"""Run every benchmark and print one table: ``python -m benchmarks [--gpu] [--only losses,pixels] [--out FOLDER]``."""
+"""Run every benchmark and print one table: ``python -m benchmarks [--gpu] [--only losses,pixels] [--out FOLDER]``.
+
+``--into docs/benchmarks.md`` also puts the table into that page, room by room, in the place of the one it has.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pathlib import Path
 from .harness import Row, markdown
 
 HERE = Path(__file__).resolve().parent
+MARKS = ("<!-- figures -->", "<!-- end of figures -->")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,28 +33,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.md"
     )
+    parser.add_argument("--into", type=Path, help="page to put the figures into, between its two marks")
     options = parser.parse_args(arguments)
     chosen = options.only.split(",")
     if unknown := sorted(set(chosen) - set(names)):
         parser.error(f"no benchmark of {unknown[0]!r}; there are {', '.join(names)}")
 
+    if options.into is not None:
+        _put("", options.into, only_check=True)
     started = time.perf_counter()
-    found: list[Row] = []
-    for name in chosen:
+    rooms: dict[str, list[Row]] = {name: [] for name in chosen}
+    for name, rows in rooms.items():
         for row in _rows(name, gpu=options.gpu):
-            found.append(row)
+            rows.append(row)
             print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    found = [row for rows in rooms.values() for row in rows]
     machine = _machine(gpu=options.gpu)
     text = f"{machine}, {time.strftime('%Y-%m-%d')}.\n\n{markdown(found)}\n"
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "bench.md").write_text(text, encoding="utf-8")
     content = {"machine": machine, "rows": [row.as_dict() for row in found]}
     (options.out / "bench.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    took = f"{len(found)} rows in {time.perf_counter() - started:.0f} s"
+    if options.into is not None:
+        tables = (f"### {name}\n\n{markdown(rows)}" for name, rows in rooms.items() if rows)
+        _put("\n\n".join([f"{machine}, {time.strftime('%Y-%m-%d')}: {took}.", *tables]), options.into)
     print(text)
-    print(
-        f"{len(found)} rows in {time.perf_counter() - started:.0f} s; written to {options.out}",
-        file=sys.stderr,
-    )
+    print(f"{took}; written to {options.out}", file=sys.stderr)
     missed = [row for row in found if row.target is not None and row.ratio < row.target]
     for row in missed:
         print(f"below its promise: {row.name}: {row.ratio:.2f} < {row.target:g}", file=sys.stderr)
@@ -63,6 +72,16 @@ def _rows(name: str, *, gpu: bool) -> Iterator[Row]:
         yield from rows(gpu=gpu)
     elif not gpu:
         yield from rows()
+
+
+def _put(text: str, page: Path, *, only_check: bool = False) -> None:
+    """Put text between the marks of a page."""
+    before, start, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (start and end):
+        raise SystemExit(f"{page} has no place for the figures: it needs the lines {MARKS[0]} and {MARKS[1]}")
+    if not only_check:
+        page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def _machine(*, gpu: bool) -> str:
