@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import Damaged, check_jpeg, check_size
-from .reading import Grey
+from .formats import Damaged, Grey, check_jpeg, check_size
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

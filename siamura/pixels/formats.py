@@ -6,6 +6,11 @@ import struct
 import zlib
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.uint8]
+
 MAX_PIXELS: Final = 80_000_000
 """Images beyond are refused: the largest radiographs, a whole spine stitched together, stay below."""
 

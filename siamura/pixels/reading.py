@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import Damaged, check_jpeg, check_png, check_size, kind_of, webp_size
+from .formats import Damaged, Grey, check_jpeg, check_png, check_size, kind_of, webp_size
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
-
-Grey = NDArray[np.uint8]
 
 MAX_BYTES: Final = 1 << 30
 """Files beyond are refused before they are read."""
