@@ -195,9 +195,9 @@ def _finish(
     started: float,
 ) -> None:
     """Measure, and write all that a run folder holds."""
-    from siamura import plots
     from siamura.evaluation import evaluate
 
+    from .figures import draw_classifier
     from .measuring import LEVELS, summary
     from .report import write_report
 
@@ -205,12 +205,15 @@ def _finish(
     net.save_pretrained(folder / "model")
     metrics: dict[str, Any] = {}
     scored = []
+    by_part = {}
     for split, data in inputs.splits.items():
         p = probability[split]
         scored.append(data.table.assign(probability=p))
         metrics[split] = {}
         for level in LEVELS:
-            each = evaluate(data.table, p, level=level, by="part", seed=experiment.seed)
+            each = by_part[split, level] = evaluate(
+                data.table, p, level=level, by="part", seed=experiment.seed
+            )
             whole = cast("pd.DataFrame", each.loc["all"])
             whole.attrs = each.attrs["each"]["all"]
             figures = summary(whole)
@@ -221,12 +224,9 @@ def _finish(
     pd.concat(scored, ignore_index=True).to_csv(folder / "predictions.csv", index=False)
     write_json(folder / "metrics.json", metrics)
     (folder / "table.md").write_text(_table(experiment, metrics, inputs.facts), encoding="utf-8")
-    kind = "Phantoms" if inputs.facts["phantoms"] else Path(inputs.facts["name"]).name
-    counts = {s: f"{n['views']} views of {n['patients']} patients" for s, n in inputs.facts["counts"].items()}
-    note = f"{kind}, {inputs.facts['part']}: train {counts['train']}; valid {counts['valid']}. {experiment.trunk}."
-    plots.accuracy_curves(history, note=note).savefig(folder / "losses.png", dpi=160)
-    labels = {s: (t["label"], t["probability"]) for s, t in zip(("train", "validation"), scored, strict=True)}
-    plots.confusion(labels, note=f"{note} Per view.").savefig(folder / "confusion.png", dpi=160)
+    draw_classifier(
+        folder, experiment, inputs.facts, history, inputs.splits, probability["valid"], by_part["valid", "study"], net
+    )  # fmt: skip
     write_config(folder, experiment, status="finished", seconds=round(time.time() - started, 1), **facts)
     write_report(folder)
 

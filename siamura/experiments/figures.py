@@ -1,27 +1,32 @@
-"""The figures of a run folder, drawn from its embeddings, history and predictions."""
+"""The figures of a run folder, drawn from what the run has at hand: predictions, embeddings, history, a few films."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from . import film_figures
 from .experiment import Experiment
+from .gallery import Gallery
+from .tables import HEADS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pandas as pd
-    from matplotlib.figure import Figure
 
+    from siamura.heads import KNNHead, MLPHead
+    from siamura.networks import Classifier
     from siamura.pixels import RadiographDataset
 
-__all__ = ["draw"]
+    from .classifying import ClassifierExperiment
 
-_DPI = 160
-_PAIRS = 3
+__all__ = ["draw", "draw_classifier"]
+
+DRAWS = 400  # of the bands; the tables' intervals take more
+_BINS = 15  # of `siamura.evaluate`, so that a figure's calibration error is the table's
 
 
 def draw(
@@ -32,8 +37,9 @@ def draw(
     splits: Mapping[str, RadiographDataset],
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     predicted: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
+    heads: Mapping[str, KNNHead | MLPHead],
 ) -> None:
-    """Draw loss curves, the embedding, CLAHE before and after, and confusion matrices as PNG files.
+    """Draw a run of system A as PNG files: its training, embedding, neighbours, answers, data and preprocessing.
 
     Parameters
     ----------
@@ -44,57 +50,206 @@ def draw(
     history : pandas.DataFrame
         Of `siamura.fit`.
     splits, embeddings, predicted : mapping
-        By split: the data set, its embeddings float32 (N, dim), and the heads' probabilities float64 (N,).
+        By split: the data set, its embeddings float32 (N, dim), and probabilities float64 (N,) by head.
+    heads : mapping
+        The fitted heads; ``knn`` finds the neighbours.
     """
     from siamura import plots
-    from siamura.evaluation import aggregate
 
-    kind = "Phantoms" if data["phantoms"] else Path(data["name"]).name
-    counts = {s: f"{n['views']} views of {n['patients']} patients" for s, n in data["counts"].items()}
-    made = f"{kind}, {data['part']}: train {counts['train']}; valid {counts['valid']}"
     network = f"{experiment.trunk}, {experiment.dim}-d, {experiment.loss}"
-    _save(
-        plots.loss_curves(history, margin=experiment.margin, note=f"{made}. {network}."),
-        folder / "losses.png",
+    gallery = Gallery(folder, data, network)
+    figure = plots.loss_curves(history, margin=experiment.margin, note=gallery.note("train"))
+    gallery.add(
+        "losses",
+        figure,
+        f"Loss, share that is still active and distances of each of {len(history):,} batches of training "
+        f"{gallery.kind} ({gallery.rests_on('train')}); one training, so there is no interval.",
     )
-    train, valid = splits["train"], splits["valid"]
+    _embedding(gallery, splits, embeddings, experiment.seed)
+    film_figures.neighbours(gallery, splits, embeddings, heads["knn"])
+    table = splits["valid"].table
+    _confusion(gallery, table, predicted["valid"]["knn"], "k-NN")
+    _bands(
+        gallery,
+        {HEADS.get(head, head): _studies(table, p) for head, p in predicted["valid"].items()},
+        "per study",
+        experiment.seed,
+    )
+    _films(gallery, splits, experiment.augment, experiment.seed)
+    gallery.close()
+
+
+def draw_classifier(
+    folder: Path,
+    experiment: ClassifierExperiment,
+    data: Mapping[str, Any],
+    history: pd.DataFrame,
+    splits: Mapping[str, RadiographDataset],
+    probability: npt.NDArray[np.floating[Any]],
+    scores: pd.DataFrame,
+    net: Classifier,
+) -> None:
+    """Draw a supervised run as PNG files: its training, answers, parts, data, preprocessing and, of system E, layers.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    experiment, data : ClassifierExperiment, mapping
+        Settings, and ``data`` of ``config.json``.
+    history : pandas.DataFrame
+        Of `siamura.training.fit_classifier`.
+    splits : mapping of str to RadiographDataset
+    probability : array of shape (N,)
+        Of the validation views.
+    scores : pandas.DataFrame
+        Of ``siamura.evaluate(..., level="study", by="part")`` on them.
+    net : Classifier
+        The trained network.
+    """
+    from siamura import plots
+
+    gallery = Gallery(folder, data, f"{experiment.trunk}, top {experiment.top!r}")
+    on = f"{gallery.kind}, train {gallery.rests_on('train')}, validation {gallery.rests_on('valid')}"
+    figure = plots.loss_curves(history, note=gallery.note())
+    gallery.add(
+        "losses",
+        figure,
+        f"Training loss of each of {len(history):,} batches as it was minimised, class weights and penalty included, "
+        f"and plain cross-entropy on validation ({on}); one training, so there is no interval.",
+    )
+    figure = plots.accuracy_curves(history, note=gallery.note())
+    gallery.add(
+        "accuracy",
+        figure,
+        f"Accuracy per view over the training ({on}); the best validation is marked, and as the best of several it "
+        "flatters; one training, so there is no interval.",
+    )
+    table = splits["valid"].table
+    _confusion(gallery, table, probability, "the classifier")
+    views = (table["label"].to_numpy(), probability, table["patient"].to_numpy())
+    models = {"per study": _studies(table, probability), "per view": views}
+    _bands(gallery, models, "per study and per view", experiment.seed)
+    _parts(gallery, scores)
+    _films(gallery, splits, experiment.augment, experiment.seed)
+    if experiment.top == "e":
+        film_figures.layers(gallery, splits["valid"], net)
+    gallery.close()
+
+
+def _embedding(
+    gallery: Gallery,
+    splits: Mapping[str, RadiographDataset],
+    embeddings: Mapping[str, npt.NDArray[np.float32]],
+    seed: int,
+) -> None:
+    from siamura import plots
+
+    label = {split: data.table["label"].to_numpy() for split, data in splits.items()}
     figure = plots.embedding(
         embeddings["train"],
-        train.table["label"].to_numpy(),
-        valid=(embeddings["valid"], valid.table["label"].to_numpy()),
-        seed=experiment.seed,
-        note=f"{made}. {network}.",
+        label["train"],
+        valid=(embeddings["valid"], label["valid"]),
+        seed=seed,
+        note=gallery.note(),
     )
-    _save(figure, folder / "embedding.png")
-    panels = {}
-    for level in ("view", "study"):
-        table, p = valid.table, predicted["valid"]["knn"]
-        if level == "study":
-            table = aggregate(table, p)
-            p = table["probability"].to_numpy()
-        panels[f"validation, per {level}"] = (table["label"].to_numpy(), p)
-    note = f"{made}. {network}; k-NN, a study is the mean of its views, above 0.5 is abnormal."
-    _save(plots.confusion(panels, note=note), folder / "confusion.png")
-    rows = [valid.table.index[valid.table["label"] == label][0] for label in (0, 1)]
-    rows += [i for i in range(len(valid)) if i not in rows][: _PAIRS - len(rows)]
-    _save(
-        _clahe(valid, rows, f"{kind}, {data['part']}: validation views. Clip limit 2, 8 x 8 tiles."),
-        folder / "clahe.png",
+    gallery.add(
+        "embedding",
+        figure,
+        f"UMAP fitted on the training {gallery.kind} ({gallery.rests_on('train')}); the validation views "
+        f"({gallery.rests_on('valid')}) are placed by that fit and outlined; a picture without an interval, in which "
+        "distances between far groups mean nothing.",
     )
 
 
-def _clahe(data: RadiographDataset, rows: list[int], note: str) -> Figure:
-    """Set views beside themselves with CLAHE, whether the run used it or not."""
+def _studies(table: pd.DataFrame, probability: npt.ArrayLike) -> tuple[Any, Any, Any]:
+    """Label, probability and patient of each study."""
+    from siamura.evaluation import aggregate
+
+    studies = aggregate(table, probability)
+    return studies["label"].to_numpy(), studies["probability"].to_numpy(), studies["patient"].to_numpy()
+
+
+def _confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike, head: str) -> None:
     from siamura import plots
-    from siamura.pixels import CLAHE, read_image
 
-    images = [read_image(data.table["path"].iloc[row]) for row in rows]
-    before, after = (replace(data.pre, clahe=clahe, size=256) for clahe in (None, CLAHE()))
-    titles = ["abnormal" if data.table["label"].iloc[row] else "normal" for row in rows]
-    return plots.clahe_pairs(
-        [before(i) for i in images], [after(i) for i in images], titles=titles, note=note
+    panels = {
+        "validation, per view": (table["label"].to_numpy(), np.asarray(probability)),
+        "validation, per study": _studies(table, probability)[:2],
+    }
+    note = (
+        f"{gallery.note('valid')} Answers of {head}; a study is the mean of its views; above 0.5: abnormal."
+    )
+    gallery.add(
+        "confusion",
+        plots.confusion(panels, note=note),
+        f"Answers of {head} against the truth on the validation {gallery.kind}, {gallery.rests_on('valid')} and "
+        f"{gallery.rests_on('valid', 'study')}; counts, whose intervals are those of sensitivity and specificity.",
     )
 
 
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI)
+def _bands(gallery: Gallery, models: Mapping[str, tuple[Any, Any, Any]], level: str, seed: int) -> None:
+    from siamura import plots
+
+    levels = ["study"] if level == "per study" else ["study", "view"]
+    counts = " and ".join(gallery.rests_on("valid", one) for one in levels)
+    on = f"of the validation {gallery.kind}, {level} ({counts})"
+    band = f"95 %, {DRAWS:,} bootstrap draws over patients"
+    common: dict[str, Any] = {
+        "draws": DRAWS,
+        "seed": seed,
+        "note": f"{gallery.note('valid', level=levels[-1])} {level.capitalize()}.",
+    }
+    gallery.add(
+        "roc",
+        plots.roc(models, **common),
+        f"Sensitivity against false alarms {on}; bands and brackets: {band}; marks: threshold 0.5; dotted: chance.",
+    )
+    gallery.add(
+        "precision_recall",
+        plots.precision_recall(models, **common),
+        f"Precision against recall {on}; bands and brackets: {band}; marks: threshold 0.5; dotted: the share of "
+        "abnormal, which guessing reaches.",
+    )
+    gallery.add(
+        "reliability",
+        plots.reliability(models, bins=_BINS, **common),
+        f"How often a predicted probability comes true, {on}; bars and brackets: {band}; below: how often each "
+        "probability is given.",
+    )
+
+
+def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
+    """Draw kappa of each part, where there are several; a part whose kappa is undefined has no bar."""
+    from siamura import plots
+
+    kappa = scores.xs("kappa", level=1)["value"]
+    defined = kappa.index[kappa.notna()]
+    if len(defined.difference(["all"])) < 2:
+        return
+    shown = scores[scores.index.get_level_values(0).isin(defined)]
+    shown.attrs = scores.attrs
+    left_out = [str(part) for part in kappa.index if part not in defined]
+    missing = f"; undefined, and left out: {', '.join(left_out)}" if left_out else ""
+    gallery.add(
+        "parts",
+        plots.part_bars(shown, note=gallery.note("valid", level="study")),
+        f"Cohen's kappa of each part on the validation {gallery.kind} ({gallery.rests_on('valid', 'study')}); bars: "
+        f"95 %, {scores.attrs['draws']:,} bootstrap draws over patients{missing}.",
+    )
+
+
+def _films(gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: str, seed: int) -> None:
+    """Draw what the data hold, what CLAHE does to them, and what the augmentation does."""
+    from siamura import plots
+
+    table = pd.concat([data.table for data in splits.values()], ignore_index=True)
+    gallery.add(
+        "counts",
+        plots.class_counts(table, note=gallery.note()),
+        f"Normal and abnormal {gallery.kind} of each part and split (train {gallery.rests_on('train')}, validation "
+        f"{gallery.rests_on('valid')}); counts of all there are, so there is no interval.",
+    )
+    film_figures.clahe(gallery, splits["valid"])
+    if augment != "none":
+        film_figures.augmentation(gallery, splits["train"], augment, seed)

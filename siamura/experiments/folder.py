@@ -29,7 +29,9 @@ __all__ = ["Run", "StoredRun", "load_run", "open_folder", "versions", "write_jso
 CONTENTS = (
     "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "unreadable.csv",
     "model", "knn", "mlp", "checkpoint.ckpt", "predictions.csv",
-    "losses.png", "embedding.png", "clahe.png", "confusion.png",
+    "figures.json", "losses.png", "accuracy.png", "embedding.png", "neighbours.png", "confusion.png", "roc.png",
+    "precision_recall.png", "reliability.png", "parts.png", "counts.png", "clahe.png", "augmentation.png",
+    "feature_maps.png",
 )  # fmt: skip
 
 _PACKAGES = (

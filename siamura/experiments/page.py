@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["cell", "figure", "interval_mark", "markdown", "page", "section", "table"]
+import numpy as np
+from PIL import Image
+
+__all__ = ["at_night", "cell", "figure", "interval_mark", "markdown", "page", "section", "table"]
+
+Look = Literal["chart", "films", "plain"]
+
+# invert(.92) hue-rotate(180deg) of the style sheet, as CSS Filter Effects defines them.
+_INVERT = 0.92
+_HUE_ROTATED = np.array(
+    [[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]], dtype=np.float32
+)
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de;
@@ -51,16 +64,24 @@ tr.measured td, tr.measured th { background: var(--panel); }
 .facts span { color: var(--soft); font-size: .85rem; display: block; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem;
   align-items: start; }
-figure { margin: 0; } figure.wide { grid-column: 1 / -1; }
-figure img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
+figure { margin: 0; min-width: 0; } figure.wide { grid-column: 1 / -1; }
+figure .scroll { margin: 0; }
+figure img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid #d0d7de;
   border-radius: .4rem; padding: .4rem; }
-figcaption { margin-top: .35rem; }
+figcaption { margin-top: .35rem; max-width: 46rem; }
+@media (prefers-color-scheme: dark) {
+  figure.chart img { filter: invert(.92) hue-rotate(180deg); }
+  figure.films img { background: #141414; border-color: #3a424c; }
+  figure.plain img { filter: brightness(.85); } }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
 code, pre { font: .85rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
 code { overflow-wrap: anywhere; } pre { background: var(--panel); border: 1px solid var(--line); padding: .7rem;
   border-radius: .4rem; overflow-x: auto; }
 footer { margin-top: 2.5rem; padding-bottom: 2rem; color: var(--soft); font-size: .9rem; }
-@media (max-width: 30rem) { body { font-size: 15px; } h1 { font-size: 1.35rem; } th, td { padding-right: .55rem; } }
+@media (max-width: 48rem) { figure.wide img { max-width: none; width: max(100%, min(48rem, var(--width))); } }
+@media (max-width: 30rem) { body { font-size: 15px; } h1 { font-size: 1.35rem; } th, td { padding-right: .55rem; }
+  main, header, footer { padding: 0 .9rem; } header { padding-top: 1.2rem; } .facts b { font-size: 1.3rem; }
+  footer { padding-bottom: 1.5rem; } }
 @media print { nav, summary { display: none; } .figures { display: block; } figure { break-inside: avoid; } }
 """
 
@@ -153,19 +174,76 @@ def interval_mark(value: float, bounds: Sequence[float], scale: tuple[float, flo
     )
 
 
-def figure(path: Path, alt: str, caption: str, *, wide: bool = False) -> str:
-    """Embed a PNG file; `alt` and `caption` are plain text."""
+def figure(
+    path: Path,
+    alt: str,
+    caption: str,
+    *,
+    wide: bool = False,
+    look: Look = "plain",
+    films: Sequence[Sequence[int]] = (),
+) -> str:
+    """Embed a PNG file.
+
+    Parameters
+    ----------
+    path : Path
+    alt, caption : str
+        Plain text.
+    wide : bool
+        Whether it takes the page's whole width; in a narrow window it scrolls then, since its text would be too
+        small to read.
+    look : {"chart", "films", "plain"}
+        What a dark page does with it: a chart is inverted and keeps its hues; of a figure with films everything
+        but the films is; anything else is dimmed.
+    films : sequence of (left, top, right, bottom)
+        Where the films lie, in pixels.
+    """
     content = path.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{path} is no PNG file; draw the figure again, or delete it")
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    data = base64.b64encode(content).decode("ascii")
-    kind = ' class="wide"' if wide else ""
-    return (
-        f'<figure{kind}><img width="{width}" height="{height}" '
-        f'alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    picture = (
+        f'<img width="{width}" height="{height}" style="--width: {width}px" '
+        f'alt="{html.escape(alt)}" src="{_address(content)}">'
     )
+    if look == "films":
+        dark = _address(at_night(content, films))
+        source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        picture = f"<picture>{source}{picture}</picture>"
+    if wide:
+        picture = f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}">{picture}</div>'
+    kind = f"{look} wide" if wide else look
+    return f'<figure class="{kind}">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+def at_night(content: bytes, films: Sequence[Sequence[int]]) -> bytes:
+    """Turn a PNG file dark as the style sheet does with charts, and leave the films in it as they are.
+
+    Parameters
+    ----------
+    content : bytes
+        A PNG file.
+    films : sequence of (left, top, right, bottom)
+        In pixels.
+    """
+    with Image.open(io.BytesIO(content)) as opened:
+        light = np.asarray(opened.convert("RGB"), dtype=np.float32)
+    dark = (light * (1 - 2 * _INVERT) + 255 * _INVERT) @ _HUE_ROTATED.T
+    out = np.clip(np.round(dark), 0, 255).astype(np.uint8)
+    day = light.astype(np.uint8)
+    for left, top, right, bottom in films:
+        # A film's outermost pixels may lie beside its box: of film and page the darker, lest a bright line frames it.
+        around = np.s_[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2]
+        out[around] = np.minimum(out[around], day[around])
+        out[top:bottom, left:right] = day[top:bottom, left:right]
+    file = io.BytesIO()
+    Image.fromarray(out).save(file, "PNG")
+    return file.getvalue()
+
+
+def _address(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def markdown(text: str, *, caption: str, marked: str = "") -> str:

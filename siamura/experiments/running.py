@@ -146,10 +146,9 @@ def _finish(
     predicted = {}
     for split, data in splits.items():
         predicted[split] = measuring.probabilities(heads, embeddings[split], data.table)
-        by_head = dict(predicted[split])
         if split == "valid":
-            by_head["trivial"] = measuring.trivial(inputs.table, seed=experiment.seed)
-        metrics[split] = measuring.measure(data.table, by_head, seed=experiment.seed)
+            predicted[split]["trivial"] = measuring.trivial(inputs.table, seed=experiment.seed)
+        metrics[split] = measuring.measure(data.table, predicted[split], seed=experiment.seed)
         metrics[split]["view"]["embedding"] = {
             "loss": measuring.embedding_loss(
                 loss, embeddings[split], data.table, p=experiment.p, k=experiment.k, seed=experiment.seed
@@ -162,7 +161,7 @@ def _finish(
     write_json(folder / "metrics.json", metrics)
     write_card(folder / "model", experiment, metrics, facts["data"], siamura.__version__)
     (folder / "table.md").write_text(finger_table(experiment, metrics, facts["data"]), encoding="utf-8")
-    figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted)
+    figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted, heads)
     write_config(
         folder, experiment, status=status, seconds=round(time.time() - started, 1), **facts
     )  # fmt: skip

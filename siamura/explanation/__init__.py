@@ -2,7 +2,7 @@
 
 from .boxes import box_iou, centre_box, find_boxes
 from .explaining import Explanation, embed_image, explain
-from .maps import METHODS, activation_map, smooth_map
+from .maps import METHODS, activation_map, agreement, smooth_map
 from .quality import (
     faithfulness,
     hits,
@@ -21,7 +21,7 @@ from .targets import (
     Similarity,
     Target,
 )
-from .watching import choose_layer, undisturbed, watch
+from .watching import choose_layer, choose_layers, undisturbed, watch
 
 __all__ = [
     "METHODS",
@@ -34,9 +34,12 @@ __all__ = [
     "Similarity",
     "Target",
     "activation_map",
+    "agreement",
     "box_iou",
     "centre_box",
     "choose_layer",
+    "choose_layers",
+    "choose_layers",
     "embed_image",
     "explain",
     "faithfulness",

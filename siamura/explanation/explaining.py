@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .boxes import find_boxes
-from .maps import METHODS, activation_map, smooth_map
+from .maps import METHODS, activation_map, agreement, smooth_map
 from .targets import HeadLogit, Target
-from .watching import choose_layer, find_layer, undisturbed
+from .watching import choose_layer, choose_layers, find_layer, undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,13 +36,15 @@ class Explanation:
     heat : float32 (H, W)
         The map over the original: at least 0, in the units of `raw`.
     raw : float32 (h, w)
-        The map as the layer gave it, over the network's square.
+        The map as the layer gave it, or the product of several layers' maps, over the network's square.
     boxes : int64 (n, 4)
         x0, y0, x1, y1 in the original's pixels, x1 and y1 outside; the largest part first.
     score : float
         What the target gave for the image.
-    target, method, layer : str
-        What was mapped, how, and in which layer.
+    target, method : str
+        What was mapped, and how.
+    layers : tuple of str
+        In which layers.
     threshold : float
         Share of the maximum that the boxes enclose.
     square : uint8 (S, S)
@@ -57,10 +60,15 @@ class Explanation:
     score: float
     target: str
     method: str
-    layer: str
+    layers: tuple[str, ...]
     threshold: float
     square: NDArray[np.uint8]
     geometry: Geometry
+
+    @property
+    def layer(self) -> str:
+        """The layers' names, in one line."""
+        return ", ".join(self.layers)
 
     @property
     def map(self) -> NDArray[np.float32]:
@@ -148,8 +156,9 @@ class Explanation:
         for axes in (left, right):
             axes.set_axis_off()
         figure.suptitle(title or "Where the score comes from", fontsize=11)
+        where = self.layer if len(self.layers) == 1 else f"{len(self.layers)} layers, multiplied"
         figure.supxlabel(
-            f"{self.method} at {self.layer}, {self.raw.shape[1]} x {self.raw.shape[0]} cells", fontsize=8
+            f"{self.method} at {where}, {self.raw.shape[1]} x {self.raw.shape[0]} cells", fontsize=8
         )
         return figure
 
@@ -161,7 +170,7 @@ def explain(
     *,
     head: Any = None,
     method: str = "layercam",
-    layer: str | nn.Module | None = None,
+    layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
     preprocess: Preprocess | None = None,
     samples: int = 16,
     noise: float = 0.1,
@@ -186,11 +195,11 @@ def explain(
         Fitted on the model's embeddings.
     method : {"layercam", "gradcam", "smooth_layercam", "smooth_gradcam", "gradcam++", "cam"}
         A name that begins with ``smooth_`` averages the maps of `samples` noisy copies. LayerCAM is Grad-CAM with
-        a weight for each cell instead of one for each channel, which lets it use an earlier and finer layer; on
-        phantoms it points better.
-    layer : str or Module, optional
-        Where to look; by default the deepest layer with at least 12 x 12 cells for LayerCAM and 6 x 6 for
-        Grad-CAM and Grad-CAM++ (`choose_layer`), and for "cam" the model's ``trunk``.
+        a weight for each cell instead of one for each channel, which makes it worth asking early and fine layers.
+    layer : str, Module or a sequence of them, optional
+        Where to look; the maps of several layers are multiplied (`agreement`). By default, for LayerCAM one layer
+        for every halving of the image from a quarter of its side (`choose_layers`), for Grad-CAM and Grad-CAM++ the
+        deepest layer with at least 6 x 6 cells (`choose_layer`), and for "cam" the model's ``trunk``.
     preprocess : Preprocess, optional
         By default ``model.preprocess``.
     samples, noise, seed, batch_size
@@ -234,17 +243,35 @@ def explain(
     image = read(image)
     square, geometry = preprocess.apply(image)
     x = as_input(model, square)
-    if layer is None:
-        if plain == "cam" and hasattr(model, "trunk"):
-            layer = "trunk"
+    layers: Sequence[str | nn.Module]
+    if layer is not None:
+        layers = [layer] if isinstance(layer, (str, nn.Module)) else layer
+    elif plain == "cam" and hasattr(model, "trunk"):
+        layers = ["trunk"]
+    else:
+        layers = choose_layers(model, x) if plain == "layercam" else [choose_layer(model, x)]
+    if not layers:
+        raise ValueError("layer is empty; name at least one layer, or none for the default.")
+    maps = []
+    for one in layers:
+        found, scores = activation_map(model, x, target, one, plain)
+        if smooth:
+            maps.append(
+                smooth_map(
+                    model,
+                    x,
+                    target,
+                    one,
+                    plain,
+                    samples=samples,
+                    noise=noise,
+                    seed=seed,
+                    batch_size=batch_size,
+                )
+            )
         else:
-            layer = choose_layer(model, x, cells=12 if plain == "layercam" else 6)
-    maps, scores = activation_map(model, x, target, layer, plain)
-    raw = maps[0]
-    if smooth:
-        raw = smooth_map(
-            model, x, target, layer, plain, samples=samples, noise=noise, seed=seed, batch_size=batch_size
-        )
+            maps.append(found[0])
+    raw = agreement(maps)
     values = raw.cpu().numpy().astype(np.float32)
     heat = geometry.map_to_original(values)
     return Explanation(
@@ -255,7 +282,7 @@ def explain(
         score=float(scores[0]),
         target=str(getattr(target, "__name__", target)),
         method=method,
-        layer=find_layer(model, layer)[0],
+        layers=tuple(find_layer(model, one)[0] for one in layers),
         threshold=threshold,
         square=square,
         geometry=geometry,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .targets import Target
 from .watching import undisturbed, watch
 
-__all__ = ["METHODS", "activation_map", "smooth_map"]
+__all__ = ["METHODS", "activation_map", "agreement", "smooth_map"]
 
 
 def _gradcam(a: Tensor, g: Tensor) -> Tensor:
@@ -158,3 +159,39 @@ def smooth_map(
         total = maps if total is None else total + maps
     assert total is not None
     return total / samples
+
+
+def agreement(maps: Sequence[Tensor]) -> Tensor:
+    """Multiply the maps of several layers: what all of them point at.
+
+    A shallow layer's map is fine but warm at every edge; a deep layer's is coarse but warm where the score comes
+    from. Their product is warm where both are.
+
+    Parameters
+    ----------
+    maps : sequence of Tensor, float (h, w) each
+        At least 0, over the same image.
+
+    Returns
+    -------
+    Tensor, float (H, W)
+        From 0 to 1, of the finest map's size: each map is divided by its maximum and enlarged bilinearly. A single
+        map comes back as it is.
+
+    Examples
+    --------
+    >>> agreement([torch.tensor([[4.0, 2.0]]), torch.tensor([[0.0, 3.0]])]).tolist()
+    [[0.0, 0.5]]
+    """
+    if not maps:
+        raise ValueError("maps is empty; at least one map is needed.")
+    if len(maps) == 1:
+        return maps[0]
+    size = tuple(max(maps, key=Tensor.numel).shape)
+    product = torch.ones(size, device=maps[0].device)
+    for one in maps:
+        scaled = one / one.max().clamp_min(torch.finfo(one.dtype).tiny)
+        product = (
+            product * F.interpolate(scaled[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        )
+    return product

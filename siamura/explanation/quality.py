@@ -324,7 +324,7 @@ def randomised_weights(
     from scipy.stats import spearmanr
 
     trained = explain(model, image, target, preprocess=preprocess, **options)
-    options["layer"] = trained.layer  # the same place, whatever the copy would choose
+    options["layer"] = trained.layers  # the same places, whatever the copy would choose
     shuffled = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     found = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Seen", "choose_layer", "find_layer", "undisturbed", "watch"]
+__all__ = ["Seen", "choose_layer", "choose_layers", "find_layer", "undisturbed", "watch"]
 
 
 @contextmanager
@@ -145,15 +147,60 @@ def choose_layer(model: nn.Module, x: Tensor, cells: int = 6) -> str:
     ValueError
         If no layer gives a feature map of the input's proportions.
     """
-    maps: list[tuple[str, int]] = []
+    found = _feature_maps(model, x)
+    enough = min(cells, max(min(h, w) for _, _, h, w in found))
+    return [name for name, _, h, w in found if min(h, w) >= enough][-1]
+
+
+def choose_layers(model: nn.Module, x: Tensor) -> list[str]:
+    """Name one layer for every halving of the image, from a quarter of its side down to the last map.
+
+    Of the maps of about one size, the deepest of those with the most channels: the end of a stage (DenseNet's
+    transitions, after its blocks, ResNet's ``layer1`` to ``layer4``).
+
+    Parameters
+    ----------
+    model : Module
+    x : Tensor (1, C, H, W)
+        One input.
+
+    Returns
+    -------
+    list of str
+        The shallowest first. Where no map is as small as a quarter, the deepest layer alone.
+
+    Raises
+    ------
+    ValueError
+        If no layer gives a feature map of the input's proportions.
+
+    Examples
+    --------
+    >>> from siamura import EmbeddingNet
+    >>> net = EmbeddingNet("resnet18", dim=8)
+    >>> [name.removeprefix("trunk.model.") for name in choose_layers(net, torch.zeros(1, 1, 96, 96))]
+    ['layer1', 'layer2', 'layer3', 'trunk']
+    """
+    stages: dict[int, tuple[str, int]] = {}
+    found = _feature_maps(model, x)
+    for name, channels, h, w in found:
+        halvings = round(math.log2(min(x.shape[-2:]) / min(h, w)))
+        if halvings >= 2 and channels >= stages.get(halvings, ("", 0))[1]:
+            stages[halvings] = name, channels
+    return [stages[key][0] for key in sorted(stages)] or [found[-1][0]]
+
+
+def _feature_maps(model: nn.Module, x: Tensor) -> list[tuple[str, int, int, int]]:
+    """Name, channels, height and width of each map of more than one cell, of layers that run once, in their order."""
+    maps: list[tuple[str, int, int, int]] = []
     height, width = x.shape[-2:]
 
     def note(name: str, output: object) -> None:
         # Of the input's proportions: leaves out maps with the channels last.
         if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
-            h, w = output.shape[-2:]
+            channels, h, w = output.shape[1:]
             if abs(h * width - w * height) <= max(height, width):
-                maps.append((name, min(h, w)))
+                maps.append((name, channels, h, w))
 
     handles = []
     try:
@@ -165,9 +212,8 @@ def choose_layer(model: nn.Module, x: Tensor, cells: int = 6) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    ran = [name for name, _ in maps]
-    once = [(name, size) for name, size in maps if ran.count(name) == 1 and size > 1]
+    ran = Counter(name for name, *_ in maps)
+    once = [(name, k, h, w) for name, k, h, w in maps if ran[name] == 1 and min(h, w) > 1]
     if not once:
         raise ValueError(f"{type(model).__name__} has no layer with a feature map (B, K, h, w); give layer=.")
-    enough = min(cells, max(size for _, size in once))
-    return [name for name, size in once if size >= enough][-1]
+    return once

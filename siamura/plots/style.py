@@ -82,7 +82,8 @@ def footer(figure: Figure, *sentences: str) -> None:
     if not text:
         return
     width = int(figure.get_figwidth() * 72 * 0.97 / (_NOTE * 0.56))
-    lines = textwrap.wrap(text, width)
+    kept = textwrap.wrap(text.replace(" %", "\u00a0%"), width)  # a number stays with its sign
+    lines = [line.replace("\u00a0%", " %") for line in kept]
     # As the figure's x label, because the layout makes room for that one.
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=_NOTE, color=GREY, linespacing=1.3)
     figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + len(lines) * _NOTE * 1.4 / 72)

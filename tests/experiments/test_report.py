@@ -71,7 +71,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "line", "circle", "br"):
+        if tag not in ("meta", "img", "source", "line", "circle", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -110,7 +110,10 @@ def test_the_page_holds_the_figures_with_their_intervals(folder: Path) -> None:
 def test_nothing_is_fetched_and_nothing_runs(folder: Path) -> None:
     page = read(folder)
     addresses = [
-        v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href", "action", "data")
+        v
+        for _, attrs in page.tags
+        for k, v in attrs.items()
+        if k in ("src", "srcset", "href", "action", "data")
     ]
     assert addresses
     assert all(str(address).startswith(("#", "data:image/png;base64,")) for address in addresses)
@@ -125,9 +128,9 @@ def test_nothing_is_fetched_and_nothing_runs(folder: Path) -> None:
 def test_the_pictures_are_those_of_the_folder_and_are_described(folder: Path) -> None:
     images = read(folder).all("img")
     held = [base64.b64decode(str(image["src"]).split(",", 1)[1]) for image in images]
-    assert held == [(folder / name).read_bytes() for name in ("losses.png", "confusion.png")]
-    assert "over 40 steps, from 0.400 to 0.100" in str(images[0]["alt"])
-    assert "75 % of the abnormal and 88 % of the normal" in str(images[1]["alt"])
+    assert held == [(folder / name).read_bytes() for name in ("confusion.png", "losses.png")]
+    assert "75 % of the abnormal and 88 % of the normal" in str(images[0]["alt"])
+    assert "over 40 steps, from 0.400 to 0.100" in str(images[1]["alt"])
 
 
 def test_phantoms_are_called_so_and_the_use_is_said_once(folder: Path) -> None:

@@ -38,7 +38,8 @@ def test_the_folder_is_complete(done: Run) -> None:
     names = {path.name for path in done.folder.iterdir()}
     assert names == {
         "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "model", "knn",
-        "mlp", "losses.png", "embedding.png", "clahe.png", "confusion.png",
+        "mlp", "figures.json", "losses.png", "embedding.png", "neighbours.png", "confusion.png", "roc.png",
+        "precision_recall.png", "reliability.png", "counts.png", "clahe.png", "augmentation.png",
     }  # fmt: skip
     assert {p.name for p in (done.folder / "model").iterdir()} == {
         "config.json",

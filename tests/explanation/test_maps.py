@@ -11,6 +11,7 @@ from siamura.explanation import (
     Logit,
     activation_map,
     choose_layer,
+    choose_layers,
     smooth_map,
     undisturbed,
     watch,
@@ -269,10 +270,34 @@ def test_choose_layer_takes_the_deepest_with_enough_cells():
         choose_layer(nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), x)
 
 
+def test_choose_layers_takes_the_end_of_every_stage():
+    net = nn.Sequential(
+        nn.Conv2d(1, 9, 3, padding=1),  # 16 x 16: finer than a quarter, left out
+        nn.MaxPool2d(4),
+        nn.Conv2d(9, 6, 3, padding=1),  # 4 x 4, fewer channels than before it
+        nn.Conv2d(6, 12, 3, padding=1),
+        nn.ReLU(),  # 4 x 4, the most channels, the last of them
+        nn.Conv2d(12, 5, 3, padding=1),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+    )
+    assert choose_layers(net, torch.rand(1, 1, 16, 16)) == ["4", "6"]
+    fine = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten())
+    assert choose_layers(fine, torch.rand(1, 1, 16, 16)) == ["0"]
+    with pytest.raises(ValueError, match="no layer with a feature map"):
+        choose_layers(nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), torch.rand(1, 1, 16, 16))
+
+
 def test_find_layer_takes_names_and_modules():
     net = small()
     assert find_layer(net, net[3])[0] == "3"
     assert find_layer(net, "3")[1] is net[3]
+
+
+def side(net, x, layer):
+    with watch(net, layer) as seen, torch.no_grad():
+        net.eval()(x)
+    return seen.activation.shape[-1]
 
 
 @pytest.mark.parametrize("trunk", ["densenet121", "resnet18", "efficientnet_b0", "vgg16", "convnext_tiny"])
@@ -281,6 +306,7 @@ def test_every_kind_of_trunk(trunk):
 
     net = EmbeddingNet(trunk, dim=4)
     x = 255 * torch.rand(1, 1, 64, 64)
+    assert [side(net, x, layer) for layer in choose_layers(net, x)] == [16, 8, 4, 2]
     for layer in (choose_layer(net, x), "trunk"):
         maps, scores = activation_map(net, x, lambda e: e[:, 0], layer)
         assert maps.isfinite().all()

@@ -1,0 +1,94 @@
+"""Figures on their way into a run folder, each with the sentence that says what it rests on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamura.plots.style import count
+
+from .folder import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["CAPTIONS", "Gallery", "read_captions"]
+
+#: The file beside the figures: captions, and where films lie in a figure.
+CAPTIONS = "figures.json"
+
+_DPI = 160
+
+
+class Gallery:
+    """The figures of one run: saves them as PNG files, and says the same of the data under each.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    data : mapping
+        ``data`` of ``config.json``.
+    network : str
+        What was trained, for the foot of each figure.
+
+    Attributes
+    ----------
+    kind : str
+        ``"phantoms"`` or ``"radiographs"``.
+    """
+
+    def __init__(self, folder: Path, data: Mapping[str, Any], network: str) -> None:
+        self.folder = folder
+        self.kind = "phantoms" if data["phantoms"] else "radiographs"
+        self._counts = data["counts"]
+        self._name = "Phantoms" if data["phantoms"] else Path(data["name"]).name
+        self._part = data["part"]
+        self._network = network
+        self._said: dict[str, dict[str, Any]] = {}
+
+    def rests_on(self, split: str, level: str = "view") -> str:
+        """How much a split holds: ``"200 views of 46 patients"``."""
+        counts = self._counts[split]
+        rows = counts["views" if level == "view" else "studies"]
+        return f"{count(rows, level)} of {count(counts['patients'], 'patient')}"
+
+    def note(self, *splits: str, level: str = "view") -> str:
+        """For the foot of a figure: which data, how many patients, which network."""
+        counts = "; ".join(f"{split} {self.rests_on(split, level)}" for split in splits or self._counts)
+        return f"{self._name}, {self._part}: {counts}. {self._network}."
+
+    def add(self, name: str, figure: Figure, caption: str) -> None:
+        """Save a figure as ``name.png``; `caption` says in one sentence what it shows and what it rests on."""
+        path = self.folder / f"{name}.png"
+        figure.savefig(path, dpi=_DPI)
+        self._said[name] = {"caption": caption, "films": _films(figure)}
+
+    def close(self) -> None:
+        """Write the captions beside the figures."""
+        write_json(self.folder / CAPTIONS, self._said)
+
+
+def read_captions(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read what `Gallery.close` wrote: ``{figure: {"caption": str, "films": boxes}}``; empty where it is missing.
+
+    A box is ``[left, top, right, bottom]`` in pixels of the PNG file.
+    """
+    path = folder / CAPTIONS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _films(figure: Figure) -> list[list[int]]:
+    """Where pictures lie in a saved figure, in pixels; a matrix drawn as a picture has words on it and is none."""
+    width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
+    boxes = []
+    for axes in figure.axes:
+        if axes.get_images() and not axes.texts:
+            box = axes.get_position()
+            boxes.append([
+                round(box.x0 * width), round((1 - box.y1) * height),
+                round(box.x1 * width), round((1 - box.y0) * height),
+            ])  # fmt: skip
+    return boxes

@@ -1,0 +1,166 @@
+"""The figures of a run folder as HTML, by section: what each shows in words, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from siamura.plots.style import count
+
+from . import page
+from .gallery import read_captions
+from .sections import HEADS, SPLITS, by_head
+
+__all__ = ["pictures"]
+
+#: Section: its figures, in the order in which they are read. Any other file comes last, under "further".
+_PLACES = {
+    "answers": ("confusion", "roc", "precision_recall", "reliability"),
+    "parts": ("parts",),
+    "embedding": ("embedding", "neighbours"),
+    "layers": ("feature_maps",),
+    "training": ("losses", "accuracy"),
+    "data": ("counts", "clahe", "augmentation"),
+}
+_WIDE = ("clahe", "counts", "neighbours", "augmentation", "feature_maps")
+_FILMS = ("clahe", "neighbours", "augmentation", "feature_maps")
+_BANDS = (
+    "<p>On the validation films. Bands take fewer draws than the tables, whose intervals may differ from theirs in the "
+    "last digits.</p>"
+)
+
+
+def pictures(
+    folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any], history: pd.DataFrame | None
+) -> dict[str, str]:
+    """Show every ``*.png`` of a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+    config, metrics : mapping
+        ``config.json`` and ``metrics.json``.
+    history : pandas.DataFrame or None
+        ``history.csv``.
+
+    Returns
+    -------
+    dict of str to str
+        HTML by section: ``answers``, ``parts``, ``embedding``, ``layers``, ``training``, ``data``, and
+        ``further`` for files that siamura did not draw; empty where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a file is no PNG file.
+    """
+    files = {path.stem: path for path in sorted(folder.glob("*.png"))}
+    placed = {name for names in _PLACES.values() for name in names}
+    sections = {**_PLACES, "further": tuple(name for name in files if name not in placed)}
+    said = read_captions(folder)
+    out = {}
+    for section, names in sections.items():
+        shown = []
+        for name in (name for name in names if name in files):
+            about = said.get(name, {})
+            films = about.get("films", [])
+            look: page.Look = (
+                "films" if films else "plain" if name in (*_FILMS, *sections["further"]) else "chart"
+            )
+            shown.append(
+                page.figure(
+                    files[name],
+                    _in_words(name, config, metrics, history),
+                    about.get("caption") or _caption(name, config),
+                    wide=name in _WIDE,
+                    look=look,
+                    films=films,
+                )
+            )
+        grid = f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+        out[section] = (_BANDS if section == "answers" and "roc" in said else "") + grid
+    return out
+
+
+def _caption(name: str, config: Mapping[str, Any]) -> str:
+    """Name a figure that came without a caption, and say what the run rests on: its intervals are not known."""
+    words = name.replace("_", " ").replace("-", " ").capitalize()
+    data = config.get("data", {})
+    counts = "; ".join(
+        f"{SPLITS.get(split, split).lower()} {count(own['views'], 'view')} of {count(own['patients'], 'patient')}"
+        for split, own in data.get("counts", {}).items()
+        if {"views", "patients"} <= set(own)
+    )
+    kind = "phantoms" if data.get("phantoms") else "radiographs"
+    return f"{words}. The run's {kind}: {counts}." if counts else f"{words}."
+
+
+def _in_words(
+    name: str, config: Mapping[str, Any], metrics: Mapping[str, Any], history: pd.DataFrame | None
+) -> str:
+    """Tell who cannot see a figure what it shows."""
+    kind = "phantoms" if config.get("data", {}).get("phantoms") else "radiographs"
+    if name == "losses" and history is not None and "loss" in history:
+        first, last = float(history["loss"].iloc[0]), float(history["loss"].iloc[-1])
+        below = (
+            ", with the share of active triplets and the distances in the batch below it"
+            if "active_fraction" in history
+            else ""
+        )
+        steps = count(len(history), "step")
+        return f"Line chart of the training loss over {steps}, from {first:.3f} to {last:.3f}{below}."
+    if name == "accuracy" and history is not None and "valid_accuracy" in history:
+        best = float(history["valid_accuracy"].max())
+        return f"Line chart of training and validation accuracy over the epochs; the best validation is {best:.3f}."
+    if name == "confusion":
+        return f"Confusion matrices on the validation {kind}. {_told(metrics, ('recall', 'specificity'))}".strip()
+    if name in _SCORED:
+        words, *wanted = _SCORED[name]
+        return f"{words} {_told(metrics, wanted)}".strip()
+    texts = {
+        "embedding": f"Scatter plot of embeddings of training and validation {kind} in the plane, by label.",
+        "neighbours": f"One of the {kind} beside those nearest to it in the embedding.",
+        "clahe": f"A few {kind} before and after CLAHE, each with its histogram of grey levels.",
+        "augmentation": f"One of the {kind} beside augmented versions of it.",
+        "feature_maps": f"One of the {kind} beside what layers of the network put out for it.",
+        "parts": "Bars of a score of every body part, with 95 % intervals; the table below has the numbers.",
+        "counts": f"Bars of the normal and abnormal {kind} of every part and split.",
+        "losses": "Line chart of the training loss.",
+        "accuracy": "Line chart of training and validation accuracy.",
+    }
+    return texts.get(name, f"Figure: {name.replace('_', ' ').replace('-', ' ')}.")
+
+
+_SCORED = {
+    "roc": ("Sensitivity against the false positive rate, with a 95 % band.", "auroc"),
+    "precision_recall": ("Precision over recall, with a 95 % band.", "average_precision"),
+    "reliability": ("Observed share of abnormal against the predicted probability, with bars.", "ece"),
+}
+_WORDS = {
+    "auroc": "AUROC {:.3f}",
+    "average_precision": "average precision {:.3f}",
+    "ece": "expected calibration error {:.3f}",
+}
+
+
+def _told(metrics: Mapping[str, Any], wanted: tuple[str, ...] | list[str]) -> str:
+    """Say the validation scores that a figure shows: for confusion of the first head, else of all."""
+    told = []
+    for level in ("view", "study"):
+        for head, scores in by_head(metrics, "valid", level).items():
+            if any(scores.get(name) is None for name in wanted):
+                continue
+            name = HEADS.get(head, head)
+            if len(wanted) == 2:
+                if head != "trivial":
+                    told.append(
+                        f"per {level}, {name}: {100 * scores['recall']:.0f} % of the abnormal and "
+                        f"{100 * scores['specificity']:.0f} % of the normal are answered right"
+                    )
+                    break
+            elif level == "study":
+                told.append(f"per {level}, {name}: {_WORDS[wanted[0]].format(scores[wanted[0]])}")
+    return "; ".join(told)
