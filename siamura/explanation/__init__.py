@@ -39,7 +39,6 @@ __all__ = [
     "centre_box",
     "choose_layer",
     "choose_layers",
-    "choose_layers",
     "embed_image",
     "explain",
     "faithfulness",
