@@ -3,6 +3,7 @@
 from .classifier import TOPS, Classifier, ClassifierHead, Top
 from .embedding import EmbeddingNet
 from .heads import EmbeddingHead, GeM
+from .hub import push_to_hub
 from .pairs import DistanceHead, PairLoss, PairNet
 from .trunks import TRUNKS, Trunk, fold_grey
 from .weights import load_weights, read_weights
@@ -22,5 +23,6 @@ __all__ = [
     "Trunk",
     "fold_grey",
     "load_weights",
+    "push_to_hub",
     "read_weights",
 ]

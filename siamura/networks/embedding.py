@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .heads import EmbeddingHead, Pooling
+from .hub import fetched
 from .trunks import Trunk
 
 if TYPE_CHECKING:
@@ -101,13 +102,24 @@ class GreyNet(nn.Module):
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
         """Read what `save_pretrained` wrote; no pickle is involved.
 
         Parameters
         ----------
         folder : path
-            Holds model.safetensors and config.json.
+            Holds model.safetensors and config.json; or ``"hf-hub:OWNER/NAME"``, which is fetched from the Hugging
+            Face Hub (``pip install "siamura[hub]"``) and kept in its cache.
+        revision, cache_dir, token, local_files_only
+            Of the Hub: branch, tag or commit; where it is kept; who asks; whether the cache alone is looked at.
 
         Returns
         -------
@@ -116,13 +128,15 @@ class GreyNet(nn.Module):
         Raises
         ------
         FileNotFoundError
-            If either file is missing.
+            If either file is missing, or the network cannot be fetched.
         ValueError
             If the folder holds another kind of network, or its files do not belong together.
         """
         from .weights import load_weights
 
-        folder = Path(folder)
+        folder = fetched(
+            folder, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+        )
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
