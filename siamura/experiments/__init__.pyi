@@ -3,6 +3,7 @@ from .classifying import ClassifierExperiment, ClassifierRun, load_classifier, r
 from .command import app_for, experiment_command, one_sentence, script, tell
 from .comparing import compared, loss_grid, loss_table
 from .experiment import Experiment
+from .explained import explanation_figures, explanation_table
 from .folder import Run, load_run
 from .grids import finger_grid, finger_tables, run_grid
 from .published import PUBLISHED, Published, published
@@ -20,6 +21,8 @@ __all__ = [
     "classifier_tables",
     "compared",
     "experiment_command",
+    "explanation_figures",
+    "explanation_table",
     "finger_grid",
     "finger_tables",
     "load_classifier",

@@ -3,14 +3,9 @@
 from .boxes import box_iou, centre_box, find_boxes
 from .explaining import Explanation, embed_image, explain
 from .maps import METHODS, activation_map, agreement, smooth_map
-from .quality import (
-    faithfulness,
-    hits,
-    localisation,
-    perturbation_curves,
-    randomised_weights,
-    summary,
-)
+from .perturbing import faithfulness, perturbation_curves
+from .quality import hits, localisation, summary
+from .randomising import randomised_weights
 from .sheets import feature_maps, feature_sheet, similar_sheet
 from .targets import (
     CentroidSimilarity,

@@ -9,6 +9,9 @@ from torch import nn
 from siamura import CLAHE, EmbeddingNet, Preprocess
 from siamura.explanation import (
     Similarity,
+    activation_map,
+    agreement,
+    choose_layers,
     embed_image,
     explain,
     faithfulness,
@@ -182,6 +185,31 @@ class TestOnEmbeddingNet:
         with pytest.raises(ValueError, match="preprocess is missing"):
             explain(EmbeddingNet("squeezenet1_1", dim=8), image, Similarity(np.ones(8)))
 
+    @pytest.mark.parametrize("method", ["layercam", "smooth_layercam"])
+    def test_layercam_multiplies_one_map_a_stage(self, net, image, method):
+        target = Similarity(np.arange(8.0))
+        seen = explain(net, image, target, method=method, samples=2)
+        x = torch.from_numpy(seen.square)[None, None].float()
+        layers = choose_layers(net, x)
+        assert seen.layers == tuple(layers)
+        assert seen.layer == ", ".join(layers)
+        alone = [explain(net, image, target, method=method, samples=2, layer=name).raw for name in layers]
+        product = agreement([torch.from_numpy(one) for one in alone])
+        np.testing.assert_allclose(seen.raw, product, atol=1e-6)
+        assert seen.raw.shape == max((one.shape for one in alone), key=lambda shape: shape[0])
+        assert 0 < seen.raw.max() <= 1
+        assert net.training
+        if method == "layercam":
+            plain = activation_map(net, x, target, layers[0], "layercam")[0][0]
+            np.testing.assert_allclose(alone[0], plain, atol=1e-6)
+        assert "4 layers" in explain(net, image, target, layer=[*layers, "trunk"]).figure().get_supxlabel()
+
+    def test_one_named_layer_is_looked_at_alone(self, net, image):
+        seen = explain(net, image, Similarity(np.ones(8)), layer=net.trunk)
+        assert seen.layers == ("trunk",)
+        with pytest.raises(ValueError, match="layer is empty"):
+            explain(net, image, Similarity(np.ones(8)), layer=[])
+
     def test_cam_looks_at_the_trunk(self, net, image):
         seen = explain(net, image, Similarity(np.ones(8)), method="cam")
         assert seen.layer == "trunk"
@@ -260,6 +288,18 @@ class TestQuality:
         assert found["hit"].mean() == 1.0
         assert found["iou"].mean() > 0.4
         assert found["centre_hit"].mean() < 0.5
+        assert (found["kind"] == "").all()
+        assert found["area"].between(0.02, 0.2).all()  # the square covers 24 * 24 of 130 * 130 pixels, 0.034
+        named = localisation(
+            net,
+            table,
+            lesions.assign(kind="lytic"),
+            brightness,
+            layer="conv",
+            method="gradcam",
+            progress=False,
+        )
+        assert (named["kind"] == "lytic").all()
         relative = lesions.assign(path=[p.rsplit("/", 1)[1] for p in lesions["path"]])
         file = table["path"][0].rsplit("/", 1)[0] + "/lesions.csv"
         relative.to_csv(file, index=False)
@@ -289,9 +329,36 @@ class TestQuality:
         assert curves["deletion"].iloc[-1] == curves["insertion"].iloc[0]
         assert curves["deletion"].is_monotonic_decreasing
         areas = faithfulness(net, table, brightness, layer="conv", method="gradcam", progress=False)
-        means = areas[["deletion", "insertion", "centre_deletion", "centre_insertion"]].mean()
-        assert means["deletion"] < means["centre_deletion"] - 0.1
-        assert means["insertion"] > means["centre_insertion"] + 0.1
+        means = areas.drop(columns=["path", "patient"]).mean()
+        for order in ("centre", "random"):
+            assert means["deletion"] < means[f"{order}_deletion"] - 0.1
+            assert means["insertion"] > means[f"{order}_insertion"] + 0.1
+        figures = summary(areas)
+        assert figures.loc["deletion - random_deletion", "high"] < 0
+        assert figures.loc["insertion - centre_insertion", "low"] > 0
+
+    def test_the_random_order_has_the_maps_own_cells(self, views):
+        net = Bright(Preprocess(size=SIZE, clahe=None))
+        seen = explain(net, views[0]["path"][0], brightness, layer="conv", method="gradcam")
+        first, again, other = (perturbation_curves(net, seen, brightness, steps=4, seed=s) for s in (1, 1, 2))
+        pd.testing.assert_frame_equal(first, again)
+        assert not np.array_equal(first["random_deletion"], other["random_deletion"])
+        assert first["random_deletion"].iloc[0] == first["deletion"].iloc[0]
+        # The square is a small part of the film: in random order it lasts until nearly all is deleted.
+        assert (first["random_deletion"] >= first["deletion"] - 1e-9).all()
+
+    def test_the_centre_baseline_is_the_box_moved_to_the_middle(self, views):
+        table, lesions = views
+        net = Bright(Preprocess(size=SIZE, clahe=None))
+        found = localisation(
+            net, table[:1], lesions, brightness, layer="conv", method="gradcam", progress=False
+        )
+        seen = explain(net, table["path"][0], brightness, layer="conv", method="gradcam")
+        w, h = seen.boxes[0, 2:] - seen.boxes[0, :2]
+        x0, y0, x1, y1 = lesions.loc[0, ["x0", "y0", "x1", "y1"]].astype(float)
+        across = max(0, min(65 + w / 2, x1) - max(65 - w / 2, x0))
+        both = across * max(0, min(65 + h / 2, y1) - max(65 - h / 2, y0))
+        assert found["centre_iou"][0] == pytest.approx(both / (w * h + 24 * 24 - both))
 
     def test_summary_by_hand(self):
         views = pd.DataFrame({"patient": list("aabc"), "hit": [1.0, 0.0, 1.0, 1.0], "centre_hit": [0.0] * 4})

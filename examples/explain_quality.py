@@ -1,0 +1,34 @@
+"""Are a run's heat maps right? Measured on phantoms that it never saw, whose lesions have known places.
+
+Pointing game and box IoU beside the middle of the film, deletion and insertion beside a random order, and the map after
+the weights are shuffled, each with a 95 % interval over patients. Ten minutes on one core:
+
+    python examples/finger_tfl.py && python examples/explain_quality.py runs/finger_tfl
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamura.experiments import explanation_figures, explanation_table, load_run, script
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")] = Path("runs/finger_tfl"),
+    seed: Annotated[int, typer.Option(help="Seed of the phantoms; not the run's.")] = 1001,
+    views: Annotated[int, typer.Option(help="Phantoms to draw.")] = 300,
+    method: Annotated[str, typer.Option(help="As of siamura.explain.")] = "layercam",
+    out: Annotated[Path, typer.Option(help="Folder for the table, and each film's figures.")] = Path(
+        "runs/explain_quality"
+    ),
+) -> str:
+    figures = explanation_figures(load_run(run), seed=seed, views=views, method=method)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in figures.items():
+        rows.to_csv(out / f"{name}.csv", index=False)
+    return explanation_table(figures)
+
+
+if __name__ == "__main__":
+    script(main, __doc__)

@@ -1,0 +1,96 @@
+"""Does a heat map show what the network learned? It must change when the weights are shuffled."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .explaining import explain
+from .targets import Target
+
+if TYPE_CHECKING:
+    from siamura.pixels import Preprocess
+
+__all__ = ["randomised_weights"]
+
+
+def randomised_weights(
+    model: nn.Module,
+    image: NDArray[np.uint8],
+    target: Target | None = None,
+    *,
+    stages: Sequence[str] | None = None,
+    seed: int = 0,
+    preprocess: Preprocess | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Shuffle the weights from the top down, and compare each map with the trained network's.
+
+    A map that stays as it was shows the image, not what the network learned.
+
+    Parameters
+    ----------
+    model : Module
+        Left as it is; a copy is shuffled.
+    image : uint8 (H, W)
+    target : callable, optional
+    stages : sequence of str, optional
+        Modules by name, from the top down, each shuffled beside those before it. By default the last layer with
+        weights, then the upper half of such layers, then all.
+    seed : int
+    preprocess, **options
+        For `explain`.
+
+    Returns
+    -------
+    DataFrame
+        stage, correlation (Spearman's, of the maps' cells; 0 where a map is constant).
+
+    References
+    ----------
+    Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018, section 3.
+    """
+    from scipy.stats import spearmanr
+
+    trained = explain(model, image, target, preprocess=preprocess, **options)
+    options["layer"] = trained.layers  # the same places, whatever the copy would choose
+    shuffled = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for stage, modules in _stages(shuffled, stages):
+        with torch.no_grad():
+            for module in modules:
+                for weight in module.parameters(recurse=False):
+                    order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+                    weight.copy_(weight.flatten()[order].view_as(weight))
+        other = explain(shuffled, image, target, preprocess=preprocess, **options)
+        a, b = trained.raw.ravel(), other.raw.ravel()
+        constant = np.ptp(a) == 0 or np.ptp(b) == 0
+        found.append({"stage": stage, "correlation": 0.0 if constant else float(spearmanr(a, b).statistic)})
+    return pd.DataFrame(found)
+
+
+def _stages(model: nn.Module, names: Sequence[str] | None) -> Iterator[tuple[str, list[nn.Module]]]:
+    weighty = [
+        (name, module)
+        for name, module in model.named_modules()
+        if next(iter(module.parameters(recurse=False)), None) is not None
+    ][::-1]
+    if names is None:
+        half = max(1, len(weighty) // 2)
+        yield "last layer", [weighty[0][1]]
+        yield "upper half", [module for _, module in weighty[1:half]]
+        yield "all", [module for _, module in weighty[half:]]
+        return
+    for name in names:
+        modules = [module for other, module in weighty if other == name or other.startswith(f"{name}.")]
+        if not modules:
+            raise ValueError(f"stages names {name!r}, which holds no weights; see model.named_modules().")
+        yield name, modules

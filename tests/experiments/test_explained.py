@@ -1,0 +1,67 @@
+"""Heat maps measured on fresh phantoms, by the script as a user starts it and by the functions behind it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from siamura.experiments import Run, explanation_figures, explanation_table
+from siamura.studies import read_mura
+
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "explain_quality.py"
+
+
+def start(run: Path, out: Path, cache: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), str(run), "--views", "40", "--out", str(out), *more]
+    environment = {**os.environ, "SIAMURA_CACHE": str(cache)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_the_script_measures_what_the_functions_measure(done: Run, cache: Path, tmp_path: Path) -> None:
+    shown = start(done.folder, tmp_path / "out", cache)
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    figures = explanation_figures(done, views=40, cache=cache, progress=False)
+    assert shown.stdout.strip() == explanation_table(figures).strip()
+    assert (tmp_path / "out" / "tables.md").read_text(encoding="utf-8").strip() == shown.stdout.strip()
+
+    places = figures["places"]
+    root = Path(places.attrs["root"])
+    table = read_mura(root)
+    assert root != Path(done.config["data"]["name"])  # other phantoms than it was trained on
+    assert places.attrs["views"] == len(table) == 40
+    abnormal = set(table.loc[table["label"] == 1, "path"])
+    assert set(places["path"]) <= abnormal
+    assert len(places) == places.attrs["found"] <= places.attrs["lesions"] <= len(abnormal)
+    lesions = pd.read_csv(root / "lesions.csv").assign(
+        path=lambda rows: [str(root / p) for p in rows["path"]]
+    )
+    kinds = lesions.drop_duplicates("path").set_index("path")["kind"]
+    assert places["kind"].tolist() == kinds[places["path"]].tolist()
+    assert len(figures["shuffled"]) == places["patient"].nunique()
+    assert figures["shuffled"].drop(columns="patient").abs().max(axis=None) <= 1
+
+    text = shown.stdout
+    assert "PHANTOMS that the run never saw" in text
+    assert f"| {places['hit'].mean():.2f} |" in text
+    rows = re.findall(r"\| (-?\d\.\d\d) \| (-?\d\.\d\d) to (-?\d\.\d\d) \|", text)
+    assert len(rows) == 7 + 10 + 3
+    assert all(float(low) - 0.01 <= float(value) <= float(high) + 0.01 for value, low, high in rows)
+
+
+def test_the_runs_own_phantoms_are_refused(done: Run, cache: Path, tmp_path: Path) -> None:
+    refused = start(done.folder, tmp_path / "out", cache, "--seed", str(done.experiment.seed))
+    assert refused.returncode == 2
+    assert "trained on" in refused.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_run_that_finds_nothing_says_so(done: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from siamura.experiments.predicting import Predictor
+
+    monkeypatch.setattr(Predictor, "probability", lambda self, embeddings: 0.0 * embeddings[:, 0])
+    with pytest.raises(ValueError, match="finds none of the"):
+        explanation_figures(done, views=40, cache=cache, progress=False)
