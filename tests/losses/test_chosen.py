@@ -41,13 +41,13 @@ def compare(loss, case, dtype, choose, term, *, normalized=True, tolerance=None,
     chosen = choose(matrix, y, ry)
     assert torch.isfinite(grad).all()
     if not chosen:
-        assert float(value) == 0
+        assert value.item() == 0
         assert not grad.any()
         return
     a, p, n = (list(part) for part in zip(*chosen, strict=True))
     wanted = term(matrix[a, p], matrix[a, n]).mean()
     tolerance = tolerance or (1e-9 if dtype == torch.float64 else 5e-6)
-    assert float(value) == pytest.approx(float(wanted), rel=tolerance, abs=tolerance)
+    assert value.item() == pytest.approx(wanted.item(), rel=tolerance, abs=tolerance)
     if gradient and case["kind"] == "random" and dtype == torch.float64:
         assert close(grad, torch.autograd.grad(wanted, x)[0], 1e-9)
 
@@ -118,7 +118,7 @@ def test_focal_over_all_triplets_equals_the_triple_loop(case, dtype, sigma, how)
     wanted, weights, _, _ = all_triplets(curve, y, ry, 0.2, how)
     want = torch.autograd.grad(curve, x, weights)[0]
     tolerance = 1e-9 if dtype == torch.float64 else 2e-5
-    assert float(value) == pytest.approx(wanted, rel=tolerance, abs=tolerance)
+    assert value.item() == pytest.approx(wanted, rel=tolerance, abs=tolerance)
     assert torch.isfinite(grad).all()
     if case["kind"] == "random":
         assert close(grad, want, 10 * tolerance)
@@ -195,7 +195,7 @@ def test_selectively_contrastive_equals_the_formula(positives, dtype, lam):
     loss = SelectivelyContrastiveLoss(lam, positives=positives)
     value = loss(x, y)
     rel = 1e-9 if dtype == torch.float64 else 2e-5
-    assert float(value) == pytest.approx(float(wanted), rel=rel)
+    assert value.item() == pytest.approx(wanted.item(), rel=rel)
     assert close(torch.autograd.grad(value, x)[0], torch.autograd.grad(wanted, x)[0], rel)
 
 
@@ -252,7 +252,7 @@ def test_finite_in_finite_out(name, kind, dtype):
     assert torch.isfinite(value)
     assert torch.isfinite(x.grad).all() or (dtype == torch.float16 and kind == "tiny")
     if kind in ("single label", "all labels differ"):
-        assert float(value) == 0
+        assert value.item() == 0
         assert not x.grad.any()
     assert all(
         math.isfinite(v) or kind in ("single label", "all labels differ") for v in loss.statistics.values()
