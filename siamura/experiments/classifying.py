@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from .folder import StoredRun, open_folder, read_folder, write_config, write_json
 from .inputs import Inputs, cache_folder, load
-from .tables import RESEARCH, data_sentence, with_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +135,7 @@ def run_classifier(
     -------
     ClassifierRun
         ``metrics[split][level]["classifier"]``, over all parts, and of each under
-        ``metrics[split][level]["classifier"]["parts"]``.
+        ``metrics[split][level]["classifier"]["parts"]``; on valid also ``"trivial"``, the trivial baseline.
 
     Raises
     ------
@@ -197,55 +196,35 @@ def _finish(
     """Measure, and write all that a run folder holds."""
     from siamura.evaluation import evaluate
 
+    from . import measuring
+    from .classifier_grids import classifier_table
     from .figures import draw_classifier
-    from .measuring import LEVELS, summary
     from .report import write_report
 
     history.to_csv(folder / "history.csv", index=False)
     net.save_pretrained(folder / "model")
+    trivial = measuring.trivial(inputs.table, seed=experiment.seed)
     metrics: dict[str, Any] = {}
     scored = []
-    by_part = {}
+    scores = {}
     for split, data in inputs.splits.items():
-        p = probability[split]
-        scored.append(data.table.assign(probability=p))
-        metrics[split] = {}
-        for level in LEVELS:
-            each = by_part[split, level] = evaluate(
-                data.table, p, level=level, by="part", seed=experiment.seed
-            )
-            whole = cast("pd.DataFrame", each.loc["all"])
-            whole.attrs = each.attrs["each"]["all"]
-            figures = summary(whole)
-            figures["parts"] = {
-                part: summary(cast("pd.DataFrame", each.loc[part])) for part in experiment.parts
-            }
-            metrics[split][level] = {"classifier": figures}
+        answers = {"classifier": probability[split]}
+        if split == "valid":
+            answers["trivial"] = trivial
+        scored.append(data.table.assign(probability=probability[split]))
+        metrics[split] = {level: {} for level in measuring.LEVELS}
+        for level in measuring.LEVELS:
+            for head, p in answers.items():
+                scores[split, level, head] = evaluate(
+                    data.table, p, level=level, by="part", seed=experiment.seed
+                )
+                metrics[split][level][head] = measuring.by_part(scores[split, level, head])
     pd.concat(scored, ignore_index=True).to_csv(folder / "predictions.csv", index=False)
     write_json(folder / "metrics.json", metrics)
-    (folder / "table.md").write_text(_table(experiment, metrics, inputs.facts), encoding="utf-8")
+    (folder / "table.md").write_text(classifier_table(experiment, metrics, inputs.facts), encoding="utf-8")
     draw_classifier(
-        folder, experiment, inputs.facts, history, inputs.splits, probability["valid"], by_part["valid", "study"], net
+        folder, experiment, inputs.facts, history, inputs.splits, probability["valid"],
+        scores["valid", "study", "classifier"], net, trivial,
     )  # fmt: skip
     write_config(folder, experiment, status="finished", seconds=round(time.time() - started, 1), **facts)
     write_report(folder)
-
-
-def _table(experiment: ClassifierExperiment, metrics: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    lines = [
-        f"# {data['part']}: {experiment.trunk}, supervised",
-        "",
-        data_sentence(data),
-        "Measured: value [95 % interval, bootstrap over patients].",
-        RESEARCH,
-        "",
-        "| figure | level | train | valid |",
-        "|---|---|---|---|",
-    ]
-    for metric in ("accuracy", "kappa", "precision", "recall", "f1", "auroc"):
-        for level in ("view", "study"):
-            cells = [
-                with_interval(metrics[split][level]["classifier"], metric) for split in ("train", "valid")
-            ]
-            lines.append(f"| {metric} | {level} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines) + "\n"

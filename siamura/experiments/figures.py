@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from siamura.plots.style import part_name
+
 from . import film_figures
 from .experiment import Experiment
 from .gallery import Gallery
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "draw_classifier"]
 
-DRAWS = 400  # of the bands; the tables' intervals take more
-_BINS = 15  # of `siamura.evaluate`, so that a figure's calibration error is the table's
+DRAWS = 2000  # of `siamura.evaluate`, so that a figure's interval is the table's
+_BINS = 15  # likewise
 
 
 def draw(
@@ -88,6 +90,7 @@ def draw_classifier(
     probability: npt.NDArray[np.floating[Any]],
     scores: pd.DataFrame,
     net: Classifier,
+    trivial: npt.NDArray[np.floating[Any]] | None = None,
 ) -> None:
     """Draw a supervised run as PNG files: its training, answers, parts, data, preprocessing and, of system E, layers.
 
@@ -106,6 +109,8 @@ def draw_classifier(
         Of ``siamura.evaluate(..., level="study", by="part")`` on them.
     net : Classifier
         The trained network.
+    trivial : array of shape (N,), optional
+        What the trivial baseline answers for the validation views.
     """
     from siamura import plots
 
@@ -129,6 +134,8 @@ def draw_classifier(
     _confusion(gallery, table, probability, "the classifier")
     views = (table["label"].to_numpy(), probability, table["patient"].to_numpy())
     models = {"per study": _studies(table, probability), "per view": views}
+    if trivial is not None:
+        models["trivial, per study"] = _studies(table, trivial)
     _bands(gallery, models, "per study and per view", experiment.seed)
     _parts(gallery, scores)
     _films(gallery, splits, experiment.augment, experiment.seed)
@@ -229,7 +236,7 @@ def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
         return
     shown = scores[scores.index.get_level_values(0).isin(defined)]
     shown.attrs = scores.attrs
-    left_out = [str(part) for part in kappa.index if part not in defined]
+    left_out = [part_name(part).lower() for part in kappa.index if part not in defined]
     missing = f"; undefined, and left out: {', '.join(left_out)}" if left_out else ""
     gallery.add(
         "parts",

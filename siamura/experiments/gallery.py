@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamura.plots.style import count
+from siamura.plots.style import count, part_name
 
 from .folder import write_json
 
@@ -45,7 +45,7 @@ class Gallery:
         self.kind = "phantoms" if data["phantoms"] else "radiographs"
         self._counts = data["counts"]
         self._name = "Phantoms" if data["phantoms"] else Path(data["name"]).name
-        self._part = data["part"]
+        self._part = parts_in_words(data["part"])
         self._network = network
         self._said: dict[str, dict[str, Any]] = {}
 
@@ -71,6 +71,18 @@ class Gallery:
         write_json(self.folder / CAPTIONS, self._said)
 
 
+def parts_in_words(parts: str) -> str:
+    """Write the parts of ``config.json`` as a caption does; more than three are counted.
+
+    Examples
+    --------
+    >>> parts_in_words("XR_FINGER, XR_HAND")
+    'finger, hand'
+    """
+    names = [part_name(part).lower() for part in parts.split(", ")]
+    return ", ".join(names) if len(names) < 4 else f"{len(names)} body parts"
+
+
 def read_captions(folder: Path) -> dict[str, dict[str, Any]]:
     """Read what `Gallery.close` wrote: ``{figure: {"caption": str, "films": boxes}}``; empty where it is missing.
 
@@ -82,13 +94,14 @@ def read_captions(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _films(figure: Figure) -> list[list[int]]:
     """Where pictures lie in a saved figure, in pixels; a matrix drawn as a picture has words on it and is none."""
-    width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
+    width, height = figure.get_size_inches() * _DPI
+    drawn = int(height)  # whole pixels, counted from the bottom
     boxes = []
     for axes in figure.axes:
         if axes.get_images() and not axes.texts:
             box = axes.get_position()
             boxes.append([
-                round(box.x0 * width), round((1 - box.y1) * height),
-                round(box.x1 * width), round((1 - box.y0) * height),
+                round(box.x0 * width), round(drawn - box.y1 * height),
+                round(box.x1 * width), round(drawn - box.y0 * height),
             ])  # fmt: skip
     return boxes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
 
     from siamura.heads import KNNHead, MLPHead
 
-__all__ = ["embedding_loss", "fit_heads", "measure", "probabilities", "quality", "summary", "trivial"]
+__all__ = [
+    "by_part",
+    "embedding_loss",
+    "fit_heads",
+    "measure",
+    "probabilities",
+    "quality",
+    "summary",
+    "trivial",
+]
 
 LEVELS: tuple[Literal["view"], Literal["study"]] = ("view", "study")
 
@@ -55,6 +65,16 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
     return values
 
 
+def by_part(frame: pd.DataFrame) -> dict[str, Any]:
+    """Figures of ``evaluate(..., by="part")``: over all parts, and of each under ``parts``."""
+    found = {}
+    for part, about in frame.attrs["each"].items():
+        own = cast("pd.DataFrame", frame.loc[part])
+        own.attrs = about  # else each part would rest on all patients
+        found[part] = summary(own)
+    return {**found.pop("all"), "parts": found}
+
+
 def measure(
     table: pd.DataFrame, by_head: Mapping[str, npt.NDArray[np.float64]], *, seed: int
 ) -> dict[str, dict[str, Any]]:
@@ -73,11 +93,23 @@ def measure(
 def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
     """Probabilities of a logistic regression on mean, deviation, aspect and size, for the valid rows in their order.
 
-    It is fitted on train; what a network adds must be seen beside it, since such things can leak a label.
+    It is fitted on train; what a network adds must be seen beside it, since such things can leak a label. A file is
+    measured once a process: the cells of a grid share it.
     """
     from siamura.evaluation import trivial_baselines
+    from siamura.evaluation.baselines import trivial_features
 
-    return trivial_baselines(table, seed=seed)["all together"].to_numpy()
+    keys = [(str(path), Path(path).stat().st_mtime_ns) for path in table["path"]]
+    new = np.array([key not in _MEASURED for key in keys])
+    if new.any():
+        found = trivial_features(table.loc[new])
+        at = (key for key, fresh in zip(keys, new, strict=True) if fresh)
+        _MEASURED.update(zip(at, found.to_dict("records"), strict=True))
+    features = pd.DataFrame([_MEASURED[key] for key in keys], index=table.index)
+    return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
+
+
+_MEASURED: dict[tuple[str, int], dict[Any, float]] = {}
 
 
 def quality(embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, seed: int) -> dict[str, Any]:

@@ -214,7 +214,8 @@ def figure(
     if wide:
         picture = f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}">{picture}</div>'
     kind = f"{look} wide" if wide else look
-    return f'<figure class="{kind}">{picture}<figcaption>{html.escape(caption)}</figcaption></figure>'
+    below = html.escape(caption).replace(" %", "&nbsp;%")
+    return f'<figure class="{kind}">{picture}<figcaption>{below}</figcaption></figure>'
 
 
 def at_night(content: bytes, films: Sequence[Sequence[int]]) -> bytes:

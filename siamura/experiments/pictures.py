@@ -27,10 +27,6 @@ _PLACES = {
 }
 _WIDE = ("clahe", "counts", "neighbours", "augmentation", "feature_maps")
 _FILMS = ("clahe", "neighbours", "augmentation", "feature_maps")
-_BANDS = (
-    "<p>On the validation films. Bands take fewer draws than the tables, whose intervals may differ from theirs in the "
-    "last digits.</p>"
-)
 
 
 def pictures(
@@ -80,8 +76,7 @@ def pictures(
                     films=films,
                 )
             )
-        grid = f'<div class="figures">{"".join(shown)}</div>' if shown else ""
-        out[section] = (_BANDS if section == "answers" and "roc" in said else "") + grid
+        out[section] = f'<div class="figures">{"".join(shown)}</div>' if shown else ""
     return out
 
 

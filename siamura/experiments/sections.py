@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from siamura.plots.style import count
+from siamura.plots.style import count, part_name
 
 from . import page
 from .tables import RESEARCH
@@ -99,7 +99,8 @@ def scores_section(metrics: Mapping[str, Any]) -> str:
         f"<p>In brackets: 95 % intervals by a bootstrap{how} over patients; the line shows the same from 0 to 1 "
         "(kappa: from -1 to 1). An interval without width means that every draw gives the same, as when all "
         "answers are alike or none is wrong: it is no certainty. A study is the mean of its views; above 0.5 is "
-        "abnormal.</p>"
+        "abnormal. The trivial baseline sees pixel mean and deviation, aspect and size alone: a model that is not "
+        "above it has learnt nothing of anatomy.</p>"
     )
     return intro + "\n".join(out)
 
@@ -113,24 +114,28 @@ def _score(scores: Mapping[str, Any], metric: str) -> str:
 
 
 def parts_section(metrics: Mapping[str, Any]) -> str:
-    """One table a level: scores of each part, where there are several."""
+    """One table a level: scores of each part, where there are several, beside the trivial baseline's kappa."""
     out = []
     for level in ("study", "view"):
-        for head, scores in by_head(metrics, "valid", level).items():
+        heads = by_head(metrics, "valid", level)
+        trivial = heads.pop("trivial", {}).get("parts", {})
+        for head, scores in heads.items():
             parts = scores.get("parts")
             if not parts or len(parts) < 2:
                 continue
             shown = ("accuracy", "kappa", "precision", "recall", "f1", "auroc")
-            rows = [
-                [
-                    f"{html.escape(str(part).removeprefix('XR_').capitalize())} "
-                    f'<span class="range">{rests_on(own, level)}</span>',
-                    *(page.cell(own.get(metric), own.get("interval", {}).get(metric)) for metric in shown),
-                ]
-                for part, own in parts.items()
-            ]
+            names = [_METRICS[metric] for metric in shown]
+            rows = []
+            for part, own in parts.items():
+                cells = [page.cell(own.get(m), own.get("interval", {}).get(m)) for m in shown]
+                if beside := trivial.get(part):
+                    cells.append(page.cell(beside.get("kappa"), beside.get("interval", {}).get("kappa")))
+                name = html.escape(part_name(part))
+                rows.append([f'{name} <span class="range">{rests_on(own, level)}</span>', *cells])
+            if trivial:
+                names.append(f"{HEADS['trivial']}: kappa")
             caption = f"Validation, per {level}, {HEADS.get(head, head)}"
-            out.append(page.table(caption, ["Part", *(_METRICS[m] for m in shown)], rows))
+            out.append(page.table(caption, ["Part", *names], rows))
     return "\n".join(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,16 +62,16 @@ def roc(
     --------
     >>> figure = roc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], draws=0)
     >>> figure.axes[0].get_legend().get_texts()[0].get_text()
-    'AUC 0.750'
+    'AUROC 0.750'
     """
     panels = as_panels(label, probability, groups)
-    figure = style.new_figure(style.COLUMN, 3.3)
+    figure = style.new_figure(style.COLUMN, 3.2)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_chance")
-    _curves(axes, panels, roc_band, "AUC", threshold, draws, seed, step=False)
+    _curves(axes, panels, roc_band, "AUROC", threshold, draws, seed, step=False)
     axes.set_xlabel("false positive rate (1 − specificity)")
     axes.set_ylabel("sensitivity")
-    axes.legend(loc="lower right", handlelength=2.8)
+    _legend(axes)
     style.footer(figure, note, _rests_on(panels, draws, threshold))
     return figure
 
@@ -111,14 +112,14 @@ def precision_recall(
     'AP 0.833'
     """
     panels = as_panels(label, probability, groups)
-    figure = style.new_figure(style.COLUMN, 3.3)
+    figure = style.new_figure(style.COLUMN, 3.2)
     axes = figure.add_subplot()
     for share in sorted({round(float(frame["label"].mean()), 6) for frame, _ in panels.values()}):
         axes.axhline(share, color=style.PALE, linewidth=0.9, linestyle=":", label="_chance")
     _curves(axes, panels, precision_recall_band, "AP", threshold, draws, seed, step=True)
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision")
-    axes.legend(loc="lower left", handlelength=2.8)
+    _legend(axes)
     style.footer(figure, note, _rests_on(panels, draws, threshold))
     return figure
 
@@ -159,7 +160,7 @@ def _curves(
             color=color,
             linestyle=line,
             drawstyle="steps-pre" if step else "default",
-            label=f"{name}: {text}" if name else text,
+            label=_entry(name, text),
         )
         if threshold is not None:
             at = _at(frame, threshold, precision=step)
@@ -171,6 +172,24 @@ def _curves(
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
     style.grid(axes, "both")
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, in a figure made higher by it: inside, a curve may run anywhere."""
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, handlelength=2.8)
+    lines = sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
+    figure = legend.get_figure(root=True)
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.15 * lines)
+
+
+def _entry(name: str, text: str) -> str:
+    """A model's line in the legend, broken where it would be wider than the figure."""
+    if len(name) + len(text) < _WIDEST:
+        return f"{name}: {text}" if name else text
+    return "\n".join([*textwrap.wrap(f"{name}:", _WIDEST), text])
+
+
+_WIDEST = 46  # characters
 
 
 def _with_interval(name: str, value: float, low: float, high: float) -> str:
@@ -253,9 +272,10 @@ def reliability(
         raise ValueError(
             f"{len(panels)} models cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
         )
-    figure = style.new_figure(style.COLUMN, 3.7)
+    figure = style.new_figure(style.COLUMN, 3.6)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_perfect")
+    without = False
     for number, (name, (frame, _)) in enumerate(panels.items()):
         probability = frame["probability"].to_numpy()
         found = binned(frame["label"], probability, groups=frame["group"], bins=bins, draws=draws, seed=seed)
@@ -263,6 +283,7 @@ def reliability(
         color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
         share = found["frequency"].to_numpy()
         spread = np.abs(found[["low", "high"]].to_numpy().T - share) if draws else None
+        without |= spread is not None and bool((spread.max(axis=0) == 0).any())
         # Beside each other where several models meet in one bin.
         shift = 0.008 * (number - (len(panels) - 1) / 2)
         axes.errorbar(
@@ -276,7 +297,7 @@ def reliability(
             capsize=1.5,
             marker=marker,
             markersize=4,
-            label=f"{name}: {text}" if name else text,
+            label=_entry(name, text),
         )
         size, edges = np.histogram(probability, np.linspace(0, 1, bins + 1))
         below.stairs(size, edges, color=color, linestyle=line, linewidth=1, fill=len(panels) == 1, alpha=0.8)
@@ -287,9 +308,12 @@ def reliability(
     below.set_xlabel("predicted probability of abnormal")
     style.grid(axes, "both")
     style.grid(below)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, handlelength=2.8)
+    _legend(axes)
     figure.align_ylabels([axes, below])
     style.footer(
-        figure, note, _rests_on(panels, draws, None).replace("Bands and brackets", "Bars and brackets")
+        figure,
+        note,
+        _rests_on(panels, draws, None).replace("Bands and brackets", "Bars and brackets"),
+        "A point without a bar: too few rows, all alike, for an interval." if without else "",
     )
     return figure

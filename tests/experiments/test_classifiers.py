@@ -1,17 +1,22 @@
 """Supervised experiments: a tiny run to its folder, and the grids of the reports."""
 
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from siamura.evaluation import trivial_baselines
 from siamura.experiments import (
     ClassifierExperiment,
     Experiment,
+    Published,
     classifier_tables,
     finger_grid,
     load_run,
+    measuring,
     part_grid,
     published,
     run_grid,
@@ -19,6 +24,7 @@ from siamura.experiments import (
     system_e,
     trunk_grid,
 )
+from siamura.experiments.classifier_grids import classifier_table
 from siamura.experiments.classifying import PARTS
 
 TINY = ClassifierExperiment(
@@ -55,6 +61,9 @@ def test_a_classifier_is_trained_measured_by_part_and_kept(grid: Path) -> None:
     per_part = done.metrics["valid"]["view"]["classifier"]["parts"]
     for part in TINY.parts:
         assert per_part[part]["accuracy"] == pytest.approx(right[valid["part"] == part].mean())
+        rows = valid[valid["part"] == part]
+        assert per_part[part]["views"] == len(rows) < len(valid)  # its own films, not those of all parts
+        assert per_part[part]["patients"] == rows["patient"].nunique()
     assert done.history["epoch"].is_monotonic_increasing
     assert done.history["epoch"].max() == 2
     before = (grid / "cell" / "metrics.json").stat().st_mtime_ns
@@ -65,6 +74,102 @@ def test_a_classifier_is_trained_measured_by_part_and_kept(grid: Path) -> None:
     assert "0.7986" in text
     with pytest.raises(ValueError, match="supervised classifier"):
         load_run(grid / "cell")
+
+
+def test_the_trivial_baseline_stands_beside_by_default(grid: Path) -> None:
+    (done,) = run_grid({"cell": TINY}, grid).values()
+    table = done.predictions()
+    answers = trivial_baselines(table.drop(columns="probability"), seed=TINY.seed)["all together"]
+    valid = table[table["split"] == "valid"]
+    expected = (answers.to_numpy() > 0.5) == (valid["label"] == 1)
+    trivial = done.metrics["valid"]["view"]["trivial"]
+    assert trivial["accuracy"] == pytest.approx(expected.mean())
+    assert trivial["parts"]["XR_FINGER"]["accuracy"] == pytest.approx(
+        expected[valid["part"] == "XR_FINGER"].mean()
+    )
+    assert "trivial" not in done.metrics["train"]["view"]
+    text = (done.folder / "report.html").read_text()
+    assert "Trivial baseline: kappa" in text
+    shown = re.findall(
+        r"trivial baseline, per view \| – \| (\d\.\d{3})", (done.folder / "table.md").read_text()
+    )
+    assert shown[0] == f"{trivial['accuracy']:.3f}"
+
+
+def test_features_of_a_file_are_measured_once(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (done,) = run_grid({"cell": TINY}, grid).values()
+    table = done.predictions()
+    first = measuring.trivial(table, seed=0)
+    monkeypatch.setattr("siamura.pixels.read_image", lambda path: pytest.fail(f"{path} is read again"))
+    np.testing.assert_array_equal(measuring.trivial(table, seed=0), first)
+    os.utime(table["path"][0])  # drawn anew
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        measuring.trivial(table, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "rows"),
+    [
+        (
+            system_c(ClassifierExperiment()),
+            [
+                "| accuracy | published (epoch 5, best) | – | 0.7986 |",
+                "| accuracy | published (epoch 30) | – | 0.75 |",
+            ],
+        ),
+        (
+            trunk_grid(ClassifierExperiment())["B-densenet169"],
+            ["| accuracy | published (best epoch) | 0.748939 | 0.733418 |"],
+        ),
+        (
+            trunk_grid(ClassifierExperiment())["B-densenet169-tuned"],
+            ["| accuracy | published (epoch 20) | 0.8117 | 0.7851 |"],
+        ),
+        (
+            part_grid(ClassifierExperiment(), nasnet=False)["D-XR_HUMERUS-vgg16"],
+            [
+                "| weighted F1 | published | – | 0.67 |",
+                "| recall of normal | published (negative) | – | 0.55 |",
+                "| recall | published (positive) | – | 0.73 |",
+            ],
+        ),
+        (system_e(ClassifierExperiment()), ["| accuracy | published (about) | – | 0.79 |"]),
+    ],
+)
+def test_a_run_stands_beside_its_own_report(experiment: ClassifierExperiment, rows: list[str]) -> None:
+    names = {figure.metric for figure in published()}
+    scores = {name + end: 0.5 for name in [*names, "auroc"] for end in ("", "_weighted", "_normal")}
+    scores["interval"] = {name: [0.4, 0.6] for name in scores}
+    metrics = {
+        "train": {level: {"classifier": scores} for level in ("view", "study")},
+        "valid": {level: {"classifier": scores, "trivial": scores} for level in ("view", "study")},
+    }
+    data = {"phantoms": True, "name": "x", "part": "XR_HUMERUS", "counts": {}}
+    lines = classifier_table(experiment, metrics, data).splitlines()
+    assert [line for line in lines if "| published" in line and line in rows] == rows
+    count = sum("| published" in line for line in lines)
+    assert count == len({(f.table, f.metric, f.note) for f in published() if _same(f, experiment)})
+    assert "| accuracy | **measured**, per view | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in lines
+    assert "| accuracy | **measured**, trivial baseline, per study | – | 0.500 [0.400, 0.600] |" in lines
+    assert f"Published: system {_letter(experiment)}'s report" in "\n".join(lines)
+    other = classifier_table(replace(experiment, trunk="resnet18"), metrics, data)
+    assert "published (" not in other
+    assert "No report published" in other
+
+
+def _letter(experiment: ClassifierExperiment) -> str:
+    return experiment.top[0].upper()
+
+
+def _same(figure: Published, experiment: ClassifierExperiment) -> bool:
+    parts = ("all",) if len(experiment.parts) == 7 else experiment.parts
+    tuned = (figure.table == "fine-tuned") == bool(experiment.tune_epochs)
+    return (figure.system, figure.trunk, figure.part, tuned) == (
+        _letter(experiment),
+        experiment.trunk,
+        parts[0],
+        True,
+    )
 
 
 def test_a_run_with_other_settings_is_run_anew(grid: Path) -> None:

@@ -97,9 +97,9 @@ def test_roc_is_scikit_learns_curve_and_area(answers, legible):
     label, probability, patient = answers
     figure = legible(plots.roc(label, probability, groups=patient, draws=200, note="Drawn numbers."))
     axes = figure.axes[0]
-    assert legend(axes)[0].startswith(f"AUC {roc_auc_score(label, probability):.3f} [")
+    assert legend(axes)[0].startswith(f"AUROC {roc_auc_score(label, probability):.3f} [")
     x, y, _ = roc_curve(label, probability, drop_intermediate=False)
-    line = next(line for line in axes.lines if line.get_label().startswith("AUC"))
+    line = next(line for line in axes.lines if line.get_label().startswith("AUROC"))
     np.testing.assert_allclose(line.get_xydata(), np.stack([x, y], axis=1))
     assert note(figure) == (
         "Drawn numbers. 240 rows of 80 patients. Bands and brackets: 95 %, 200 bootstrap draws over patients. "
@@ -112,7 +112,7 @@ def test_roc_interval_is_the_one_evaluate_gives(answers):
     table = pd.DataFrame({"label": label, "patient": patient})
     row = evaluate(table, probability, draws=200, seed=4).loc["auroc"]
     shown = legend(plots.roc(label, probability, groups=patient, draws=200, seed=4).axes[0])[0]
-    assert shown == f"AUC {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    assert shown == f"AUROC {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def test_roc_band_and_mark_lie_where_they_should(answers):
@@ -167,7 +167,7 @@ def test_no_draw_no_band(answers):
     figure = plots.roc(label, probability, groups=patient, draws=0)
     assert not figure.axes[0].collections
     assert "bootstrap" not in note(figure)
-    assert re.fullmatch(r"AUC \d\.\d{3}", legend(figure.axes[0])[0])
+    assert re.fullmatch(r"AUROC \d\.\d{3}", legend(figure.axes[0])[0])
 
 
 @pytest.mark.parametrize("draw", [plots.roc, plots.precision_recall])
