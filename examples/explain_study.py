@@ -8,17 +8,14 @@ from pathlib import Path
 import typer
 
 import siamura
-from siamura.experiments import load_run
+from siamura.experiments import load_run, one_sentence
 
 
+@one_sentence()
 def main(
     run: Path = typer.Argument(Path("runs/finger_tfl"), help="Folder of a finished run."),
-    study: str = typer.Option(
-        "", help="PATIENT/STUDY; by default the validation study the run is surest of."
-    ),
-    method: str = typer.Option(
-        "layercam", help="Or smooth_layercam, smooth_gradcam, gradcam, gradcam++, cam."
-    ),
+    study: str = typer.Option("", help="PATIENT/STUDY; by default the surest of the validation studies."),
+    method: str = typer.Option("layercam", help="As of siamura.explain: gradcam, smooth_gradcam, ..."),
     out: Path = typer.Option(Path("explained"), help="Folder for the figures."),
 ) -> None:
     done = load_run(run)
@@ -30,11 +27,12 @@ def main(
     views = table[table["name"] == (study or studies.idxmax())]
     if views.empty:
         raise typer.BadParameter(f"{study} is no study of this run; one is {studies.index[0]}.")
+    what = "phantom, " if done.config["data"]["phantoms"] else ""
     out.mkdir(parents=True, exist_ok=True)
     for view in views.itertuples():
         seen = siamura.explain(net, view.path, head=head, method=method)
         file = out / f"{view.name.replace('/', '_')}_{Path(view.path).stem}.png"
-        seen.figure(f"{view.name}: probability of abnormal {view.probability:.2f}").savefig(file, dpi=150)
+        seen.figure(f"{what}{view.name}: abnormal {view.probability:.2f}").savefig(file, dpi=150)
         print(f"{file}: label {view.label}, abnormal {view.probability:.2f}, boxes {seen.boxes.tolist()}")
 
 

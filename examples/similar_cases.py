@@ -8,10 +8,11 @@ from pathlib import Path
 import typer
 
 from siamura import CaseIndex
-from siamura.experiments import load_run
+from siamura.experiments import load_run, one_sentence
 from siamura.explanation import embed_image, similar_sheet
 
 
+@one_sentence()
 def main(
     run: Path = typer.Argument(Path("runs/finger_tfl"), help="Folder of a finished run."),
     view: int = typer.Option(0, help="Number of the validation view that is asked for."),
@@ -28,6 +29,8 @@ def main(
     else:
         index = CaseIndex.create(folder, model=net)
         index.add(embeddings[train], table[train])
+    if not 0 <= view < (~train).sum():
+        raise ValueError(f"view={view} must be from 0 to {(~train).sum() - 1}.")
     query = table[~train].iloc[view]
     cases = index.search(embed_image(net, query["path"]), k, exclude_patient=query["patient"])
     print(cases[["rank", "distance", "label", "patient", "study", "path"]].to_string(index=False))

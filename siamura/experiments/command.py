@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -114,7 +115,7 @@ def tell(level: int = logging.INFO) -> None:
     logging.getLogger("siamura").setLevel(level)
 
 
-class one_sentence:
+class one_sentence(contextlib.ContextDecorator):
     """Turn bad input (`ValueError`, `OSError`, a missing extra) into one sentence and exit status 2.
 
     Errors of siamura's own code keep their traceback: hiding those would lose what is needed to mend them.

@@ -140,7 +140,9 @@ class Explanation:
         from matplotlib.figure import Figure
         from matplotlib.patches import Rectangle
 
-        figure = Figure(figsize=(8, 4.6), layout="constrained")
+        height, width = self.image.shape
+        across = float(np.clip(4 * width / height, 1.8, 6))  # inches, for films 4 inches high
+        figure = Figure(figsize=(2 * across + 1.2, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.imshow(self.image, cmap="gray", vmin=0, vmax=255)
         for x0, y0, x1, y1 in self.boxes:

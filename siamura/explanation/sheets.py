@@ -141,7 +141,10 @@ def similar_sheet(
     preprocess = known_preprocess(model, preprocess)
     query = read(image)
     wanted = Similarity(embed_image(model, query, preprocess=preprocess), "the image")
-    figure = Figure(figsize=(1.9 * (len(cases) + 1), 6.2), layout="constrained")
+    others = [read(str(path)) for path in cases["path"]]
+    widest = max(film.shape[1] / film.shape[0] for film in [query, *others])
+    across = float(np.clip(1.9 * widest, 1.2, 2.4))  # inches, for rows of 1.9
+    figure = Figure(figsize=(across * (len(cases) + 1), 6.2), layout="constrained")
     grid = figure.subplots(3, len(cases) + 1, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
@@ -152,12 +155,11 @@ def similar_sheet(
         (grid[2, 0], "in the image,\nwhat is like\nthe case"),
     ):
         axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=9, transform=axes.transAxes)
-    for column, case in zip(grid[:, 1:].T, cases.itertuples(), strict=True):
-        other = read(str(case.path))
+    for column, case, other in zip(grid[:, 1:].T, cases.itertuples(), others, strict=True):
         target = Similarity(embed_image(model, other, preprocess=preprocess), "the case")
         column[0].imshow(other, cmap="gray", vmin=0, vmax=255)
         named = "abnormal" if case.label else "normal"
-        column[0].set_title(f"{named}\ndistance {case.distance:.2f}", fontsize=9)
+        column[0].set_title(f"{named}\ndistance {case.distance:.2g}", fontsize=9)
         column[1].imshow(explain(model, other, wanted, preprocess=preprocess, **options).overlay(boxes=False))
         column[2].imshow(explain(model, query, target, preprocess=preprocess, **options).overlay(boxes=False))
     figure.suptitle(title or "Similar cases", fontsize=11)

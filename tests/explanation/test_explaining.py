@@ -257,7 +257,7 @@ class TestOnEmbeddingNet:
         cases = pd.DataFrame({"path": paths, "distance": [0.0, 0.25], "label": [1, 0]})
         figure = similar_sheet(net, image, cases, title="noise", method="gradcam")
         titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-        assert titles == ["the image", "abnormal\ndistance 0.00", "normal\ndistance 0.25"]
+        assert titles == ["the image", "abnormal\ndistance 0", "normal\ndistance 0.25"]
         assert sum(bool(axes.images) for axes in figure.axes) == 7
         with pytest.raises(ValueError, match="cases is empty"):
             similar_sheet(net, image, cases[:0])
