@@ -65,7 +65,7 @@ def roc(
     'AUROC 0.750'
     """
     panels = as_panels(label, probability, groups)
-    figure = style.new_figure(style.COLUMN, 3.2)
+    figure = style.new_figure(style.COLUMN, 3.5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_chance")
     _curves(axes, panels, roc_band, "AUROC", threshold, draws, seed, step=False)
@@ -112,7 +112,7 @@ def precision_recall(
     'AP 0.833'
     """
     panels = as_panels(label, probability, groups)
-    figure = style.new_figure(style.COLUMN, 3.2)
+    figure = style.new_figure(style.COLUMN, 3.5)
     axes = figure.add_subplot()
     for share in sorted({round(float(frame["label"].mean()), 6) for frame, _ in panels.values()}):
         axes.axhline(share, color=style.PALE, linewidth=0.9, linestyle=":", label="_chance")
@@ -170,7 +170,6 @@ def _curves(
                 )
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_aspect("equal")
     style.grid(axes, "both")
 
 

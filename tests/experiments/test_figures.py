@@ -1,6 +1,7 @@
 """The figures of a run folder: all there, none blank, each with a sentence that says what it rests on."""
 
 import html
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -97,6 +98,9 @@ def test_every_caption_names_the_data_the_patients_and_the_interval(
             f"{counts['valid']['studies']} studies of {counts['valid']['patients']} patients"
             in said[name]["caption"]
         )
+    # As many draws and bins as the tables, so that both say the same of one run.
+    defaults = inspect.signature(siamura.evaluate).parameters
+    assert (figures.DRAWS, figures._BINS) == (defaults["draws"].default, defaults["bins"].default)
     assert "3 of the validation phantoms, of as many patients" in said["clahe"]["caption"]
 
 

@@ -162,6 +162,33 @@ def test_the_area_under_the_drawn_steps_is_the_average_precision(answers):
     assert area == pytest.approx(average_precision_score(label, probability))
 
 
+@pytest.mark.parametrize("draw", [plots.roc, plots.precision_recall, plots.reliability])
+def test_the_legend_covers_nothing_and_stays_in_the_figure_whatever_the_names(draw, answers, legible):
+    label, probability, patient = answers
+    long = "DenseNet-169 with CLAHE and the triplet focal loss, 128 dimensions, per study"
+    models = dict.fromkeys(("k-NN", long, f"{long}, again", long[:30]), (label, probability, patient))
+    figure = legible(draw(models, draws=20, note="Drawn numbers."))
+    axes = figure.axes[0]
+    assert legend(axes)[0].startswith("k-NN: A" if draw is not plots.reliability else "k-NN: E")
+    assert " ".join(legend(axes)[1].split()).startswith(f"{long}: ")
+    box = axes.get_legend().get_window_extent()
+    assert box.y0 >= axes.get_window_extent().y1 - 1  # above the curves, which may run anywhere
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    # No curve shrinks for it.
+    alone = legible(draw({"k-NN": (label, probability, patient)}, draws=20, note="Drawn numbers."))
+    assert axes.get_window_extent().height >= 0.95 * alone.axes[0].get_window_extent().height
+
+
+def test_a_point_without_bar_is_explained(answers):
+    label, probability, patient = answers
+    unsure = np.clip(probability, 0.02, 0.98)
+    unsure[np.flatnonzero(label == 0)[0]] = 1.0  # alone in the last bin: every draw gives 0
+    told = "A point without a bar: too few rows, all alike, for an interval."
+    assert told in note(plots.reliability(label, unsure, groups=patient, bins=50, draws=50))
+    coarse = plots.reliability(label, np.full(len(label), 0.4), groups=patient, draws=50)
+    assert told not in note(coarse)
+
+
 def test_no_draw_no_band(answers):
     label, probability, patient = answers
     figure = plots.roc(label, probability, groups=patient, draws=0)
