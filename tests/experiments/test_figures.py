@@ -100,7 +100,7 @@ def test_every_caption_names_the_data_the_patients_and_the_interval(
         )
     # As many draws and bins as the tables, so that both say the same of one run.
     defaults = inspect.signature(siamura.evaluate).parameters
-    assert (figures.DRAWS, figures._BINS) == (defaults["draws"].default, defaults["bins"].default)
+    assert (defaults["draws"].default, defaults["bins"].default) == (figures.DRAWS, figures._BINS)
     assert "3 of the validation phantoms, of as many patients" in said["clahe"]["caption"]
 
 
