@@ -1,8 +1,10 @@
 """The wheel, the lazy import, and the public names."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -45,20 +47,46 @@ def test_stub_and_names_agree() -> None:
     assert set(siamura.__all__) - {"__version__"} == listed
 
 
+SOURCE = (
+    "siamura", "losses", "samplers", "tests", "docs", "examples", "benchmarks", ".ci", "setup.cfg", "pyproject.toml",
+    "MANIFEST.in", "Makefile", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
+    "CONTRIBUTING.md",
+)  # fmt: skip
+MADE = shutil.ignore_patterns("__pycache__", "_build", "auto_examples", "generated", "sg_execution_times.rst")
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    source = out / "source"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "siamura", "losses", "samplers"):
-        subprocess.run(["cp", "-r", str(ROOT / name), str(source / name)], check=True)
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel made from it, as for a release."""
+    out = tmp_path_factory.mktemp("dist")
+    source = tmp_path_factory.mktemp("source")
+    for name in SOURCE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=MADE)
+        else:
+            shutil.copy(ROOT / name, source / name)
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = out.glob("*.whl")
-    return built
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return built / f"siamura-{siamura.__version__}-py3-none-any.whl"
+
+
+def test_sdist_holds_all_that_the_tests_and_the_docs_need(built: Path) -> None:
+    top = f"siamura-{siamura.__version__}"
+    with tarfile.open(built / f"{top}.tar.gz") as archive:
+        held = {member.name.removeprefix(f"{top}/") for member in archive if member.isfile()}
+    listed = {path.relative_to(ROOT) for name in SOURCE for path in [ROOT / name, *(ROOT / name).rglob("*")]}
+    made = {"__pycache__", "_build", "auto_examples", "generated"}
+    kept = {p.as_posix() for p in listed if (ROOT / p).is_file() and not made & set(p.parts)}
+    assert kept - held <= {"docs/sg_execution_times.rst"}
+    assert not [name for name in held if name.startswith(("docs/_build", "build/", ".venv"))]
 
 
 def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
