@@ -45,29 +45,11 @@ def phalanx(
     """Proximal or middle phalanx: flared base, waist, two condyles at the head; `width` of the base in mm."""
     w = np.float32(width / 2)
     frontal = (
-        profile(
-            (0, 0.96),
-            (0.07, 1.0),
-            (0.3, 0.72),
-            (0.6, 0.61),
-            (0.82, 0.72),
-            (0.94, 0.8),
-            (1, 0.78),
-        )
-        * w
+        profile((0, 0.96), (0.07, 1.0), (0.3, 0.72), (0.6, 0.61), (0.82, 0.72), (0.94, 0.8), (1, 0.78)) * w
     )
     dorsal = profile((0, 0.7), (0.08, 0.72), (0.4, 0.56), (0.75, 0.46), (0.92, 0.5), (1, 0.4)) * w
     palmar = (
-        profile(
-            (0, 0.78),
-            (0.07, 0.82),
-            (0.3, 0.5),
-            (0.55, 0.42),
-            (0.8, 0.52),
-            (0.92, 0.72),
-            (1, 0.6),
-        )
-        * w
+        profile((0, 0.78), (0.07, 0.82), (0.3, 0.5), (0.55, 0.42), (0.8, 0.52), (0.92, 0.72), (1, 0.6)) * w
     )
     wall = profile(
         (0, 0.35), (0.12, 0.5), (0.35, 1.3), (0.55, 1.75), (0.72, 1.3), (0.88, 0.5), (1, 0.4)
@@ -94,16 +76,7 @@ def tip(
     ragged = np.convolve(rng.normal(0, 1, len(POSITION)), np.hanning(25) / 6, mode="same").astype(np.float32)
     ragged *= np.clip((POSITION - 0.72) / 0.1, 0, 1) * np.float32(0.035 * width)
     frontal = (
-        profile(
-            (0, 0.96),
-            (0.1, 1.0),
-            (0.32, 0.56),
-            (0.6, 0.4),
-            (0.72, 0.46),
-            (0.86, 0.66),
-            (1, 0.6),
-        )
-        * w
+        profile((0, 0.96), (0.1, 1.0), (0.32, 0.56), (0.6, 0.4), (0.72, 0.46), (0.86, 0.66), (1, 0.6)) * w
     )
     dorsal = profile((0, 0.66), (0.12, 0.6), (0.5, 0.3), (0.85, 0.26), (1, 0.2)) * w
     palmar = profile((0, 0.66), (0.12, 0.62), (0.45, 0.3), (0.85, 0.36), (1, 0.24)) * w
@@ -111,7 +84,7 @@ def tip(
     spongy = profile((0, 0.36), (0.3, 0.26), (0.6, 0.2), (0.85, 0.34), (1, 0.34))
     return _bone(
         name, start, end, person, frontal=frontal + ragged, palmar=palmar, dorsal=dorsal, share=share,
-        wall=wall, spongy=spongy, ends=(0.07, 0.17), hollow=0.05 * width, notch=0.0,
+        wall=wall, spongy=spongy, ends=(0.07, 0.17), hollow=0.05 * width,
     )  # fmt: skip
 
 
@@ -126,16 +99,7 @@ def metacarpal(
     """Metacarpal: squarish base, slender shaft, round head."""
     w = np.float32(width / 2)
     frontal = (
-        profile(
-            (0, 0.95),
-            (0.08, 1.0),
-            (0.3, 0.6),
-            (0.55, 0.55),
-            (0.8, 0.78),
-            (0.92, 0.98),
-            (1, 0.9),
-        )
-        * w
+        profile((0, 0.95), (0.08, 1.0), (0.3, 0.6), (0.55, 0.55), (0.8, 0.78), (0.92, 0.98), (1, 0.9)) * w
     )
     dorsal = profile((0, 0.9), (0.1, 0.85), (0.5, 0.6), (0.85, 0.7), (1, 0.6)) * w
     palmar = profile((0, 0.9), (0.1, 0.8), (0.5, 0.5), (0.8, 0.75), (0.92, 1.05), (1, 0.9)) * w
@@ -145,7 +109,7 @@ def metacarpal(
     spongy = profile((0, 0.34), (0.2, 0.26), (0.5, 0.08), (0.8, 0.24), (1, 0.34))
     return _bone(
         name, start, end, person, frontal=frontal, palmar=palmar, dorsal=dorsal, share=share,
-        wall=wall, spongy=spongy,         ends=(0.04, 0.11), bow=0.12 * width, hollow=0.05 * width,
+        wall=wall, spongy=spongy, ends=(0.04, 0.11), bow=0.12 * width, hollow=0.05 * width,
     )  # fmt: skip
 
 
