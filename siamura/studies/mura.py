@@ -167,7 +167,7 @@ def _views(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
     """Yield the views of one split, from its CSV or from the tree."""
     csv = base / f"{side}_image_paths.csv"
     if not csv.is_file():
-        yield from _tree(base, side, walk)
+        yield from _tree(side, walk)
         return
     name = csv.name
     seen: dict[tuple[str, ...], int] = {}
@@ -220,7 +220,7 @@ def _relative(line: str, base: str) -> list[str] | None:
     return parts
 
 
-def _tree(base: Path, side: str, walk: _Walk) -> Iterator[_View]:
+def _tree(side: str, walk: _Walk) -> Iterator[_View]:
     """Yield the views of one split as the folders hold them."""
     top = os.path.join(walk.base, side)
     for part in _folders(top, walk):
