@@ -24,10 +24,9 @@ def main(
     embeddings, table = done.embeddings()
     train = (table["split"] == "train").to_numpy()
     folder = run / "cases"
-    if folder.exists():
-        index = CaseIndex.open(folder, model=net)
-    else:
-        index = CaseIndex.create(folder, model=net)
+    new = not folder.exists()
+    index = (CaseIndex.create if new else CaseIndex.open)(folder, model=net)
+    if new:
         index.add(embeddings[train], table[train])
     if not 0 <= view < (~train).sum():
         raise ValueError(f"view={view} must be from 0 to {(~train).sum() - 1}.")

@@ -44,6 +44,12 @@ _CSS = """
 .gradio-container {max-width: min(1100px, 100vw) !important; margin: 0 auto; overflow-x: hidden}
 .verdict h2 {margin: 0 0 .2em; font-size: 1.6rem}
 .research p {border-left: .3em solid #d55e00; padding-left: .8em}
+#heat .grid-wrap, #cases .grid-wrap {min-height: 0; max-height: none; overflow: visible; padding-top: 2.4em}
+#heat .thumbnail-lg, #cases .thumbnail-lg {display: flex; flex-direction: column; height: auto; aspect-ratio: auto}
+#heat .thumbnail-lg > img, #cases .thumbnail-lg > img {height: auto; aspect-ratio: 1}
+#heat .thumbnail-lg .caption-label, #cases .thumbnail-lg .caption-label {
+  position: static; max-width: none; white-space: normal; border: none; text-align: center}
+@media (max-width: 600px) {#cases .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}}
 """
 
 
@@ -183,7 +189,7 @@ class Reader:
             except (UnreadableImage, FileNotFoundError):
                 continue  # the case stays in the table; only its file is gone
             label = "abnormal" if row["label"] else "normal"
-            pictures.append((image, f"{label}, distance {row['distance']:.2f}"))
+            pictures.append((image, f"{label}, distance {row['distance']:.2g}"))
         return pictures
 
 
@@ -196,8 +202,8 @@ def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
         reading = reader.read(paths)
         table = None
         if reading.cases is not None:
-            table = reading.cases[["patient", "study", "part", "distance"]].round({"distance": 3})
-            table.insert(3, "label", reading.cases["label"].map({0: "normal", 1: "abnormal"}))
+            table = reading.cases[["distance", "patient", "study", "part"]].round({"distance": 3})
+            table.insert(0, "label", reading.cases["label"].map({0: "normal", 1: "abnormal"}))
         return reading.verdict, reading.views, reading.pictures, table
 
     phantoms = bool(reader.run.config["data"]["phantoms"])
@@ -211,7 +217,7 @@ def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 files = gr.File(
-                    label="Views of one study (PNG, JPEG, TIFF, DICOM)",
+                    label="Views of one study",
                     file_count="multiple",
                     file_types=_TYPES,
                     elem_id="views",

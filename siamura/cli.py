@@ -112,8 +112,10 @@ def evaluate(
 
         from siamura.experiments import load_run
         from siamura.experiments.predicting import Predictor
+        from siamura.studies import is_phantom
 
         done = load_run(run)
+        _part_needs_data(part, data)
         part = part or done.experiment.part
         if data is None:
             vectors, table = done.embeddings()
@@ -129,7 +131,8 @@ def evaluate(
             for level in ("view", "study")
         ]
         where = data or done.config["data"]["name"]
-        said = "PHANTOMS, " if data is None and done.config["data"]["phantoms"] else ""
+        phantoms = done.config["data"]["phantoms"] if data is None else is_phantom(data)
+        said = "PHANTOMS, " if phantoms else ""
         typer.echo(
             f"{said}{where}, {part}: {len(table)} views of {table['patient'].nunique()} patients; 95 % intervals by "
             "bootstrap over patients. For research, not for diagnosis.",
@@ -174,8 +177,11 @@ def explain(
         "explanation.png"
     ),
     method: Annotated[
-        str, typer.Option(help="layercam, smooth_layercam, smooth_gradcam, gradcam, gradcam++ or cam.")
+        str, typer.Option(help="layercam, gradcam or gradcam++, each also with smooth_ before it; or cam.")
     ] = "layercam",
+    like: Annotated[
+        Path | None, typer.Option(help="Another film: show what makes the image look like that one instead.")
+    ] = None,
 ) -> None:
     """Draw where the abnormal score comes from, and print the boxes in the file's own pixels.
 
@@ -184,27 +190,36 @@ def explain(
     with one_sentence():
         from siamura.experiments import load_run
         from siamura.experiments.predicting import Predictor
+        from siamura.explanation import HeadLogit, Similarity, embed_image
+        from siamura.studies import is_phantom
 
         predictor = Predictor(load_run(run), head="mlp")
-        found = siamura.explain(predictor.net, siamura.read_image(image), head=predictor.head, method=method)
-        found.figure().savefig(out, dpi=150)
-        typer.echo(
-            json.dumps(
-                {"figure": str(out), "boxes": [[round(float(v), 1) for v in box] for box in found.boxes]}
-            )
-        )
+        target = HeadLogit(predictor.head)
+        if like is not None:
+            target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
+        found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
+        drawn = "phantom " if is_phantom(image) else ""
+        found.figure(f"Where the score of {drawn}{image.name} comes from").savefig(out, dpi=150)
+        said = {
+            "figure": str(out),
+            "boxes": found.boxes.tolist(),
+            "target": found.target,
+            "score": found.score,
+        }
+        typer.echo(json.dumps(said))
 
 
 @app.command()
 def index(
     run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="A new folder for the case index.")],
+    out: Annotated[Path, typer.Argument(help="A folder for the case index; a new one without --add.")],
     data: Annotated[
         Path | None, typer.Option(help="More radiographs; without it the run's training views.")
     ] = None,
     part: Annotated[str | None, typer.Option(help="One body part of --data only.")] = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to the index that is there.")] = False,
 ) -> None:
-    """Build an index of similar cases from a run's training views, or from other radiographs.
+    """Build an index of similar cases from a run's training views, or from other radiographs, or add to one.
 
     Example: `siamura index runs/finger cases`
     """
@@ -212,7 +227,11 @@ def index(
         from siamura.experiments import load_run
 
         done = load_run(run)
+        _part_needs_data(part, data)
         net = done.network()
+        if out.is_dir() and any(out.iterdir()) and not add:
+            raise FileExistsError(f"{out} exists and is not empty; add to it with --add, or choose another.")
+        cases = siamura.CaseIndex.open(out, model=net) if add else None
         if data is None:
             vectors, table = done.embeddings()
             keep = (table["split"] == "train").to_numpy()
@@ -224,7 +243,8 @@ def index(
                 siamura.read_mura(data, part=part), net.preprocess, on_error="skip"
             )
             vectors, table = siamura.embed(net, views), views.table
-        cases = siamura.CaseIndex.create(out, dim=vectors.shape[1], model=net)
+        if cases is None:
+            cases = siamura.CaseIndex.create(out, dim=vectors.shape[1], model=net)
         cases.add(vectors, table)
         typer.echo(f"{len(cases)} cases in {out}")
 
@@ -236,7 +256,12 @@ def search(
     image: Annotated[Path, typer.Argument(help="The film to find similar cases of.")],
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
     part: Annotated[str | None, typer.Option(help="Cases of this part only.")] = None,
-    label: Annotated[int | None, typer.Option(help="Cases of this label only: 0 normal, 1 abnormal.")] = None,
+    label: Annotated[
+        int | None, typer.Option(min=0, max=1, help="Cases of this label only: 0 normal, 1 abnormal.")
+    ] = None,
+    exclude_patient: Annotated[
+        str | None, typer.Option(help="The film's own patient, whose cases are not wanted.")
+    ] = None,
     form: OutFormat = Format.csv,
 ) -> None:
     """Find the earlier cases that look most like a film.
@@ -250,7 +275,10 @@ def search(
         predictor = Predictor(load_run(run))
         opened = siamura.CaseIndex.open(cases, model=predictor.net)
         vectors = predictor.embed([siamura.read_image(image)])
-        _emit(opened.search(vectors, k=k, part=part, label=label), form)
+        found = opened.search(vectors, k=k, part=part, label=label, exclude_patient=exclude_patient)
+        _emit(found, form)
+        if found.empty:
+            typer.echo("no case in the index is of that part, label and patient.", err=True)
 
 
 @app.command()
@@ -269,6 +297,11 @@ def serve(
         from siamura.app import serve as open_page
 
         open_page(run, host=host, port=port)
+
+
+def _part_needs_data(part: str | None, data: Path | None) -> None:
+    if part is not None and data is None:
+        raise ValueError(f"--part {part} chooses among the radiographs of --data, which is not given.")
 
 
 def _emit(frame: pd.DataFrame, form: Format) -> None:

@@ -125,6 +125,15 @@ def answer(page: Any, word: str, *, press: bool = True) -> str:
     return str(page.inner_text("#verdict"))
 
 
+#: No picture of a gallery is cut off: every caption lies within it, below its picture.
+WHOLE = """name => {
+    const edge = document.querySelector(name).getBoundingClientRect().bottom + 1;
+    const captions = [...document.querySelectorAll(`${name} .caption-label`)];
+    return captions.length && captions.every(c => c.getBoundingClientRect().bottom <= edge
+        && c.getBoundingClientRect().top >= c.parentElement.querySelector('img').getBoundingClientRect().bottom - 1);
+}"""
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_upload_result_heat_map_and_bad_file(
     browser: Any, address: str, study: list[str], width: int, tmp_path: Path
@@ -138,6 +147,8 @@ def test_upload_result_heat_map_and_bad_file(
     answer(page, "probability of abnormal")
     page.wait_for_selector("#heat img")
     page.wait_for_selector("#cases img")
+    for gallery in ("#heat", "#cases"):
+        page.wait_for_function(WHOLE, arg=gallery)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     bad = tmp_path / "broken.png"
     bad.write_bytes(b"no film")

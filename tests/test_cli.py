@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,9 @@ def test_evaluate_repeats_the_runs_own_figures(done: Run) -> None:
 
 
 def test_evaluate_on_other_radiographs(done: Run, root: Path) -> None:
-    figures = table(call("evaluate", done.folder, "--data", root, "--head", "mlp"))
+    result = call("evaluate", done.folder, "--data", root, "--head", "mlp")
+    assert result.stderr.splitlines()[-1].startswith(f"PHANTOMS, {root}")
+    figures = table(result)
     assert figures.loc[figures["metric"] == "accuracy", "value"].between(0, 1).all()
 
 
@@ -111,10 +114,18 @@ def test_explain_writes_a_figure_and_boxes_within_the_film(done: Run, film: Path
     result = call("explain", done.folder, film, "--out", tmp_path / "heat.png", "--method", "gradcam")
     said = json.loads(result.stdout)
     assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
+    assert said["target"] == "log-odds of label 1"
     height, width = siamura.read_image(film).shape
     for x0, y0, x1, y1 in said["boxes"]:
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
+
+
+def test_explain_what_makes_a_film_like_itself(done: Run, film: Path, tmp_path: Path) -> None:
+    said = json.loads(call("explain", done.folder, film, "--like", film, "--out", tmp_path / "a.svg").stdout)
+    assert said["target"] == f"similarity to {film.name}"
+    assert said["score"] == pytest.approx(1, abs=1e-4)
+    assert f"phantom {film.name}" in (tmp_path / "a.svg").read_text(encoding="utf-8")  # matplotlib's comment
 
 
 def test_index_and_search_find_the_film_itself(done: Run, tmp_path: Path) -> None:
@@ -126,6 +137,42 @@ def test_index_and_search_find_the_film_itself(done: Run, tmp_path: Path) -> Non
     assert np.all(np.diff(found["distance"]) >= 0)
     only = table(call("search", done.folder, tmp_path / "cases", mine["path"], "-k", 3, "--label", 1))
     assert set(only["label"]) == {1}
+    others = call(
+        "search",
+        done.folder,
+        tmp_path / "cases",
+        mine["path"],
+        "--exclude-patient",
+        mine["patient"],
+        "-k",
+        400,
+    )
+    train = rows[rows["split"] == "train"]
+    assert set(table(others)["patient"]) == set(train["patient"]) - {mine["patient"]}
+    nothing = call("search", done.folder, tmp_path / "cases", mine["path"], "--part", "XR_HAND")
+    assert table(nothing).empty
+    assert "no case in the index" in nothing.stderr
+
+
+def test_index_adds_where_it_is_told_to(done: Run, root: Path, tmp_path: Path) -> None:
+    cases = tmp_path / "cases"
+    assert "no case index" in refused("index", done.folder, tmp_path / "none", "--add")
+    call("index", done.folder, cases)
+    before = len(siamura.CaseIndex.open(cases))
+    assert "--add" in refused("index", done.folder, cases)
+    assert len(siamura.CaseIndex.open(cases)) == before
+    added = call("index", done.folder, cases, "--data", root, "--add")
+    whole = len(siamura.read_mura(root))
+    assert added.stdout.strip() == f"{before + whole} cases in {cases}"
+    assert len(siamura.CaseIndex.open(cases)) == before + whole
+
+
+def test_a_damaged_run_names_the_file(done: Run, film: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(done.folder, copy)
+    whole = (copy / "metrics.json").read_text(encoding="utf-8")
+    (copy / "metrics.json").write_text(whole[: len(whole) // 2], encoding="utf-8")
+    assert f"{copy / 'metrics.json'} is damaged" in refused("predict", copy, film)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +182,8 @@ def test_index_and_search_find_the_film_itself(done: Run, tmp_path: Path) -> Non
         (("predict", "{run}", "{empty}/none.png"), "does not exist"),
         (("predict", "{run}", "{empty}"), "no image files"),
         (("evaluate", "{empty}"), "no finished run"),
+        (("evaluate", "{run}", "--part", "XR_HAND"), "--data, which is not given"),
+        (("index", "{run}", "{empty}/cases", "--part", "XR_HAND"), "--data, which is not given"),
         (("describe", "{empty}"), "{empty}"),
         (("search", "{run}", "{empty}", "{film}"), "{empty}"),
         (("serve", "{empty}"), "no finished run"),

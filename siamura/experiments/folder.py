@@ -116,7 +116,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     FileNotFoundError
         If the folder holds no finished run.
     ValueError
-        If it holds a supervised classifier.
+        If it holds a supervised classifier, or a file of it is damaged.
     """
     stored = read_folder(folder)
     if stored["config"].get("kind") == "classifier":
@@ -138,10 +138,20 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
         )
     return {
         "folder": folder,
-        "config": json.loads((folder / "config.json").read_text(encoding="utf-8")),
-        "metrics": json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        "config": _read_json(folder / "config.json"),
+        "metrics": _read_json(folder / "metrics.json"),
         "history": pd.read_csv(folder / "history.csv"),
     }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); run the experiment again, into another folder."
+        ) from error
+    return content
 
 
 def open_folder(

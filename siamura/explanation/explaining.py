@@ -114,7 +114,7 @@ class Explanation:
             np.uint8
         )
         if boxes:
-            line = max(1, round(min(self.image.shape) / 200))
+            line = max(1, round(min(self.image.shape) / 100))
             for x0, y0, x1, y1 in self.boxes:
                 for part in (
                     np.s_[y0 : y0 + line, x0:x1],
