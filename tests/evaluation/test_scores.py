@@ -1,7 +1,5 @@
 """evaluate and what is under it: hand-worked values, scikit-learn, plain loops."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -322,18 +320,6 @@ def test_without_draws():
     scores = evaluate(table, p, draws=0)
     assert scores[["low", "high"]].isna().all(axis=None)
     assert scores.loc["auroc", "value"] == evaluate(table, p, draws=5).loc["auroc", "value"]
-
-
-def test_2000_draws_of_mura_in_two_seconds():
-    table, p = views(rows=3197, patients=783)
-    taken = []
-    for _ in range(3):  # the best of three: other work on the machine is not its fault
-        start = time.perf_counter()
-        evaluate(table, p)
-        taken.append(time.perf_counter() - start)
-        if taken[-1] < 2:
-            break
-    assert min(taken) < 2
 
 
 @pytest.mark.parametrize(
