@@ -223,8 +223,11 @@ class PKBatchSampler:
                     f"the state was taken with another {what} ({state.get(name)!r} there, {mine[name]!r} "
                     "here); make the sampler as it was, or start without the state"
                 )
-        self.epoch = int(state["epoch"])
-        self._position = self._resume = int(state["position"])
+        epoch, place = _whole("the state's epoch", state["epoch"], 0), int(state["position"])
+        if not 0 <= place < len(self):
+            raise ValueError(f"the state's position={place} must lie in an epoch of {len(self)} batches")
+        self.epoch = epoch
+        self._position = self._resume = place
 
     def __iter__(self) -> Iterator[list[int]]:
         """Draw one epoch: lists of positions, label after label."""
@@ -284,7 +287,11 @@ class PKBatchSampler:
 
 
 def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or int(value) != value or value < least:
+    try:
+        right = not isinstance(value, bool) and int(value) == value and value >= least
+    except (TypeError, ValueError, OverflowError):
+        right = False
+    if not right:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
     return int(value)
 
@@ -298,9 +305,29 @@ def _codes(name: str, values: Sequence[Any] | npt.ArrayLike, n: int | None) -> t
         raise ValueError(f"{name} has {len(array)} values, but there are {n} labels; give one an item")
     if n is None and not len(array):
         raise ValueError(f"{name} is empty; give one an item")
-    if array.dtype.kind == "f" and np.isnan(array).any():
+    absent: list[int] = []
+    if array.dtype.kind == "f":
+        absent = np.flatnonzero(np.isnan(array)).tolist()
+    elif array.dtype.kind == "O" or (array.dtype.kind == "U" and not isinstance(values, np.ndarray)):
+        # Of a list with strings and NaN, NumPy makes the string "nan".
+        absent = [place for place, value in enumerate(list(values)) if _absent(value)]  # type: ignore[arg-type]
+    if absent:
         raise ValueError(
-            f"{name} has missing values (NaN) at {np.flatnonzero(np.isnan(array))[:5].tolist()}; fill them"
+            f"{name} has missing values (None or NaN) at {absent[:5]}, {len(absent)} in all; fill them, or leave "
+            "these items out"
         )
-    distinct, codes = np.unique(array, return_inverse=True)
+    try:
+        distinct, codes = np.unique(array, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} mixes kinds of values that have no order ({error}); use one kind"
+        ) from error
     return distinct.tolist(), codes.astype(np.int64)
+
+
+def _absent(value: Any) -> bool:
+    """Tell None, NaN and pandas' NA, which cannot even be asked."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return True
