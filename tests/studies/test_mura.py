@@ -260,6 +260,14 @@ def test_roots_that_hold_no_mura(tmp_path: Path) -> None:
         siamura.read_mura(tmp_path)
 
 
+def test_a_csv_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "MURA-v1.1")
+    with open(root / "valid_image_paths.csv", "ab") as file:
+        file.write("MURA-v1.1/valid/XR_HAND/Müller/study1_negative/image1.png\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"valid_image_paths\.csv is no UTF-8 text \(invalid start byte at"):
+        siamura.read_mura(root)
+
+
 def test_arguments(tmp_path: Path) -> None:
     root = lay_out(tmp_path)
     with pytest.raises(

@@ -215,6 +215,12 @@ def test_folders_that_hold_no_classes(tmp_path: Path) -> None:
         siamura.read_folders(tmp_path)
 
 
+def test_a_split_under_two_names(tmp_path: Path) -> None:
+    touch(tmp_path, "valid/normal/patient1.png", "val/cyst/patient2.png", "train/cyst/patient3.png")
+    with pytest.raises(ValueError, match=r"holds one split under two names \(train, val, valid\): join them"):
+        siamura.read_folders(tmp_path)
+
+
 def test_a_patient_in_two_splits_of_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/normal/patient1.png", "train/cyst/patient2.png", "val/cyst/patient1.png")
     with pytest.raises(ValueError, match="patient patient1 is in train and valid: a leak"):
