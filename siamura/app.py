@@ -154,10 +154,11 @@ class Reader:
             return Reading("\n".join(["## No readable view", *problems]), [], None, [])
         embeddings = self.predictor.embed(images)
         probability = self.predictor.probability(embeddings)
+        by_mlp = self.mlp.predict_proba(embeddings)[:, 1]
         views = []
-        for image, name, p in zip(images, kept, probability, strict=True):
+        for image, name, p, q in zip(images, kept, probability, by_mlp, strict=True):
             found = explain(self.predictor.net, image, head=self.mlp)
-            views.append((found.overlay(), f"{name}: probability {p:.2f}"))
+            views.append((found.overlay(), f"{name}: probability {p:.2f}, by the MLP head {q:.2f}"))
         cases = self.index.search(embeddings, k=self.k)
         cases = cases.sort_values("distance").drop_duplicates("path").head(self.k).reset_index(drop=True)
         return Reading(self._verdict(probability, problems), views, cases, self._pictures(cases))
@@ -174,7 +175,8 @@ class Reader:
             [
                 f"## {said}: probability of abnormal {mean:.2f}",
                 f"{rests}, each the share of abnormal among its {self.run.experiment.neighbours} nearest "
-                f"training films; above {THRESHOLD:g} is called abnormal.",
+                f"training films; above {THRESHOLD:g} is called abnormal. A vote has no gradient: the heat maps show "
+                "what raises the score of the MLP head, whose own probability stands below each.",
                 f"{data_sentence(self.run.config['data'])} On the validation studies this score reached kappa "
                 f"{with_interval(figures, 'kappa')} (95 % interval over {figures.get('patients', 'the')} patients).",
                 *problems,
@@ -233,7 +235,7 @@ def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
             with gr.Column(scale=2, min_width=280):
                 verdict = gr.Markdown("No study read yet.", elem_id="verdict", elem_classes="verdict")
                 heat = gr.Gallery(
-                    label="Where the score comes from",
+                    label="What the MLP head takes for abnormal",
                     columns=2,
                     elem_id="heat",
                     object_fit="contain",

@@ -41,11 +41,12 @@ def test_a_study_is_read(reader: Reader, study: list[str], done: Run) -> None:
     assert ("Abnormal" in reading.verdict) == (shown > 0.5)
     assert "PHANTOMS" in reading.verdict
     assert "95 % interval" in reading.verdict
+    assert "heat maps show what raises the score of the MLP head" in reading.verdict
     assert len(reading.views) == len(study)
     for image, caption in reading.views:
         assert image.dtype == np.uint8
         assert image.shape[2] == 3
-        assert "probability" in caption
+        assert re.search(r": probability \d\.\d\d, by the MLP head \d\.\d\d$", caption)
     assert reading.cases is not None
     assert 1 <= len(reading.cases) <= 6
     assert reading.cases["distance"].is_monotonic_increasing
