@@ -190,11 +190,11 @@ def explain(
     with one_sentence():
         from siamura.experiments import load_run
         from siamura.experiments.predicting import Predictor
-        from siamura.explanation import HeadLogit, Similarity, embed_image
+        from siamura.explanation import HeadLogit, Similarity, Target, embed_image
         from siamura.studies import is_phantom
 
         predictor = Predictor(load_run(run), head="mlp")
-        target = HeadLogit(predictor.head)
+        target: Target = HeadLogit(predictor.head)
         if like is not None:
             target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
         found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
