@@ -43,6 +43,7 @@ NOT_RUN = {
     r"python docs/": "writes pages of the checkout; test_docs.py compares what it would write",
     r"torchrun |srun ": "several processes; tests/training starts two",
     r"python examples/\w+\.py .*--full": "hours on MURA itself, with published weights",
+    r"python examples/explain_quality\.py ": "ten minutes; tests/experiments/test_explained.py measures on few films",
     r"siamura serve ": "serves until it is stopped; test_app.py asks such a page",
 }
 
@@ -95,7 +96,7 @@ THERE: dict[str, tuple[str, ...]] = {
     "docs/howto/dicom.md": ("runs/finger", "archive", "film.dcm"),
     "docs/howto/explain.md": ("runs/first", "film.png"),
     "docs/howto/export.md": ("runs/first",),
-    "docs/howto/find_similar_cases.md": ("runs/first", "film.png"),
+    "docs/howto/find_similar_cases.md": ("runs/first", "film.png", "phantoms"),
     "docs/howto/mura.md": ("MURA-v1.1",),
     "docs/howto/own_data.md": ("films.csv", "films"),
     "docs/pixels.md": ("MURA-v1.1",),
@@ -136,7 +137,8 @@ def things(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("runs/finger_tfl", "runs/first", "runs/finger"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(done.folder)
-    (folder / "MURA-v1.1").symlink_to(phantoms)
+    for name in ("MURA-v1.1", "phantoms"):
+        (folder / name).symlink_to(phantoms)
     for name, film in zip(("film.png", "other.png", "new.png", "hand.png"), films, strict=False):
         (folder / name).symlink_to(film)
     for root, normal in (("films", "normal"), ("images", "normal")):
