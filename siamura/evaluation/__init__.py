@@ -9,7 +9,7 @@ from .baselines import baseline_scores, trivial_baselines, trivial_features
 from .calibration import IsotonicCalibration, TemperatureScaling, calibrate, calibrator_from_dict
 from .comparison import compare, delong, mcnemar, pairwise_kappa
 from .curves import pr_curve, reliability, roc_curve
-from .intervals import bca_interval, bootstrap, interval, patient_draws
+from .intervals import bca_interval, bootstrap, interval, inverted_interval, patient_draws
 from .metrics import METRICS, score_draws
 from .retrieval import embedding_quality
 from .scores import evaluate
@@ -30,6 +30,7 @@ __all__ = [
     "embedding_quality",
     "evaluate",
     "interval",
+    "inverted_interval",
     "mcnemar",
     "pairwise_kappa",
     "patient_draws",

@@ -134,6 +134,71 @@ def bca_interval(
     return float(low), float(high)
 
 
+def inverted_interval(drawn: ArrayLike, value: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a sum of absolute values, such as a calibration error, whose plain value is too large.
+
+    Noise alone makes the sum of a perfect model positive, and drawing again adds the same noise once more. So it
+    is asked of each sum e whether what was seen would be usual if e were true: the bins' values, shrunk to that
+    sum, get the noise of the draws. The interval holds every e for which it would.
+
+    Parameters
+    ----------
+    drawn : array of shape (draws, B)
+        The signed value of each bin in each draw of patients; draws with NaN are left out.
+    value : array of shape (B,)
+        Those of the data.
+    confidence : float
+        In (0, 1).
+
+    Returns
+    -------
+    low, high : float
+        At least 0; the plain sum lies within. NaN where fewer than half of the draws were defined.
+
+    References
+    ----------
+    Carpenter, "Test inversion bootstrap confidence intervals", Journal of the Royal Statistical Society B 61, 1999.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(2001, 15))
+    >>> seen = noise[0]  # nothing but noise: no bin is off
+    >>> low, high = inverted_interval(seen + noise[1:], seen)
+    >>> low, bool(0 < np.abs(seen).sum() <= high)
+    (0.0, True)
+    """
+    values, seen = np.asarray(drawn, dtype=np.float64), np.asarray(value, dtype=np.float64)
+    defined = ~np.isnan(values).any(axis=1)
+    total = float(np.abs(seen).sum())
+    if np.isnan(total) or 2 * defined.sum() < len(values):
+        return float("nan"), float("nan")
+    if total == 0:
+        return 0.0, 0.0
+    noise, tail = values[defined] - seen, (1 - confidence) / 2
+
+    def share(e: float, *, above: bool) -> float:
+        sums = np.abs(seen * (e / total) + noise).sum(axis=1)
+        return float((sums >= total).mean() if above else (sums <= total).mean())
+
+    low, high = 0.0, total
+    if share(0, above=True) < tail:  # more than a perfect model would show
+        low = _crossing(lambda e: share(e, above=True) >= tail, 0.0, total)
+    if share(total, above=False) >= tail:
+        reach = 2 * total
+        while share(reach, above=False) >= tail:
+            reach *= 2
+        high = _crossing(lambda e: share(e, above=False) < tail, total, reach)
+    return low, high
+
+
+def _crossing(beyond: Callable[[float], bool], low: float, high: float) -> float:
+    """Where a condition that holds at `high` begins to."""
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if beyond(middle) else (middle, high)
+    return (low + high) / 2
+
+
 class Bootstrap(NamedTuple):
     """Scores, their intervals, and what became of the draws."""
 

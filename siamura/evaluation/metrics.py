@@ -106,14 +106,12 @@ def _summed(
 ) -> dict[str, Float]:
     """Score what is a function of sums over rows."""
     said = p > threshold
-    edges = np.linspace(0, 1, bins + 1)
-    in_bin = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, bins - 1)
     units = weight.shape[1]
     sums = np.zeros((units, 5 + bins))
     cell = 2 * y + said
     np.add.at(sums, (unit, cell), 1.0)
     np.add.at(sums, (unit, np.full(len(y), 4)), (p - y) ** 2)
-    np.add.at(sums, (unit, 5 + in_bin), p - y)
+    np.add.at(sums, (unit, 5 + _in_bin(p, bins)), p - y)
     total = weight @ sums
     tn, fp, fn, tp = total[:, :4].T
     n = tn + fp + fn + tp
@@ -153,6 +151,22 @@ def _summed(
         "brier": total[:, 4] / n,
         "ece": np.abs(total[:, 5:]).sum(axis=1) / n,
     }
+
+
+def _in_bin(p: Float, bins: int) -> NDArray[np.int64]:
+    """Bin of each probability: equally wide, each with its upper edge."""
+    return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), p, side="left") - 1, 0, bins - 1)
+
+
+def calibration_draws(
+    y: NDArray[np.int64], p: Float, unit: NDArray[np.int64], weight: Float, bins: int
+) -> Float:
+    """Of every draw (D, bins): by how much each bin's probabilities are too high; their absolute sum is the ECE."""
+    sums = np.zeros((weight.shape[1], bins + 1))
+    np.add.at(sums, (unit, _in_bin(p, bins)), p - y)
+    np.add.at(sums, (unit, np.full(len(y), bins)), 1.0)
+    total = weight @ sums
+    return np.asarray(total[:, :bins] / total[:, bins:])
 
 
 def _ranked(y: NDArray[np.int64], p: Float, unit: NDArray[np.int64], weight: Float) -> tuple[Float, Float]:

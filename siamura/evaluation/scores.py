@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import as_label, as_probability, as_units, need_columns, one_of
 from .aggregation import aggregate as aggregate_studies
-from .intervals import bootstrap
-from .metrics import score_draws
+from .intervals import bootstrap, inverted_interval, patient_draws
+from .metrics import calibration_draws, score_draws
 
 
 def evaluate(
@@ -73,7 +73,8 @@ def evaluate(
     Notes
     -----
     Patients are drawn with replacement, with all their views and studies; the interval is bias-corrected and
-    accelerated (`bca_interval`). A draw in which a score is undefined is left out for that score, and counted.
+    accelerated (`bca_interval`), that of the calibration error by `inverted_interval`. A draw in which a score is
+    undefined is left out for that score, and counted.
     Where every answer is right, every draw is, and the interval has no width: read it as "no error among so
     many patients", not as certainty. One patient gives no interval.
 
@@ -144,6 +145,13 @@ def _scores(
         confidence,
         seed,
     )
+    if draws and patients > 1:
+        counts = patient_draws(patients, draws, seed)
+        value = calibration_draws(label, p, patient, np.ones((1, patients)), bins)[0]
+        by_bin = calibration_draws(label, p, patient, counts, bins)
+        low, high = inverted_interval(by_bin, value, confidence)
+        error = found.value["ece"]  # the same sum, added up in another order
+        found.low["ece"], found.high["ece"] = min(low, error), max(high, error)
     frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
     frame.index.name = "metric"
     attrs |= {

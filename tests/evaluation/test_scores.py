@@ -15,6 +15,7 @@ from siamura.evaluation import (
     bca_interval,
     evaluate,
     interval,
+    inverted_interval,
     patient_draws,
     score_draws,
 )
@@ -121,6 +122,27 @@ def naive_ece(y, p, bins):
     return total / len(y)
 
 
+def naive_tilts(y, p, bins):
+    """Each bin's share of the calibration error, with its sign."""
+    edges = np.linspace(0, 1, bins + 1)
+    inside = [(p > edges[n]) & (p <= edges[n + 1]) | ((n == 0) & (p == 0)) for n in range(bins)]
+    return np.array([(p - y)[here].sum() / len(y) for here in inside])
+
+
+def test_inverted_interval_where_there_is_little_to_invert():
+    noise = np.random.default_rng(0).normal(size=(1000, 3))
+    assert inverted_interval(noise, np.zeros(3)) == (0.0, 0.0)
+    few = noise.copy()
+    few[:600] = np.nan
+    assert np.isnan(inverted_interval(few, np.ones(3))).all()
+    assert np.isnan(inverted_interval(noise, np.array([1.0, np.nan, 1.0]))).all()
+    # Far from 0 and alone, a bin is an ordinary number: the interval is that of its noise.
+    low, high = inverted_interval(50 + noise[:, :1], np.array([50.0]))
+    np.testing.assert_allclose([low, high], 50 - np.quantile(noise[:, 0], [0.975, 0.025]), atol=0.1)
+    wider = inverted_interval(50 + noise[:, :1], np.array([50.0]), 0.99)
+    assert wider[0] < low < high < wider[1]
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 9999), bins=st.integers(1, 20), decimals=st.sampled_from([1, 2, 6]))
 def test_calibration_error_bin_by_bin(seed, bins, decimals):
@@ -171,17 +193,39 @@ def test_intervals_are_those_of_a_plain_loop():
     scores = evaluate(table, p, draws=100, seed=5)
     drawn = np.random.default_rng(5).integers(30, size=(100, 30))
     names = pd.unique(patient)
-    loop, reflected = [], []
+    loop = []
     for draw in drawn:
         rows = np.concatenate([np.flatnonzero(patient == names[n]) for n in draw])
         loop.append(sk.cohen_kappa_score(y[rows], p[rows] > 0.5))
-        reflected.append(2 * naive_ece(y, p, 15) - naive_ece(y[rows], p[rows], 15))
     without = [sk.cohen_kappa_score(y[patient != one], p[patient != one] > 0.5) for one in names]
     low, high = bca_interval(loop, sk.cohen_kappa_score(y, p > 0.5), without)
     assert scores.loc["kappa", "low"] == pytest.approx(low)
     assert scores.loc["kappa", "high"] == pytest.approx(high)
-    low, high = np.clip(np.quantile(reflected, [0.025, 0.975]), 0, None)
-    assert scores.loc["ece", ["low", "high"]].tolist() == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])  # near a perfect model, and far from one
+def test_calibration_error_interval_is_that_of_a_plain_loop(factor):
+    table, p = views(rows=120, patients=30)
+    p = factor * p
+    y, patient = table["label"].to_numpy(), table["patient"].to_numpy()
+    found = evaluate(table, p, draws=100, seed=5).loc["ece"]
+    names = pd.unique(patient)
+    tilts = []
+    for draw in np.random.default_rng(5).integers(30, size=(100, 30)):
+        rows = np.concatenate([np.flatnonzero(patient == names[n]) for n in draw])
+        tilts.append(naive_tilts(y[rows], p[rows], 15))
+    seen = naive_tilts(y, p, 15)
+    error = np.abs(seen).sum()
+    assert found["value"] == pytest.approx(error) == pytest.approx(naive_ece(y, p, 15))
+    # Every true error on a fine grid under which one as far out as that seen comes in 2.5 % of the draws at least.
+    usual = []
+    for true in np.linspace(0, 3 * error, 1201):
+        drawn = [np.abs(seen * true / error + tilt - seen).sum() for tilt in tilts]
+        if min(np.mean(np.array(drawn) >= error), np.mean(np.array(drawn) <= error)) >= 0.025:
+            usual.append(true)
+    assert [found["low"], found["high"]] == pytest.approx([usual[0], usual[-1]], abs=error / 200)
+    assert (usual[0] == 0) == (factor == 1)
+    assert usual[0] < error < usual[-1]
 
 
 @pytest.mark.parametrize("skew", [0.2, 1.0])
