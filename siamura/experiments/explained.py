@@ -87,7 +87,9 @@ def explanation_figures(
     ValueError
         If the run was trained on these very phantoms, or its head finds none of the abnormal ones.
     """
-    from siamura.explanation import faithfulness, localisation, randomised_weights
+    from tqdm.auto import tqdm
+
+    from siamura.explanation import faithfulness, hits, localisation, randomised_weights
     from siamura.pixels import read_image
     from siamura.studies import read_mura
 
@@ -108,11 +110,15 @@ def explanation_figures(
     rests = faithfulness(predictor.net, some, progress=progress, **options)
     firsts = found.drop_duplicates("patient")
     rows = []
-    for row in firsts.iloc[_spread(len(firsts), shuffled)].itertuples():
+    chosen = firsts.iloc[_spread(len(firsts), shuffled)]
+    for row in tqdm(chosen.itertuples(), total=len(chosen), desc="shuffle weights", disable=not progress):
         changed = randomised_weights(predictor.net, read_image(str(row.path)), **options)
-        rows.append(
-            {"patient": row.patient, **dict(zip(changed["stage"], changed["correlation"], strict=True))}
-        )
+        boxes = lesions.loc[lesions["path"] == os.path.abspath(row.path), ["x0", "y0", "x1", "y1"]]
+        measured: dict[str, Any] = {"patient": row.patient}
+        for stage in changed.itertuples():
+            measured[f"correlation, {stage.stage}"] = stage.correlation
+            measured[f"hit, {stage.stage}"] = float(hits((stage.x, stage.y), boxes))
+        rows.append(measured)
     figures = {"places": places, "rests": rests, "shuffled": pd.DataFrame(rows)}
     facts = {
         "root": str(root),
@@ -156,9 +162,14 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
         lines.append(f"| {kind} | {len(rows)} | {rows['hit'].mean():.2f} | {rows['iou'].mean():.2f} |")
     if len(rests):
         lines += _section("Deletion and insertion", rests, summary(rests), _RESTS)
-    correlations = summary(shuffled)
-    names = {stage: f"map's correlation after shuffling: {stage}" for stage in correlations.index}
-    lines += _section("Shuffled weights", shuffled, correlations, names)
+    changed = summary(shuffled)
+    names = {
+        metric: metric.replace("hit, ", "pointing game after: ").replace(
+            "correlation, ", "map's correlation after: "
+        )
+        for metric in sorted(changed.index)
+    }
+    lines += _section("Weights shuffled from the top", shuffled, changed, names)
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .explaining import explain
+from .explaining import Explanation, explain
 from .targets import Target
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def randomised_weights(
     Returns
     -------
     DataFrame
-        stage, correlation (Spearman's, of the maps' cells; 0 where a map is constant).
+        stage; correlation (Spearman's, of the maps' cells that lie on the film; 0 where a map is constant there); x, y
+        (the warmest pixel's centre, missing for a map of zeros).
 
     References
     ----------
@@ -61,6 +62,7 @@ def randomised_weights(
 
     trained = explain(model, image, target, preprocess=preprocess, **options)
     options["layer"] = trained.layers  # the same places, whatever the copy would choose
+    film = _on_film(trained)
     shuffled = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -71,10 +73,22 @@ def randomised_weights(
                     order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
                     weight.copy_(weight.flatten()[order].view_as(weight))
         other = explain(shuffled, image, target, preprocess=preprocess, **options)
-        a, b = trained.raw.ravel(), other.raw.ravel()
+        a, b = trained.raw[film], other.raw[film]
         constant = np.ptp(a) == 0 or np.ptp(b) == 0
-        found.append({"stage": stage, "correlation": 0.0 if constant else float(spearmanr(a, b).statistic)})
+        correlation = 0.0 if constant else float(spearmanr(a, b).statistic)
+        x, y = other.peak or (np.nan, np.nan)
+        found.append({"stage": stage, "correlation": correlation, "x": x, "y": y})
     return pd.DataFrame(found)
+
+
+def _on_film(seen: Explanation) -> NDArray[np.bool_]:
+    """Which cells of the raw map lie on the film: the padding of a letterbox is alike in any two maps."""
+    h, w = seen.raw.shape
+    u0, v0, u1, v1 = seen.geometry.target
+    u = (np.arange(w) + 0.5) * seen.geometry.size / w
+    v = (np.arange(h) + 0.5) * seen.geometry.size / h
+    within: NDArray[np.bool_] = ((v >= v0) & (v < v1))[:, None] & ((u >= u0) & (u < u1))
+    return within
 
 
 def _stages(model: nn.Module, names: Sequence[str] | None) -> Iterator[tuple[str, list[nn.Module]]]:

@@ -222,12 +222,26 @@ class TestOnEmbeddingNet:
         )
         assert found["stage"].tolist() == ["last layer", "upper half", "all"]
         assert found["correlation"].iloc[-1] < 0.5
+        assert found["x"].between(0, 110).all()
+        assert found["y"].between(0, 150).all()
         same = randomised_weights(net, image, Similarity(np.ones(8)), method="gradcam")
         pd.testing.assert_frame_equal(
             same, randomised_weights(net, image, Similarity(np.ones(8)), method="gradcam")
         )
         with pytest.raises(ValueError, match="stages names 'tail'"):
             randomised_weights(net, image, Similarity(np.ones(8)), stages=["tail"])
+
+    @pytest.mark.parametrize("shape", [(120, 30), (30, 120), (64, 64)])
+    @pytest.mark.parametrize("fit", ["letterbox", "center_crop"])
+    def test_padding_is_not_compared(self, shape, fit):
+        from siamura.explanation.randomising import _on_film
+
+        film = np.full(shape, 200, np.uint8)
+        net = Bright(Preprocess(size=SIZE, clahe=None, fit=fit))
+        seen = explain(net, film, brightness, layer="conv", method="gradcam")
+        within = _on_film(seen)
+        np.testing.assert_array_equal(within, seen.raw > 0)  # the film is bright, the padding black
+        assert within.mean() == pytest.approx(0.25 if fit == "letterbox" and shape != (64, 64) else 1.0)
 
     def test_feature_maps(self, net, image):
         kept = []
