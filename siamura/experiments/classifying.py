@@ -134,6 +134,8 @@ def run_classifier(
     Returns
     -------
     ClassifierRun
+        Complete after Ctrl-C during training too, measured with the network so far; its ``config["status"]`` is
+        ``"interrupted"`` then.
         ``metrics[split][level]["classifier"]``, over all parts, and of each under
         ``metrics[split][level]["classifier"]["parts"]``; on valid also ``"trivial"``, the trivial baseline.
 
@@ -172,15 +174,28 @@ def run_classifier(
             patience=experiment.patience, **common,
         )
     ]  # fmt: skip
-    if experiment.tune_epochs:
+    interrupted = _stopped(histories[0], experiment.epochs, experiment.patience)
+    if experiment.tune_epochs and not interrupted:
         net.trunk.unfreeze(experiment.tune_from)
         more = fit_classifier(net, train, epochs=experiment.tune_epochs, lr=experiment.lr / 10, **common)
+        interrupted = _stopped(more, experiment.tune_epochs, None)
         last = histories[0].iloc[-1]
         histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
     history = pd.concat(histories, ignore_index=True)
     probability = {split: predict_proba(net, data) for split, data in inputs.splits.items()}
-    by_first(lambda: _finish(experiment, folder, inputs, facts, history, net, probability, started))
+    by_first(
+        lambda: _finish(
+            experiment, folder, inputs, facts, history, net, probability,
+            status="interrupted" if interrupted else "finished", started=started,
+        )
+    )  # fmt: skip
     return load_classifier(folder)
+
+
+def _stopped(history: pd.DataFrame, epochs: int, patience: int | None) -> bool:
+    """Whether Ctrl-C ended a training: within an epoch, or after one that was not to be the last."""
+    last = history.iloc[-1]
+    return bool(pd.isna(last.get("valid_loss")) or (last["epoch"] < epochs and patience is None))
 
 
 def _finish(
@@ -191,6 +206,8 @@ def _finish(
     history: pd.DataFrame,
     net: Classifier,
     probability: Mapping[str, npt.NDArray[np.floating[Any]]],
+    *,
+    status: str,
     started: float,
 ) -> None:
     """Measure, and write all that a run folder holds."""
@@ -226,5 +243,5 @@ def _finish(
         folder, experiment, inputs.facts, history, inputs.splits, probability["valid"],
         scores["valid", "study", "classifier"], net, trivial,
     )  # fmt: skip
-    write_config(folder, experiment, status="finished", seconds=round(time.time() - started, 1), **facts)
+    write_config(folder, experiment, status=status, seconds=round(time.time() - started, 1), **facts)
     write_report(folder)

@@ -64,6 +64,12 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
     -------
     dict of str to Run or ClassifierRun
         In the order given.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C in a cell, whose folder is complete and marked as interrupted: later cells are not begun, and
+        the same call runs that cell anew, and the rest.
     """
     done: dict[str, Any] = {}
     for number, (name, cell) in enumerate(cells.items(), start=1):
@@ -74,6 +80,8 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
         if done[name] is None:
             _log.info("%d of %d: %s", number, len(cells), name)
             done[name] = start(cell, folder, overwrite=(folder / "config.json").is_file())
+            if done[name].config["status"] == "interrupted":
+                raise KeyboardInterrupt(f"stopped in {name}; the same call goes on with it")
     return done
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from siamura.experiments import (
     Published,
     classifier_tables,
     finger_grid,
+    load_classifier,
     load_run,
     measuring,
     part_grid,
@@ -26,6 +28,7 @@ from siamura.experiments import (
 )
 from siamura.experiments.classifier_grids import classifier_table
 from siamura.experiments.classifying import PARTS
+from siamura.training.classifier import ClassifierModule
 
 TINY = ClassifierExperiment(
     trunk="squeezenet1_1",
@@ -177,6 +180,40 @@ def test_a_run_with_other_settings_is_run_anew(grid: Path) -> None:
     (again,) = run_grid({"cell": replace(TINY, tune_epochs=0)}, grid).values()
     assert again.history["epoch"].max() == 1
     assert np.isfinite(again.history["loss"]).all()
+
+
+@pytest.mark.parametrize(("after", "tuned"), [(1, False), (3, True)])
+def test_ctrl_c_ends_a_grid_and_marks_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, tuned: bool
+) -> None:
+    """Two steps an epoch: in the middle of the first training, or of the fine-tuning."""
+    short = replace(TINY, parts=("XR_FINGER",), batch=18)
+    cells = {"first": short, "second": replace(short, seed=1)}
+    steps = []
+    step = ClassifierModule.training_step
+
+    def interrupted_step(self: ClassifierModule, *given: object) -> object:
+        steps.append(1)
+        if len(steps) == after:
+            signal.raise_signal(signal.SIGINT)  # the step at hand is still done
+        return step(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifierModule, "training_step", interrupted_step)
+        with (
+            pytest.raises(KeyboardInterrupt, match="stopped in first; the same call goes on"),
+            pytest.warns(RuntimeWarning, match="interrupted after step"),
+        ):
+            run_grid(cells, tmp_path)
+    stopped = load_classifier(tmp_path / "first")
+    assert stopped.config["status"] == "interrupted"
+    assert len(stopped.history) == after
+    assert "INTERRUPTED" in (tmp_path / "first" / "report.html").read_text()
+    assert (stopped.history["epoch"].max() == 2) == tuned
+    assert not (tmp_path / "second").exists()
+    runs = run_grid(cells, tmp_path)
+    assert [run.config["status"] for run in runs.values()] == ["finished"] * 2
+    assert all(len(run.history) == 4 for run in runs.values())
 
 
 def test_the_grids_hold_every_published_configuration() -> None:
