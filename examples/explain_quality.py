@@ -1,7 +1,7 @@
 """Are a run's heat maps right? Measured on phantoms that it never saw, whose lesions have known places.
 
 Pointing game and box IoU beside the middle of the film, deletion and insertion beside a random order, and the map after
-the weights are shuffled, each with a 95 % interval over patients. Ten minutes on one core:
+the weights are shuffled, each with a 95 % interval over patients. Some minutes on one core:
 
     python examples/finger_tfl.py && python examples/explain_quality.py runs/finger_tfl
 """

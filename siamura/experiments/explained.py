@@ -167,7 +167,7 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
         metric: metric.replace("hit, ", "pointing game after: ").replace(
             "correlation, ", "map's correlation after: "
         )
-        for metric in sorted(changed.index)
+        for metric in sorted(changed.index, key=lambda metric: metric.partition(",")[0])
     }
     lines += _section("Weights shuffled from the top", shuffled, changed, names)
     return "\n".join(lines) + "\n"
