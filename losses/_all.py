@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 from ._base import Batch, LossDict, MetricLoss
 from ._distances import pair_matrix
+from ._first_order import first_order
 from ._pml import convert_to_triplets
 from ._triplets import Tally, sum_triplets
 
@@ -36,6 +37,8 @@ def all_triplets(
     smooth, swap, chunk
         As in ``TripletLoss``.
     """
+    if batch.empty:
+        return loss._nothing()
     how = loss._shortcut()
     if how is None or batch.triplets is not None:
         if batch.labels is None and batch.listed is None:
@@ -88,6 +91,7 @@ class _Bend(torch.autograd.Function):
         return value
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return (grads[0] * ctx.saved_tensors[0]).to(grads[0].dtype), None
 

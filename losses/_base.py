@@ -57,7 +57,7 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
         ref_emb : floating (R, d), optional
             Where positives and negatives come from; `embeddings` by default.
         ref_labels : int (R,), optional
-            Their labels.
+            Their labels; without them row i of `ref_emb` is another view of item i, as in PML.
 
         Returns
         -------
@@ -68,6 +68,23 @@ class MetricLoss(BaseMetricLossFunction):  # type: ignore[misc]
             raise ValueError(f"embeddings must be floating point; they are {embeddings.dtype}")
         if embeddings.ndim != 2:
             raise ValueError(f"embeddings must have shape (batch, dim); they have {tuple(embeddings.shape)}")
+        if indices_tuple is not None and len(indices_tuple) not in (3, 4):
+            raise ValueError(
+                f"indices_tuple has {len(indices_tuple)} tensors; give 3 (anchors, positives, negatives) or 4 "
+                "(anchors, positives, anchors, negatives)"
+            )
+        if ref_emb is not None and ref_emb.shape[1:] != embeddings.shape[1:]:
+            raise ValueError(
+                f"ref_emb has {ref_emb.shape[-1]} dimensions, embeddings have {embeddings.shape[1]}; both must "
+                "come from one network"
+            )
+        if ref_emb is not None and ref_labels is None and labels is not None and indices_tuple is None:
+            if len(ref_emb) != len(embeddings):
+                raise ValueError(
+                    f"ref_emb has {len(ref_emb)} rows and no ref_labels, for a batch of {len(embeddings)}; give "
+                    "ref_labels"
+                )
+            labels = ref_labels = labels.to(embeddings.device)
         own = ref_emb is None or ref_emb is embeddings
         embeddings = _wide(embeddings)
         if ref_emb is not None:
@@ -140,6 +157,11 @@ class Batch(NamedTuple):
     def own(self) -> bool:
         """Whether the references are the embeddings themselves."""
         return self.ref_emb is self.embeddings
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no pair at all."""
+        return not (len(self.embeddings) and len(self.ref_emb))
 
     @property
     def triplets(self) -> tuple[Tensor, ...] | None:

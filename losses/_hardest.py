@@ -12,6 +12,7 @@ from torch import Tensor
 from ._base import MetricLoss
 from ._choosing import choose_numpy, search
 from ._distances import Euclidean, Similarity, off_sphere, on_sphere
+from ._first_order import first_order
 from ._pairs import Pairs
 from ._terms import Figures, Term
 from ._triplets import blocks
@@ -85,6 +86,7 @@ class Hardest(torch.autograd.Function):
         return value
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gx, *gy = (saved * grads[0] for saved in ctx.saved_tensors)
         return gx, (gy[0] if gy else None), None, None, None, None, None, None

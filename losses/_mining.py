@@ -22,6 +22,8 @@ def anchor_terms(loss: MetricLoss, batch: Batch, term: Term, *, easy_positive: b
     easy_positive : bool
         Take the easiest positive instead.
     """
+    if batch.empty:
+        return loss._nothing()
     how, form = loss._shortcut(), geometry(loss.distance, batch.embeddings)
     if batch.triplets is None and how is not None and isinstance(form, (Euclidean, Similarity)):
         value: Tensor = Hardest.apply(

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._first_order import first_order
+
 Values = Any  # a tensor or an array, float64
 Term = Callable[[Values, Values], tuple[Values, Values, Values]]
 
@@ -42,6 +44,7 @@ class Terms(torch.autograd.Function):
         return made
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         of_positive, of_negative = ctx.saved_tensors
         grad = grads[0]

@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from ._counting import weigh
 from ._distances import Geometry, geometry, off_sphere, on_sphere, pair_matrix
+from ._first_order import first_order
 from ._pairs import Block, Pairs
 
 _CACHED = 1 << 17  # pairs of one block that stay in a processor's cache
@@ -222,6 +223,7 @@ class _ByRows(torch.autograd.Function):
         return loss.float()
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gx, *gy = (saved * grads[0] for saved in ctx.saved_tensors)
         return gx, (gy[0] if gy else None), None, None, None, None, None
@@ -266,6 +268,7 @@ class _Called(torch.autograd.Function):
         return loss.to(x.dtype)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gx, *rest = (grad * grads[0] for grad in ctx.saved_tensors)
         gy = None if ctx.own else rest.pop(0)
@@ -282,6 +285,7 @@ class _Weighted(torch.autograd.Function):
         return value.to(both[0].dtype)
 
     @staticmethod
+    @first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return (None, None, *(weight * grads[0] for weight in ctx.saved_tensors), *([None] * ctx.count))
 

@@ -57,6 +57,12 @@ class CrossBatchMemory(PMLCrossBatchMemory):  # type: ignore[misc]
             "SelectivelyContrastiveLoss",
         ]
 
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Figures of the last call of a loss that keeps them; distances are those to the memory."""
+        found: dict[str, float] = self.loss.statistics
+        return found
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return where the queue stands; ``state_dict`` calls it."""
         return {"queue_idx": self.queue_idx, "has_been_filled": self.has_been_filled}
