@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["TRUNKS", "Trunk", "fold_grey"]
+
+_LOG = logging.getLogger(__name__)
 
 TRUNKS = (
     "densenet121",
@@ -50,7 +53,8 @@ class Trunk(nn.Module):
         The images' side, in pixels. Only transformers with fixed positions (``vit_*``, ``maxvit_t``) need it.
     grey : bool
         Fold the first convolution's three channels into one (see `fold_grey`). False keeps three: the grey
-        image is then repeated, which gives the same output more slowly.
+        image is then repeated, which gives the same output more slowly. So do timm's trunks whose first
+        convolution cannot be folded.
 
     Attributes
     ----------
@@ -97,7 +101,13 @@ class Trunk(nn.Module):
 
             load_weights(self.model, weights)
         if grey:
-            fold_grey(self.model)
+            try:
+                fold_grey(self.model)
+            except ValueError as error:
+                if not name.startswith("timm:"):
+                    raise
+                _LOG.info("%s keeps three channels: %s", name, error)
+                self.grey = False
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a probe tells the channels of any trunk
             side = image_size or max(self.min_size, 64 if name not in _FIXED else self.input_size)
             self.channels = int(self.eval()(torch.zeros(1, 1, side, side)).shape[1])
@@ -273,7 +283,7 @@ def fold_grey(model: nn.Module) -> None:
     Raises
     ------
     ValueError
-        If the first convolution has another number of channels.
+        If the first convolution has another number of channels, or does not use its weights as they are.
 
     Examples
     --------
@@ -294,9 +304,19 @@ def fold_grey(model: nn.Module) -> None:
         raise ValueError(
             f"the first convolution ({name}) has {conv.in_channels} channels, not 3; cannot fold it."
         )
+    whole = conv.weight
     with torch.no_grad():
-        conv.weight = nn.Parameter(conv.weight.sum(1, keepdim=True))
-    conv.in_channels = 1
+        side = 2 * max(conv.kernel_size)
+        probe = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0)).to(whole)
+        wanted = conv(probe.expand(-1, 3, -1, -1))
+        conv.weight = nn.Parameter(whole.sum(1, keepdim=True))
+        conv.in_channels = 1
+        # Convolutions that standardise their weights would do so anew with the sum.
+        if not torch.allclose(conv(probe), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())):
+            conv.weight, conv.in_channels = whole, 3
+            raise ValueError(
+                f"the first convolution ({name}, {type(conv).__name__}) rescales its weights; cannot fold it."
+            )
 
 
 def _dense(model: nn.Module, x: Tensor) -> Tensor:

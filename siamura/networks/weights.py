@@ -190,4 +190,6 @@ def _prefix(held: list[str], wanted: list[str]) -> str:
 def _hash_in(name: str) -> str | None:
     """Find the first digits of the SHA-256 that torchvision writes into its files' names."""
     match = re.search(r"-([0-9a-f]{8,64})\.[a-z]+$", name)
-    return match.group(1) if match else None
+    if match is None or re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", match.group(1)):
+        return None  # no digits, or a date
+    return match.group(1)
