@@ -106,7 +106,7 @@ class Png(NamedTuple):
 
 def check_png(data: bytes) -> Png:
     """Walk the chunks of a PNG, compare their checksums and count its pixels, none of which decoders do."""
-    position, depth, colour, stream, simple = 8, 0, 0, [], True
+    position, depth, colour, stream, simple, palette = 8, 0, 0, [], True, 0
     while True:
         head = data[position : position + 8]
         if len(head) < 8:
@@ -129,7 +129,11 @@ def check_png(data: bytes) -> Png:
             frames = int.from_bytes(data[position + 8 : position + 12], "big")
             if frames > 1:
                 raise Damaged(f"it is an animation of {frames} frames; a radiograph is one image")
+        elif kind == b"PLTE":
+            palette = length
         elif kind == b"IDAT":
+            if colour == 3 and (palette == 0 or palette % 3):
+                raise Damaged("it is damaged: the palette that its pixels point into is missing")
             stream.append(data[position + 8 : end - 4])
         elif kind in (b"tRNS", b"eXIf"):
             simple = False

@@ -57,7 +57,8 @@ def read_mura(
     FileNotFoundError
         No such root.
     ValueError
-        The root holds no MURA tree, ``part`` is not in it, or a row is wrong and ``on_error="raise"``.
+        The root holds no MURA tree or no view, ``part`` is not in it, or a row is wrong and
+        ``on_error="raise"``.
 
     References
     ----------
@@ -89,6 +90,12 @@ def read_mura(
         rows += _rows(base, side, [v for v in sides[side] if v.part in wanted], labels[side], walk)
     if split is not None:
         rows = _leaking(rows, split, sides, wanted, walk)
+    if not rows and not walk.bad:
+        where = f" of {' and '.join(sorted(wanted))}" if wanted else ""
+        raise ValueError(
+            f"{base} holds no view{where} in {split or 'train or valid'}"
+            + (f"; leave split={split!r} out, or choose the other one." if split else ".")
+        )
     bad = [(where, why) for where, why, about in walk.bad if about is None or about in wanted]
     table = finish(rows, bad, {"hidden": len(walk.hidden), "other": walk.other}, str(base), on_error)
     if walk.hidden or walk.other:

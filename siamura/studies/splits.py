@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def _shares(valid: float | Mapping[str, float]) -> dict[str, float]:
         if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
             raise ValueError(f"valid={dict(valid)!r}: the shares add up to {sum(shares.values()):g}, not 1.")
         return shares
-    if not 0 < float(valid) < 1:
+    if not isinstance(valid, Real) or not 0 < float(valid) < 1:
         raise ValueError(f"valid={valid!r} is no share: give a number between 0 and 1, as in valid=0.2.")
     return {"train": 1.0 - float(valid), "valid": float(valid)}
 

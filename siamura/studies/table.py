@@ -97,7 +97,7 @@ def read_table(
             raise ValueError(f"{file} is no CSV with a header line and commas ({error}).") from error
         name, base = str(file), file.resolve().parent
     if root is not None:
-        base = Path(root).absolute()
+        base = Path(os.path.abspath(Path(root).expanduser()))
         if not base.is_dir():
             raise FileNotFoundError(f"root={str(root)!r} is no folder.")
     frame = frame.rename(columns=dict(columns or {})).reset_index(drop=True)
@@ -107,6 +107,8 @@ def read_table(
                 f"{name} has no column {needed!r} (its columns: {', '.join(map(str, frame.columns))}); "
                 f"rename it, or say which one it is with columns={{'its name': {needed!r}}}."
             )
+    if not len(frame):
+        raise ValueError(f"{name} has no rows: one row an image is wanted.")
     return _build(frame, name, base, root is not None, positive, on_error)
 
 
