@@ -207,7 +207,8 @@ class Averaging(pl.Callback):
         """Follow the network, once the optimiser has stepped."""
         module: TrainModule = pl_module
         assert self.average is not None
-        if (module.step_done + 1) % trainer.accumulate_grad_batches == 0:
+        step = module.step_done + 1
+        if step % trainer.accumulate_grad_batches == 0 or step == module.total:
             self.average.update_parameters(module.net)
 
     def state_dict(self) -> dict[str, Any]:
@@ -259,6 +260,7 @@ class CollapseWatch(pl.Callback):
         self.back = back
         self.count = 0
         self.factor = 1.0
+        self.stopped = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -285,7 +287,7 @@ class CollapseWatch(pl.Callback):
             told += f" The learning rate is cut to {self.factor:.2g} of its schedule"
             told += ", and all triplets train again for a while." if module.warmup is not None else "."
         elif self.action == "stop":
-            trainer.should_stop = True
+            trainer.should_stop = self.stopped = True
             told += " Stopped. " + self.HELP
         else:
             told += " " + self.HELP
@@ -294,11 +296,12 @@ class CollapseWatch(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Count and factor."""
-        return {"count": self.count, "factor": self.factor}
+        return {"count": self.count, "factor": self.factor, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them up again."""
         self.count, self.factor = state_dict["count"], state_dict["factor"]
+        self.stopped = self.action == "stop" and state_dict.get("stopped", False)
 
 
 def _scale_rates(trainer: pl.Trainer, factor: float) -> None:
@@ -347,6 +350,9 @@ class Validation(pl.Callback):
         patience: int | None = None,
         plateau: int | None = None,
     ) -> None:
+        for name, value in (("validate_every", every), ("patience", patience)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
         self.measure = measure
         self.every = every
         self.total = total
@@ -390,9 +396,14 @@ class Validation(pl.Callback):
             self.bad_plateau = 0
             _scale_rates(trainer, 0.1)
             _LOG.info("step %d: no better %s, learning rate to a tenth", step, self.monitor)
-        if self.patience is not None and self.bad >= self.patience:
+        if self.stopped:
             _LOG.info("step %d: no better %s in %d measurements, stopped", step, self.monitor, self.bad)
             trainer.should_stop = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and self.bad >= self.patience
 
     def finish(self, net: nn.Module) -> None:
         """Give the network its best weights."""

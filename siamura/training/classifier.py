@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, TensorDataset
 from siamura.networks import Classifier
 
 from .callbacks import Averaging, Validation
-from .data import Augment, ShuffledBatches, fetch, labels_of, make_augment, plain
+from .data import Augment, ShuffledBatches, check_valid, chosen_augment, fetch, labels_of, plain
 from .distributed import gather_rows, rank_and_world
 from .embedding import forward_rows
 from .engine import RunSettings, run
@@ -184,12 +184,12 @@ accelerator, progress
     4
     """
     labels = labels_of(data)
-    if not set(np.unique(labels).tolist()) <= {0, 1}:
-        raise ValueError(f"labels must be 0 or 1; data has {np.unique(labels)[:5].tolist()}.")
-    if resume and out is None:
-        raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
+    for name, found in (("data", labels), ("valid", None if valid is None else labels_of(valid))):
+        if found is not None and not set(np.unique(found).tolist()) <= {0, 1}:
+            raise ValueError(f"labels must be 0 or 1; {name} has {np.unique(found)[:5].tolist()}.")
     if (patience is not None or schedule == "plateau") and valid is None:
         raise ValueError('patience and schedule="plateau" go by validation figures; give valid=.')
+    check_valid(data, valid)
     if hasattr(data, "pre"):
         net.preprocess = data.pre
     batches = ShuffledBatches(len(labels), batch_size, seed)
@@ -218,7 +218,7 @@ accelerator, progress
         layer_decay=layer_decay,
         fused=settings.fused,
     )
-    made = make_augment(augment if augment is not None else getattr(data, "augment", None))
+    made = chosen_augment(augment, data)
     options: dict[str, Any] = {"precision": precision, "accelerator": accelerator}
     frozen = not any(weight.requires_grad for weight in net.trunk.parameters())
     cached = cache_features if cache_features is not None else _worth_keeping(net, data, frozen, made)
@@ -226,6 +226,7 @@ accelerator, progress
         raise ValueError(
             "cache_features=True needs a frozen trunk and no augmentation; freeze it, or leave it out."
         )
+    weight = _weights(weights, data, labels)
     learner: nn.Module = net
     if cached:
         learner = _Top(net)
@@ -236,7 +237,7 @@ accelerator, progress
         )
     module = ClassifierModule(
         learner,
-        Feed(_Weighted(data, _weights(weights, data, labels)), batches, total, made, seed, workers),
+        Feed(_Weighted(data, weight), batches, total, made, seed, workers),
         optimiser,
         channels_last=settings.layout,
     )
@@ -245,7 +246,7 @@ accelerator, progress
         beside.append(
             Validation(
                 _Check(valid, options),
-                validate_every or len(batches),
+                len(batches) if validate_every is None else validate_every,
                 total,
                 monitor=monitor,
                 keep_best=keep_best,

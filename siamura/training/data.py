@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -12,10 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from .distributed import rank_and_world
+from .seeds import own_rng
 
 __all__ = [
     "ShuffledBatches",
     "Stream",
+    "check_valid",
+    "chosen_augment",
     "collate",
     "fetch",
     "labels_of",
@@ -173,6 +177,29 @@ def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]
     return collate(many(list(positions)) if many is not None else [data[i] for i in positions])
 
 
+def check_valid(data: Dataset[Any], valid: Dataset[Any] | None) -> None:
+    """See that validation images are made like those of the training, and are of other patients.
+
+    Raises
+    ------
+    ValueError
+        If they were preprocessed otherwise.
+    """
+    if valid is None:
+        return
+    mine, theirs = getattr(data, "pre", None), getattr(valid, "pre", None)
+    if mine is not None and theirs is not None and mine != theirs:
+        raise ValueError(f"valid was preprocessed by {theirs}, data by {mine}; make both by one.")
+    known = [set(getattr(d, "table", {}).get("patient", ())) for d in (data, valid)]
+    if both := sorted(map(str, known[0] & known[1])):
+        warnings.warn(
+            f"{len(both)} patients are in data and valid ({', '.join(both[:3])}{', ...' if both[3:] else ''}): "
+            "validation figures then measure recognising them; see siamura.split_patients.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def stream_loader(data: Dataset[Any], stream: Stream, workers: int, seed: int) -> DataLoader[Any]:
     """Make a loader over a stream, whose workers' seeds do not come from the global random state."""
     return DataLoader(
@@ -226,6 +253,20 @@ def make_augment(augment: str | Augment | None) -> Augment | None:
         return cast("Tensor", augment(images))  # type: ignore[call-arg]
 
     return with_own_draws
+
+
+def chosen_augment(augment: str | Augment | None, data: Dataset[Any]) -> Augment | None:
+    """Make the augmentation that is asked for, or else the data set's own, which takes images alone."""
+    own = getattr(data, "augment", None)
+    if augment is not None or own is None or isinstance(getattr(own, "generator", None), torch.Generator):
+        return make_augment(own if augment is None else augment)
+
+    def seeded(images: Tensor, generator: torch.Generator) -> Tensor:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with own_rng(images.device, seed):
+            return cast("Tensor", own(images))
+
+    return seeded
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,14 @@ def forward_rows(
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     if isinstance(data, np.ndarray | Tensor):
         data = _images(data)
+    made, wanted = getattr(data, "pre", None), getattr(net, "preprocess", None)
+    if made is not None and wanted is not None and made != wanted:
+        warnings.warn(
+            f"the images were preprocessed by {made}, those that the network was trained on by {wanted}: "
+            "its answers may be wrong; preprocess by net.preprocess.",
+            UserWarning,
+            stacklevel=3,
+        )
     if positions is None:
         positions = np.arange(len(data))  # type: ignore[arg-type]
     join_group()
@@ -131,6 +140,8 @@ def _images(images: npt.NDArray[np.uint8] | Tensor) -> TensorDataset:
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor
     if tensor.ndim != 4 or tensor.shape[1] != 1:
         raise ValueError(f"data has shape {tuple(tensor.shape)}; expected (N, S, S) or (N, 1, S, S).")
+    if tensor.is_floating_point() and tensor.numel() and 0 < float(tensor.max()) <= 1:
+        raise ValueError("data lies between 0 and 1; images are grey from 0 to 255: multiply by 255.")
     return TensorDataset(tensor, torch.zeros(len(tensor), dtype=torch.int64))
 
 

@@ -42,6 +42,15 @@ class RunSettings:
     progress: bool = True
     loggers: Sequence[Any] = ()
 
+    def __post_init__(self) -> None:
+        for name, value in (("accumulate", self.accumulate), ("checkpoint_every", self.checkpoint_every)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip={self.clip} must be above 0; None does not clip.")
+        if self.resume and self.out is None:
+            raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
+
     @property
     def device(self) -> torch.device:
         """Where it computes."""

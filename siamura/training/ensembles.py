@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -77,6 +78,11 @@ class Ensemble:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write each classifier into a folder of its own, member0, member1, ..."""
         folder = Path(folder)
+        if more := [path.name for path in _members(folder)[len(self.members) :]]:
+            raise ValueError(
+                f"{folder} holds {', '.join(more)} of a larger ensemble, which would be read with this one; "
+                "choose another folder, or remove them."
+            )
         for number, member in enumerate(self.members):
             if not isinstance(member, Classifier):
                 raise ValueError(
@@ -88,12 +94,18 @@ class Ensemble:
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
         """Read what `save_pretrained` wrote."""
-        found = sorted(Path(folder).glob("member*"), key=lambda path: int(path.name.removeprefix("member")))
+        found = _members(Path(folder))
         if not found:
             raise FileNotFoundError(
                 f"{folder} holds no member0, member1, ... as save_pretrained writes them."
             )
         return cls([Classifier.from_pretrained(path) for path in found])
+
+
+def _members(folder: Path) -> list[Path]:
+    """Find the folders of members, in order."""
+    found = [path for path in folder.glob("member*") if path.name.removeprefix("member").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("member")))
 
 
 def train_ensemble(
@@ -124,5 +136,7 @@ def train_ensemble(
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep={keep} must be at least 1.")
-    trained = sorted((train(seed) for seed in seeds), key=lambda pair: pair[1])
+    trained = sorted(
+        (train(seed) for seed in seeds), key=lambda pair: math.inf if math.isnan(pair[1]) else pair[1]
+    )
     return Ensemble([member for member, _ in trained[:keep]])

@@ -9,11 +9,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pandas as pd
+from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import nn
 from torch.utils.data import Dataset
 
 from .callbacks import Averaging, CollapseWatch, Validation
-from .data import Augment, batch_count, make_augment, plain
+from .data import Augment, batch_count, check_valid, chosen_augment, plain
 from .engine import RunSettings, run
 from .module import Curriculum, Feed, MetricModule
 from .optimisers import OptimiserSettings
@@ -91,8 +92,8 @@ def fit(
         Of augmentation and dropout; the sampler has its own. Global random states are left alone.
     warmup_loss : Module, "auto" or None
         The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for
-        ever; ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin),
-        and others none.
+        ever; ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin and
+        distance; 0.2 for a soft margin, and on similarities the default distance), and others none.
     warmup_steps : int, float or None
         Steps, or share of the run, that this start takes. None lets the final loss take over as far as it can
         without collapsing: its weight grows while its running mean is below `warmup_until` times its value with
@@ -178,12 +179,14 @@ def fit(
     [[1, 1], [2, 1]]
     """
     total = run_length(batches, epochs, steps)
-    if accumulate < 1:
-        raise ValueError(f"accumulate={accumulate} must be at least 1.")
-    if resume and out is None:
-        raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
-    if (keep_best or patience is not None) and valid is None:
-        raise ValueError("keep_best and patience go by validation figures; give valid=.")
+    if (keep_best or patience is not None or schedule == "plateau") and valid is None:
+        raise ValueError('keep_best, patience and schedule="plateau" go by validation figures; give valid=.')
+    if isinstance(loss, DistributedLossWrapper):
+        raise ValueError(
+            "loss is a DistributedLossWrapper, but fit gathers the batch of all processes itself; give the loss "
+            "in it (loss.loss)."
+        )
+    check_valid(data, valid)
     _adopt_preprocess(net, data)
     settings = RunSettings(
         out=None if out is None else Path(out),
@@ -209,7 +212,7 @@ def fit(
         layer_decay=layer_decay,
         fused=settings.fused,
     )
-    made = make_augment(augment if augment is not None else getattr(data, "augment", None))
+    made = chosen_augment(augment, data)
     feed = Feed(data, batches, total, made, seed, workers)
     curriculum = _curriculum(loss, warmup_loss, warmup_steps, warmup_until, blend, total)
     module = MetricModule(net, curriculum, feed, optimiser, channels_last=settings.layout)
@@ -226,11 +229,11 @@ def fit(
             precision=precision,
             accelerator=accelerator,
         )
-        every = validate_every or max(batch_count(batches), -(-total // 5))
+        usual = max(batch_count(batches), -(-total // 5))
         beside.append(
             Validation(
                 check,
-                every,
+                usual if validate_every is None else validate_every,
                 total,
                 monitor=monitor,
                 keep_best=keep_best,
@@ -266,8 +269,10 @@ def _curriculum(
 ) -> Curriculum:
     if isinstance(warmup, str) and warmup != "auto":
         raise ValueError(f'warmup_loss={warmup!r} is unknown; give a loss, "auto" or None.')
-    if length is not None and length < 0:
-        raise ValueError(f"warmup_steps={length} must not be negative.")
+    if length is not None and (length < 0 or (isinstance(length, float) and length > 1)):
+        raise ValueError(
+            f"warmup_steps={length!r} must be a share of the run from 0.0 to 1.0, or whole steps."
+        )
     for name, value in (("blend", blend), ("warmup_until", until)):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name}={value} must lie in 0 to 1.")
@@ -279,7 +284,12 @@ def _curriculum(
             from siamura.losses import TripletLoss
 
             # Over all triplets, not only the active ones: solved batches then weigh less than unsolved ones.
-            warmup = TripletLoss(margin=float(getattr(loss, "margin", 0.2)), reducer=MeanReducer())
+            margin, distance = getattr(loss, "margin", 0.2), getattr(loss, "distance", None)
+            warmup = TripletLoss(
+                margin=0.2 if margin == "soft" else float(margin),
+                distance=None if distance is None or distance.is_inverted else distance,
+                reducer=MeanReducer(),
+            )
     assert not isinstance(warmup, str)
     steps = round(length * total) if isinstance(length, float) else length
     if warmup is None or steps == 0:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .data import Augment, Stream, stream_loader
+from .data import Augment, Stream, batch_count, stream_loader
 from .distributed import gather_rows, rank_and_world
 from .optimisers import OptimiserSettings
 from .seeds import own_rng, step_generator, step_seed
@@ -140,19 +140,47 @@ class TrainModule(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from the first step that is not done."""
         rank, world = rank_and_world()
-        stream = Stream(self._feed.batches, self._feed.total, self.step_done, rank, world)
+        # A run that stopped early is complete: resumed by the same settings, it has no step left.
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        total = self.step_done if any(getattr(c, "stopped", False) for c in callbacks) else self._feed.total
+        stream = Stream(self._feed.batches, total, self.step_done, rank, world)
         return stream_loader(self._feed.data, stream, self._feed.workers, step_seed(self._feed.seed, 3))
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule."""
         return self._optimiser.build(self)
 
+    def _plan(self) -> dict[str, Any]:
+        """What a checkpoint cannot be resumed without: the schedules are laid out over it."""
+        settings = self._optimiser
+        planned = settings.schedule in ("onecycle", "cosine")
+        return {
+            "steps": self._feed.total if planned else None,
+            "steps of the optimiser": settings.total if planned else None,
+            "batches an epoch": batch_count(self._feed.batches),
+            "seed": self._feed.seed,
+            "optimizer": settings.optimizer,
+            "schedule": settings.schedule,
+        }
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the count and the history."""
-        checkpoint["siamura"] = {"step_done": self.step_done, "history": [dict(row) for row in self.history]}
+        checkpoint["siamura"] = {
+            "step_done": self.step_done,
+            "history": [dict(row) for row in self.history],
+            "plan": self._plan(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them up again."""
+        """Take them up again, if they are of the same run."""
+        mine = self._plan()
+        there = checkpoint["siamura"].get("plan", mine)
+        other = [f"{name} {there[name]!r}, now {mine[name]!r}" for name in mine if there[name] != mine[name]]
+        if other:
+            raise ValueError(
+                f"the checkpoint is of another run ({'; '.join(other)}); resume with the arguments it was "
+                "started with, or train the saved network further in another folder."
+            )
         self.step_done = checkpoint["siamura"]["step_done"]
         self.history = [dict(row) for row in checkpoint["siamura"]["history"]]
 
@@ -265,7 +293,7 @@ class MetricModule(TrainModule):
     @torch.no_grad()
     def _collapsed(self, emb: Tensor, labels: Tensor) -> float:
         """The final loss with all embeddings in one point."""
-        return float(self.loss(emb[:1].expand_as(emb), labels))
+        return float(measured(self.loss)(emb[:1].expand_as(emb), labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curriculum's place too."""
@@ -276,6 +304,13 @@ class MetricModule(TrainModule):
         """Take it up again."""
         super().on_load_checkpoint(checkpoint)
         self.curriculum.load_state_dict(checkpoint["siamura"]["curriculum"])
+
+
+def measured(loss: nn.Module) -> nn.Module:
+    """Give the loss without its memory, which would keep what is only measured and train on it."""
+    from pytorch_metric_learning.losses import CrossBatchMemory
+
+    return loss.loss if isinstance(loss, CrossBatchMemory) else loss
 
 
 STATISTICS = ("active_fraction", "mean_distance", "hardest_positive", "hardest_negative")

@@ -61,6 +61,12 @@ class OptimiserSettings:
                 raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr} must be above 0.")
+        if self.trunk_lr is not None and not self.trunk_lr > 0:
+            raise ValueError(f"trunk_lr={self.trunk_lr} must be above 0; net.trunk.freeze() keeps the trunk.")
+        if not 0.0 <= self.warmup <= 1.0:
+            raise ValueError(f"lr_warmup={self.warmup} must lie in 0 to 1: it is a share of the run.")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay={self.weight_decay} must be at least 0.")
         if not 0.0 < self.layer_decay <= 1.0:
             raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1.")
 

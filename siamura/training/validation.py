@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from .data import labels_of
 from .embedding import forward_rows
+from .module import measured
 from .seeds import step_seed
 
 __all__ = ["NeighbourCheck", "kappa"]
@@ -69,10 +70,13 @@ class NeighbourCheck:
         count = len(data)  # type: ignore[arg-type]
         if len(valid) < 1:  # type: ignore[arg-type]
             raise ValueError("valid is empty; give a data set with rows, or None.")
+        labels = labels_of(valid)
+        if labels.min() < 0:
+            raise ValueError(f"valid has the label {labels.min()}, which is unknown; leave such rows out.")
         rng = np.random.default_rng(step_seed(seed, 4))
-        self.data, self.valid, self.loss = data, valid, loss
+        self.data, self.valid, self.loss = data, valid, measured(loss)
         self.sample = np.sort(rng.permutation(count)[:sample])
-        self.order = torch.from_numpy(rng.permutation(len(labels_of(valid))))
+        self.order = torch.from_numpy(rng.permutation(len(labels)))
         self.batch_size = batch_size
         self.k = k
         self.options: dict[str, Any] = {"precision": precision, "accelerator": accelerator, "progress": False}
