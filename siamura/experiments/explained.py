@@ -115,9 +115,9 @@ def explanation_figures(
         changed = randomised_weights(predictor.net, read_image(str(row.path)), **options)
         boxes = lesions.loc[lesions["path"] == os.path.abspath(row.path), ["x0", "y0", "x1", "y1"]]
         measured: dict[str, Any] = {"patient": row.patient}
-        for stage in changed.itertuples():
-            measured[f"correlation, {stage.stage}"] = stage.correlation
-            measured[f"hit, {stage.stage}"] = float(hits((stage.x, stage.y), boxes))
+        for stage in changed.to_dict("records"):
+            measured[f"correlation, {stage['stage']}"] = stage["correlation"]
+            measured[f"hit, {stage['stage']}"] = float(hits((stage["x"], stage["y"]), boxes))
         rows.append(measured)
     figures = {"places": places, "rests": rests, "shuffled": pd.DataFrame(rows)}
     facts = {
