@@ -102,12 +102,19 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("the browser test needs Debian's chromium (apt-get install chromium), which is not here")
     with sync_api.sync_playwright() as play:
-        opened = play.chromium.launch(
+        chrome = play.chromium.launch(
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        yield opened
-        opened.close()
+        yield chrome
+        chrome.close()
+
+
+def opened(browser: Any, **options: Any) -> Any:
+    """A page that waits for a busy machine too."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(120_000)
+    return page
 
 
 def choose(page: Any, files: list[str]) -> None:
@@ -139,7 +146,7 @@ WHOLE = """name => {
 def test_upload_result_heat_map_and_bad_file(
     browser: Any, address: str, study: list[str], width: int, tmp_path: Path
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    page = opened(browser, viewport={"width": width, "height": 900})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
@@ -162,7 +169,7 @@ def test_upload_result_heat_map_and_bad_file(
 
 
 def test_two_uploads_at_once(browser: Any, address: str, study: list[str]) -> None:
-    pages = [browser.new_page() for _ in range(2)]
+    pages = [opened(browser) for _ in range(2)]
     for page in pages:
         page.goto(address)
         choose(page, study[:1])
@@ -175,7 +182,7 @@ def test_two_uploads_at_once(browser: Any, address: str, study: list[str]) -> No
 
 
 def test_the_page_works_by_keyboard(browser: Any, address: str) -> None:
-    page = browser.new_page()
+    page = opened(browser)
     page.goto(address)
     page.wait_for_selector("#read")
     page.focus("#sample input")
