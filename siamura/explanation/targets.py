@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -202,7 +203,9 @@ class Difference:
 
 def _of_class(embeddings: ArrayLike, labels: ArrayLike | Sequence[int], label: int) -> Tensor:
     vectors = torch.as_tensor(embeddings, dtype=torch.float32).detach()
-    chosen = torch.as_tensor(labels).reshape(-1) == label
+    # A copy, since a table's column is read-only.
+    known = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
+    chosen = known.reshape(-1) == label
     if vectors.ndim != 2 or len(chosen) != len(vectors):
         raise ValueError(
             f"embeddings has shape {tuple(vectors.shape)} for {len(chosen)} labels; (n, dim) is needed."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -177,7 +177,7 @@ def _legend(axes: Axes) -> None:
     """Above the axes, in a figure made higher by it: inside, a curve may run anywhere."""
     legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, handlelength=2.8)
     lines = sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
-    figure = axes.figure
+    figure = cast("Figure", axes.figure)
     figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.15 * lines)
 
 

@@ -87,7 +87,7 @@ def split_patients(
     return result
 
 
-def _shares(valid: float | Mapping[str, float]) -> dict[str, float]:
+def _shares(valid: object) -> dict[str, float]:
     """Check the asked shares."""
     if isinstance(valid, Mapping):
         shares = {str(k): float(v) for k, v in valid.items()}
