@@ -22,8 +22,9 @@ from .validation import NeighbourCheck
 
 __all__ = ["fit", "run_length"]
 
-# Losses that, from scratch, may stay at the margin for ever without a start on all triplets.
-_HARD = ("BatchHardTripletLoss", "TripletFocalLoss", "SemiHardTripletLoss", "SelectivelyContrastiveLoss")
+# Losses that, from scratch, may stay at the margin for ever without a start on all triplets. The selectively
+# contrastive one pushes hard negatives away and pulls nothing there: it does not collapse, and has no such value.
+_HARD = ("BatchHardTripletLoss", "TripletFocalLoss", "SemiHardTripletLoss")
 
 
 def fit(
@@ -92,8 +93,9 @@ def fit(
         Of augmentation and dropout; the sampler has its own. Global random states are left alone.
     warmup_loss : Module, "auto" or None
         The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for
-        ever; ``"auto"`` gives those of siamura a start on all triplets (`TripletLoss` with the same margin and
-        distance; 0.2 for a soft margin, and on similarities the default distance), and others none.
+        ever; ``"auto"`` gives batch hard, semi-hard and triplet focal a start on all triplets (`TripletLoss` with
+        the same margin and distance; 0.2 for a soft margin, and on similarities the default distance), and others
+        none.
     warmup_steps : int, float or None
         Steps, or share of the run, that this start takes. None lets the final loss take over as far as it can
         without collapsing: its weight grows while its running mean is below `warmup_until` times its value with

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
-from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from pytorch_metric_learning.reducers import MeanReducer
 from siamura.losses import (
     BatchHardTripletLoss,
@@ -214,7 +214,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, data):
     [
         lambda: BatchHardTripletLoss("soft"),
         lambda: BatchHardTripletLoss(0.2, distance=LpDistance(normalize_embeddings=False)),
-        lambda: SelectivelyContrastiveLoss(),
+        lambda: BatchHardTripletLoss(0.2, distance=CosineSimilarity()),
     ],
     ids=["soft", "raw distances", "similarities"],
 )
@@ -228,6 +228,15 @@ def test_the_start_on_all_triplets_suits_the_loss(data, loss):
     distance = LpDistance() if final.distance.is_inverted else final.distance
     first = TripletLoss(0.2, distance=distance, reducer=MeanReducer())(emb, data.tensors[1][rows])
     assert history["loss"].iloc[0] == pytest.approx(float(first), rel=0.02)  # in bf16, where there is that
+
+
+def test_the_selectively_contrastive_loss_learns_from_the_first_step(data, valid):
+    net = make_net()
+    history = fit(net, data, make_batches(data), SelectivelyContrastiveLoss(), steps=30, lr=1e-3, valid=valid,
+                  validate_every=30, precision="32", progress=False)  # fmt: skip
+    assert set(history["objective"]) == {"SelectivelyContrastiveLoss"}
+    assert history["valid_kappa"].iloc[-1] > 0.8
+    assert history["mean_distance"].iloc[-1] < 0.5  # similarities: 1 were one point
 
 
 def test_a_smaller_ensemble_is_not_mixed_with_a_larger_one(tmp_path):
