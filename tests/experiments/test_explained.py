@@ -21,6 +21,7 @@ def start(run: Path, out: Path, cache: Path, *more: str) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_the_script_measures_what_the_functions_measure(done: Run, cache: Path, tmp_path: Path) -> None:
     shown = start(done.folder, tmp_path / "out", cache)
     assert shown.returncode == 0, shown.stderr[-3000:]
