@@ -44,6 +44,7 @@ NOT_RUN = {
     r"torchrun |srun ": "several processes; tests/training starts two",
     r"python examples/\w+\.py .*--full": "hours on MURA itself, with published weights",
     r"python examples/explain_quality\.py ": "ten minutes; tests/experiments/test_explained.py measures on few films",
+    r"python examples/loss_table\.py ": "sixty-six trainings, two hours",
     r"siamura serve ": "serves until it is stopped; test_app.py asks such a page",
 }
 
