@@ -198,8 +198,9 @@ class CaseIndex:
                     for facts in manifest.segments
                 ]
                 break
-            except DamagedIndex:
-                # Another process may just have taken these segments into a larger one.
+            except (DamagedIndex, FileNotFoundError):
+                # Another process may just have taken these segments into a larger one, and may remove them
+                # between our look at a file and our opening it.
                 newer = Manifest.read(self.folder)
                 if newer == manifest:
                     raise

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from siamura.index import CaseIndex, DamagedIndex
+from siamura.index.files import Segment
 
 from .drawing import cases
 
@@ -256,3 +257,19 @@ def test_recover_of_what_is_no_index(tmp_path):
         CaseIndex.recover(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="neither a manifest nor a segment"):
         CaseIndex.recover(tmp_path)
+
+
+def test_a_segment_that_goes_while_it_is_opened_is_looked_for_in_the_larger_one(folder, monkeypatch):
+    real, gone = Segment.open, []
+
+    def opened(place, facts, dim):
+        if not gone:
+            gone.append(place)
+            vectors, table = cases(300, seed=5)
+            CaseIndex.open(folder).add(vectors, table)
+            raise FileNotFoundError(place)
+        return real(place, facts, dim)
+
+    monkeypatch.setattr(Segment, "open", staticmethod(opened))
+    assert len(CaseIndex.open(folder)) == 570
+    assert gone
