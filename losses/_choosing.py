@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ._all import mean_distance, pick
 from ._base import Batch, MetricLoss
-from ._counting import Floats, ordinals, sort_rows
+from ._counting import Floats, computes_in_numpy, ordinals, sort_rows
 from ._distances import Geometry, geometry, pair_matrix, prepare
 from ._pairs import Block, Pairs
-from ._triplets import blocks
-
-_FAR = 3e38
+from ._triplets import FAR, blocks
 
 
 @dataclass
@@ -105,20 +103,18 @@ def search(
 def choose(distances: Tensor, block: Block, inverted: bool, easy: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return each row's positive, its negative, and whether it has both."""
     up, down = block.positive, block.negative
-    if distances.device.type == "cpu" and distances.dtype == torch.float32:
+    if computes_in_numpy(distances):
         p, n, keep = (
             torch.from_numpy(part) for part in choose_numpy(distances.numpy(), block, inverted, easy)
         )
         return p, n, keep
+    turned = -distances if inverted else distances
+    away = (~up).to(distances.dtype)
+    if easy:
+        p = torch.add(turned, away, alpha=FAR).argmin(1)
     else:
-        turned = -distances if inverted else distances
-        away = (~up).to(distances.dtype)
-        p = (
-            torch.add(turned, away, alpha=_FAR).argmin(1)
-            if easy
-            else torch.sub(turned, away, alpha=_FAR).argmax(1)
-        )
-        n = torch.add(turned, (~down).to(distances.dtype), alpha=_FAR).argmin(1)
+        p = torch.sub(turned, away, alpha=FAR).argmax(1)
+    n = torch.add(turned, (~down).to(distances.dtype), alpha=FAR).argmin(1)
     keep = up.gather(1, p[:, None])[:, 0] & down.gather(1, n[:, None])[:, 0]
     return p, n, keep
 

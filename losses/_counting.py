@@ -20,6 +20,11 @@ Floats = npt.NDArray[np.float32]
 _SIGN = np.int32(-(2**31))
 
 
+def computes_in_numpy(values: Tensor) -> bool:
+    """Return whether NumPy does the work: on a processor, where the cost of an operation rules small batches."""
+    return values.device.type == "cpu" and values.dtype == torch.float32
+
+
 def weigh(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     """Return the weight of every distance in the sum of all triplets, and the number of active triplets.
 
@@ -38,7 +43,7 @@ def weigh(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     active : scalar tensor
         Triplets with ``(x - y) + margin > 0``, evaluated as floating point evaluates it.
     """
-    if keys.device.type == "cpu" and keys.dtype == torch.float32 and block.times_positive is None:
+    if computes_in_numpy(keys) and block.times_positive is None:
         return _packed(keys, block, margin)
     return _searched(keys, block, margin)
 
@@ -128,7 +133,7 @@ def _rising(values: Floats) -> bool:
 
 def sort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Return every row in rising order, and where its values stood."""
-    if keys.device.type != "cpu" or keys.dtype != torch.float32:
+    if not computes_in_numpy(keys):
         return keys.sort(1)
     words = ordinals(keys.numpy()).astype(np.int64) << 32
     words |= np.arange(keys.shape[1])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ._base import MetricLoss
 from ._choosing import choose_numpy, search
+from ._counting import computes_in_numpy
 from ._distances import Euclidean, Similarity, off_sphere, on_sphere
 from ._first_order import first_order
 from ._pairs import Pairs
@@ -33,56 +34,11 @@ class Hardest(torch.autograd.Function):
         easy: bool,
         how: str,
     ) -> Tensor:
-        if embeddings.device.type == "cpu":
-            total, figures, saved = _in_numpy(
-                embeddings, ref_emb, loss, pairs, form, term, easy, how, any(ctx.needs_input_grad)
-            )
-            loss._figures = figures
-            ctx.save_for_backward(*saved)
-            return total
-        own = pairs.own
-        unit, size = on_sphere(embeddings, form.normalized)
-        ref_unit, ref_size = (unit, size) if own else on_sphere(ref_emb, form.normalized)
-        x, y = unit, ref_unit
-        straight = isinstance(form, Euclidean)
-        if straight:
-            centre = y.mean(0)
-            x = x - centre
-            y = x if own else y - centre
-        p, n, keep, mean = search(x, y, form, pairs, loss.distance.is_inverted, easy)
-        rows = len(x)
-        chosen = torch.cat([p, n])
-        others = y.index_select(0, chosen).view(2, rows, -1)
-        if straight:
-            toward = x - others
-            values = toward.square().sum(2).sqrt_()
-            toward /= (values + (values == 0))[..., None]
-            onto = -toward
-        else:
-            values, toward, onto = (x * others).sum(2), others, x.expand_as(others)
-        ap, an = values[0], values[1]
-        terms, of_positive, of_negative = term(ap, an)
-        terms = terms.where(keep, 0.0)
-        total = terms.sum()
-        scale = keep.double()
-        anchors = scale.sum()
-        if how != "sum":
-            number = (anchors if how == "mean" else (terms > 0).sum()).clamp(min=1)
-            total = total / number
-            scale /= number
-        loss._figures = Figures(terms, ap, an, keep, mean)
-        if any(ctx.needs_input_grad):
-            slopes = torch.stack([of_positive, of_negative]).mul_(scale)[..., None]
-            gx = (slopes * toward).sum(0)
-            sent = (slopes * onto).view(2 * rows, -1)
-            if own:
-                gx.index_add_(0, chosen, sent)
-                grads = [off_sphere(gx, unit, size)]
-            else:
-                gy = torch.zeros_like(y).index_add_(0, chosen, sent)
-                grads = [off_sphere(gx, unit, size), off_sphere(gy, ref_unit, ref_size)]
-            ctx.save_for_backward(*grads)
-        value: Tensor = total.float()
+        compute = _in_numpy if computes_in_numpy(embeddings) else _in_torch
+        value, loss._figures, grads = compute(
+            embeddings, ref_emb, loss, pairs, form, term, easy, how, any(ctx.needs_input_grad)
+        )
+        ctx.save_for_backward(*grads)
         return value
 
     @staticmethod
@@ -90,6 +46,60 @@ class Hardest(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gx, *gy = (saved * grads[0] for saved in ctx.saved_tensors)
         return gx, (gy[0] if gy else None), None, None, None, None, None, None
+
+
+def _in_torch(
+    embeddings: Tensor,
+    ref_emb: Tensor,
+    loss: MetricLoss,
+    pairs: Pairs,
+    form: Euclidean | Similarity,
+    term: Term,
+    easy: bool,
+    how: str,
+    wanted: bool,
+) -> tuple[Tensor, Figures, list[Tensor]]:
+    """Return the value, the figures and the gradients, on any device."""
+    own = pairs.own
+    unit, size = on_sphere(embeddings, form.normalized)
+    ref_unit, ref_size = (unit, size) if own else on_sphere(ref_emb, form.normalized)
+    x, y = unit, ref_unit
+    straight = isinstance(form, Euclidean)
+    if straight:
+        centre = y.mean(0)
+        x = x - centre
+        y = x if own else y - centre
+    p, n, keep, mean = search(x, y, form, pairs, loss.distance.is_inverted, easy)
+    rows = len(x)
+    chosen = torch.cat([p, n])
+    others = y.index_select(0, chosen).view(2, rows, -1)
+    if straight:
+        toward = x - others
+        values = toward.square().sum(2).sqrt_()
+        toward /= (values + (values == 0))[..., None]
+        onto = -toward
+    else:
+        values, toward, onto = (x * others).sum(2), others, x.expand_as(others)
+    ap, an = values[0], values[1]
+    terms, of_positive, of_negative = term(ap, an)
+    terms = terms.where(keep, 0.0)
+    total = terms.sum()
+    scale = keep.double()
+    if how != "sum":
+        number = (scale.sum() if how == "mean" else (terms > 0).sum()).clamp(min=1)
+        total = total / number
+        scale /= number
+    figures = Figures(terms, ap, an, keep, mean)
+    grads: list[Tensor] = []
+    if wanted:
+        slopes = torch.stack([of_positive, of_negative]).mul_(scale)[..., None]
+        gx = (slopes * toward).sum(0)
+        gy = gx if own else torch.zeros_like(y)
+        gy.index_add_(0, chosen, (slopes * onto).view(2 * rows, -1))
+        grads.append(off_sphere(gx, unit, size))
+        if not own:
+            grads.append(off_sphere(gy, ref_unit, ref_size))
+    return total.float(), figures, grads
 
 
 def _in_numpy(

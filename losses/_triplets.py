@@ -16,8 +16,8 @@ from ._distances import Geometry, geometry, off_sphere, on_sphere, pair_matrix
 from ._first_order import first_order
 from ._pairs import Block, Pairs
 
+FAR = 3e38  # beyond any distance, and within float32
 _CACHED = 1 << 17  # pairs of one block that stay in a processor's cache
-_FAR = 3e38  # beyond any distance, and within float32
 _SMALL = 1 << 14  # pairs that are kept for the figures, in case they are asked for
 _HELD = 1 << 26  # pairs of one block that a device's memory holds with ease
 
@@ -164,8 +164,8 @@ def extremes(distances: Tensor, positive: Tensor, negative: Tensor, inverted: bo
         near, far = extremes(distances, negative, positive, False)
         return far, near
     # A sum in the place of a choice: branches on labels cannot be predicted.
-    farthest = torch.sub(distances, (~positive).to(distances.dtype), alpha=_FAR).amax(1)
-    nearest = torch.add(distances, (~negative).to(distances.dtype), alpha=_FAR).amin(1)
+    farthest = torch.sub(distances, (~positive).to(distances.dtype), alpha=FAR).amax(1)
+    nearest = torch.add(distances, (~negative).to(distances.dtype), alpha=FAR).amin(1)
     return farthest, nearest
 
 
@@ -336,7 +336,5 @@ def sum_triplets(
         gradients = [weights.mul_(factor.to(weights.dtype))]
         if tally.between_weights is not None:
             gradients.append(tally.between_weights.mul_(factor.to(weights.dtype)))
-        elif swap:
-            gradients.append(torch.zeros_like(held))
     weighted: Tensor = _Weighted.apply(loss, len(sources), *sources, *gradients)
     return weighted

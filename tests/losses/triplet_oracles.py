@@ -84,16 +84,16 @@ def all_triplets(
     return total / divisor, torch.tensor(weights, dtype=torch.float64) / divisor, active, number
 
 
-def batch_hard(matrix: Tensor, y: Tensor, ry: Tensor | None) -> list[tuple[int, int, int]]:
-    """The hardest triplet of each anchor that has one."""
+def batch_hard(
+    matrix: Tensor, y: Tensor, ry: Tensor | None, easy: bool = False
+) -> list[tuple[int, int, int]]:
+    """The hardest triplet of each anchor that has one, or the easiest positive with the hardest negative."""
     d = matrix.detach().tolist()
     best: dict[int, tuple[int, int]] = {}
     for a, p, n in triplets(y, ry):
-        hardest_p, hardest_n = best.get(a, (p, n))
-        best[a] = (
-            p if d[a][p] > d[a][hardest_p] else hardest_p,
-            n if d[a][n] < d[a][hardest_n] else hardest_n,
-        )
+        chosen_p, hardest_n = best.get(a, (p, n))
+        better = d[a][p] < d[a][chosen_p] if easy else d[a][p] > d[a][chosen_p]
+        best[a] = p if better else chosen_p, n if d[a][n] < d[a][hardest_n] else hardest_n
     return [(a, p, n) for a, (p, n) in best.items()]
 
 
