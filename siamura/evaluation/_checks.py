@@ -59,12 +59,26 @@ def as_units(groups: ArrayLike | None, count: int, name: str = "groups") -> NDAr
     if groups is None:
         return np.arange(count)
     values = np.asarray(groups)
+    if values.dtype.kind == "U" and not hasattr(groups, "dtype"):  # of a list: NumPy writes NaN as "nan"
+        values = np.asarray(groups, dtype=object)
     if values.shape != (count,):
         raise ValueError(f"{name} has shape {values.shape}; it must hold one value a row, shape ({count},)")
     codes, _ = pd.factorize(values)
     if (codes < 0).any():
         raise ValueError(f"{name} is missing at row {int(np.flatnonzero(codes < 0)[0])}; every row needs one")
     return np.asarray(codes, dtype=np.int64)
+
+
+def check_threshold(threshold: float, name: str = "threshold") -> None:
+    """Raise a ValueError where it is no finite number: nothing is above NaN."""
+    if not np.isfinite(threshold):
+        raise ValueError(f"{name} is {threshold!r}; it must be a finite number, usually in [0, 1]")
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise a ValueError where it is not in (0, 1)."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; it must be in (0, 1), 0.95 for 95 %")
 
 
 def need_columns(table: pd.DataFrame, columns: tuple[str, ...]) -> None:

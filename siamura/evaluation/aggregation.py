@@ -52,8 +52,8 @@ def aggregate(
     """
     need_columns(table, (*STUDY, "label"))
     one_of(how, "how", HOWS)
-    if top < 1:
-        raise ValueError(f"top is {top!r}; it must be at least 1")
+    if not isinstance(top, int | np.integer) or top < 1:
+        raise ValueError(f"top is {top!r}; it must be an integer of at least 1")
     p = as_probability(probability, len(table))
     views = pd.DataFrame({name: np.asarray(table[name]) for name in STUDY})
     views["label"] = as_label(table["label"], "table['label']")

@@ -10,7 +10,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ._checks import as_label, as_probability, as_units, need_columns, one_of
+from ._checks import (
+    as_label,
+    as_probability,
+    as_units,
+    check_confidence,
+    check_threshold,
+    need_columns,
+    one_of,
+)
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap
 from .metrics import score_draws
@@ -69,6 +77,11 @@ def compare(
     a, b = as_probability(first, len(table), "first"), as_probability(second, len(table), "second")
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; it must be at least 1")
+    cuts = tuple(threshold) if isinstance(threshold, tuple | list) else (threshold, threshold)
+    if len(cuts) != 2:
+        raise ValueError(f"threshold is {threshold!r}; it must be one number, or two, one a model")
+    for cut in cuts:
+        check_threshold(cut)
     rows = table
     if level == "study":
         rows = aggregate_studies(table, a, aggregate, top=top)
@@ -77,7 +90,6 @@ def compare(
     label = as_label(rows["label"], "table['label']")
     patient = as_units(rows["patient"], len(rows), "table['patient']")
     patients = int(patient.max()) + 1
-    cuts = threshold if isinstance(threshold, tuple) else (threshold, threshold)
 
     def both(counts: Float | None) -> list[dict[str, Float]]:
         return [
@@ -198,7 +210,8 @@ def delong(
     -------
     dict of str to float
         ``first, second`` (AUROCs), ``difference``, ``low, high``, ``error`` (standard error of the
-        difference), ``error_first, error_second``, ``z`` and ``p`` (two-sided).
+        difference), ``error_first, error_second``, ``z`` and ``p`` (two-sided). Where one label is of one row
+        or one patient alone, its variance cannot be told: all but the AUROCs and their difference is NaN.
 
     References
     ----------
@@ -211,6 +224,7 @@ def delong(
     >>> round(found["first"], 4), round(found["second"], 4)
     (1.0, 0.8889)
     """
+    check_confidence(confidence)
     y = as_label(label)
     if y.min() == y.max():
         raise ValueError(f"label holds {y[0]} alone; an AUROC needs both labels")
@@ -218,15 +232,19 @@ def delong(
     scores = []
     for values, name in ((first, "first"), (second, "second")):
         array = np.asarray(values, dtype=np.float64)
-        if array.shape != y.shape or not np.isfinite(array).all():
-            raise ValueError(f"{name} must hold {len(y)} finite scores; it has shape {array.shape}")
+        if array.shape != y.shape:
+            raise ValueError(f"{name} has shape {array.shape}; it must hold one score a row, shape {y.shape}")
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise ValueError(f"{name} is {array[row]} at row {row}; every score must be finite")
         scores.append(array)
     area, covariance = _auroc_covariance(y, np.stack(scores), unit)
     difference = area[0] - area[1]
-    error = float(np.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])))
+    # NumPy's maximum, since Python's would make 0 of an undefined variance.
+    error = float(np.sqrt(np.maximum(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])))
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
     # Models that rank alike have no variance of their difference; then there is nothing to tell apart.
-    z = float(difference / error) if error > 0 else (0.0 if difference == 0 else float("inf"))
+    z = float(difference / error) if error != 0 else (0.0 if difference == 0 else float("inf"))
     return {
         "first": float(area[0]),
         "second": float(area[1]),
@@ -308,6 +326,11 @@ def pairwise_kappa(
     """
     if ratings.shape[1] < 2:
         raise ValueError(f"ratings has {ratings.shape[1]} column; a pair needs two raters")
+    if not len(ratings):
+        raise ValueError("ratings has no row; a kappa needs at least one study")
+    if not ratings.columns.is_unique:
+        twice = ratings.columns[ratings.columns.duplicated()][0]
+        raise ValueError(f"ratings has the column {twice!r} twice; name each rater differently")
     unit = as_units(groups, len(ratings))
     units = int(unit.max()) + 1
     values = {rater: ratings[rater].to_numpy() for rater in ratings.columns}

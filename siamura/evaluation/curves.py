@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, one_of
+from ._checks import as_label, as_probability, as_units, check_confidence, one_of
 from .intervals import bootstrap, interval, patient_draws
 from .metrics import score_draws
 
@@ -37,7 +37,7 @@ def roc_curve(
     groups : array of shape (N,), optional
         The patient of each row.
     points : int
-        Equally spaced false positive rates from 0 to 1.
+        Equally spaced false positive rates from 0 to 1; at least 2.
     draws : int
         Bootstrap draws; 0 for no band.
     confidence, seed
@@ -57,7 +57,7 @@ def roc_curve(
     ([[0.0, 0.5], [0.5, 1.0], [1.0, 1.0]], 0.75)
     """
     y, p, unit = _inputs(label, probability, groups)
-    grid = np.linspace(0, 1, points)
+    grid = _grid(points)
 
     def one(rows: Float, hits: Float) -> Float:
         caught, false = hits.cumsum(), (rows - hits).cumsum()
@@ -90,7 +90,7 @@ def pr_curve(
     label, probability, groups, draws, confidence, seed
         As for `roc_curve`.
     points : int
-        Equally spaced recalls from 0 to 1.
+        Equally spaced recalls from 0 to 1; at least 2.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def pr_curve(
     ([1.0, 1.0, 0.667], 0.833)
     """
     y, p, unit = _inputs(label, probability, groups)
-    grid = np.linspace(0, 1, points)
+    grid = _grid(points)
 
     def one(rows: Float, hits: Float) -> Float:
         caught, read = hits.cumsum(), rows.cumsum()
@@ -120,6 +120,12 @@ def pr_curve(
     frame.attrs.update(_area("average_precision", y, p, unit, draws, confidence, seed))
     frame.attrs["prevalence"] = float(y.mean())
     return frame
+
+
+def _grid(points: int) -> Float:
+    if points < 2:
+        raise ValueError(f"points is {points!r}; it must be at least 2, the ends of the curve")
+    return np.linspace(0, 1, points)
 
 
 def _area(
@@ -172,6 +178,7 @@ def _banded(
         rows = counts[who]
         return one(np.add.reduceat(rows, starts), np.add.reduceat(rows * abnormal, starts))
 
+    check_confidence(confidence)
     patients = int(unit.max()) + 1
     low = high = np.full(len(grid), np.nan)
     degenerate = 0

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import check_confidence
+
 Float = NDArray[np.float64]
 LEFT_OUT = 500  # blocks of patients left out in turn, at most; the acceleration needs no more
 # Scores whose plain value is too large on average, in draws once more: only the reflected interval holds.
@@ -65,11 +67,10 @@ def interval(values: Float, confidence: float = 0.95) -> tuple[float, float]:
     >>> round(low, 2), round(high, 2)
     (0.05, 0.95)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; it must be in (0, 1), 0.95 for 95 %")
+    check_confidence(confidence)
     values = np.asarray(values, dtype=np.float64)
     defined = values[~np.isnan(values)]
-    if 2 * len(defined) < len(values):
+    if not len(defined) or 2 * len(defined) < len(values):
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
@@ -167,6 +168,7 @@ def inverted_interval(drawn: ArrayLike, value: ArrayLike, confidence: float = 0.
     >>> low, bool(0 < np.abs(seen).sum() <= high)
     (0.0, True)
     """
+    check_confidence(confidence)
     values, seen = np.asarray(drawn, dtype=np.float64), np.asarray(value, dtype=np.float64)
     defined = ~np.isnan(values).any(axis=1)
     total = float(np.abs(seen).sum())
@@ -254,6 +256,7 @@ def bootstrap(
     """
     if draws < 0:
         raise ValueError(f"draws is {draws!r}; it must be at least 0")
+    check_confidence(confidence)
     value = {name: float(values[0]) for name, values in score(np.ones((1, patients))).items()}
     nan = dict.fromkeys(value, float("nan"))
     if not draws:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units
+from ._checks import as_label, as_probability, as_units, check_threshold
 
 # In the order in which tables show them. "precision", "recall", "f1" are those of the abnormal class.
 METRICS = (
@@ -87,6 +87,7 @@ def score_draws(
     y = as_label(label)
     p = as_probability(probability, len(y))
     unit = as_units(groups, len(y))
+    check_threshold(threshold)
     if bins < 1:
         raise ValueError(f"bins is {bins!r}; it must be at least 1")
     units = int(unit.max()) + 1

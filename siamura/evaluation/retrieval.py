@@ -76,11 +76,17 @@ def embedding_quality(
     [1.0, 1.0, 1.0]
     """
     rows = np.asarray(embeddings, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():
-        raise ValueError(f"embeddings has shape {rows.shape}; it must be (N, dim), finite, at least 2 rows")
+    if rows.ndim != 2 or len(rows) < 2 or not rows.shape[1]:
+        raise ValueError(f"embeddings has shape {rows.shape}; it must be (N, dim), at least 2 rows")
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise ValueError(f"embeddings holds NaN or infinity in {len(bad)} rows, the first is row {bad[0]}")
     one_of(metric, "metric", ("euclidean", "cosine"))
-    if not k or min(k) < 1:
-        raise ValueError(f"k is {k!r}; it must hold integers of at least 1")
+    places = np.asarray(k)
+    if places.ndim != 1 or places.dtype.kind not in "iu" or not len(places) or places.min() < 1:
+        raise ValueError(f"k is {k!r}; it must hold integers of at least 1, as in (1, 5, 15)")
+    if queries is not None and queries < 1:
+        raise ValueError(f"queries is {queries!r}; it must be at least 1, or None for all rows")
     code = as_units(labels, len(rows), "labels")
     unit = as_units(groups, len(rows))
     rng = np.random.default_rng(seed)

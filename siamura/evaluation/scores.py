@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, need_columns, one_of
+from ._checks import as_label, as_probability, as_units, check_threshold, need_columns, one_of
+from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap, inverted_interval, patient_draws
 from .metrics import calibration_draws, score_draws
@@ -45,7 +46,7 @@ def evaluate(
     top : int
         Views that count for "top-k".
     by : str, optional
-        A column, ``"part"`` say: scores of each of its values, then of all together (``"all"``).
+        A column, ``"part"`` say: scores of each of its values in order, then of all together (``"all"``).
     draws : int
         Bootstrap draws; 0 for none (then ``low`` and ``high`` are NaN).
     confidence : float
@@ -68,7 +69,7 @@ def evaluate(
     Raises
     ------
     ValueError
-        Where a column is missing, or a probability is not in [0, 1].
+        Where a column is missing, a probability is not in [0, 1], or `by` has a value "all".
 
     Notes
     -----
@@ -95,14 +96,20 @@ def evaluate(
     one_of(level, "level", ("view", "study"))
     need_columns(table, ("label", "patient", *((by,) if by is not None else ())))
     p = as_probability(probability, len(table))
-    if not np.isfinite(threshold):
-        raise ValueError(f"threshold is {threshold!r}; it must be a finite number, usually in [0, 1]")
+    check_threshold(threshold)
     if by is None:
         return _scores(table, p, level, threshold, aggregate, top, draws, confidence, bins, seed)
     frames, attrs = {}, {}
     values = np.asarray(table[by])
     as_units(values, len(table), f"table[{by!r}]")
-    for value in [*sorted(set(values.tolist())), None]:
+    kinds = set(values.tolist())
+    if "all" in kinds:
+        raise ValueError(f"table[{by!r}] holds 'all', which names the scores of all together; rename it")
+    try:
+        ordered = sorted(kinds)
+    except TypeError as error:
+        raise ValueError(f"table[{by!r}] cannot be put in order ({error}); make it text") from error
+    for value in [*ordered, None]:
         rows = np.ones(len(table), dtype=bool) if value is None else values == value
         name = "all" if value is None else value
         frames[name] = _scores(
@@ -133,8 +140,8 @@ def _scores(
         rows = aggregate_studies(table, p, aggregate, top=top)
         p = rows["probability"].to_numpy()
         attrs |= {"aggregate": aggregate if aggregate != "top-k" else f"top-{top}", "studies": len(rows)}
-    elif {"part", "study"} <= set(table.columns):
-        attrs["studies"] = int(table.groupby(["part", "patient", "study"], dropna=False).ngroups)
+    elif set(STUDY) <= set(table.columns):
+        attrs["studies"] = int(table.groupby(list(STUDY), dropna=False).ngroups)
     label = as_label(rows["label"], "table['label']")
     patient = as_units(rows["patient"], len(rows), "table['patient']")
     patients = int(patient.max()) + 1

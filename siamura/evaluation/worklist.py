@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, need_columns
+from ._checks import as_label, as_probability, as_units
+from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap
 from .metrics import _ranked
@@ -115,7 +116,7 @@ def work_list_gain(
         When each view came; a study arrives with its first. Default: the mean over all orders of arrival,
         since the order of rows in a file is no time.
     minutes : float, optional
-        To read one study: adds what an abnormal study waits less.
+        To read one study, above 0: adds what an abnormal study waits less.
     draws, confidence, seed
         Of the intervals.
 
@@ -143,6 +144,8 @@ def work_list_gain(
     {'rank_first_come': 2.5, 'rank_model': 2.0, 'rank_best': 1.5, 'saved': 0.5, 'saved_share': 0.5,
      'read_for_90': 0.75}
     """
+    if minutes is not None and not 0 < minutes < np.inf:
+        raise ValueError(f"minutes is {minutes!r}; it must be above 0, or None")
     studies = aggregate_studies(table, probability, aggregate, top=top)
     y = as_label(studies["label"])
     p = studies["probability"].to_numpy()
@@ -171,15 +174,17 @@ def work_list_gain(
 
 
 def _study_arrival(table: pd.DataFrame, arrival: ArrayLike) -> NDArray[np.float64]:
-    need_columns(table, ("part", "patient", "study"))
-    times = pd.Series(np.asarray(arrival))
-    if len(times) != len(table):
-        raise ValueError(f"arrival has {len(times)} values; it must hold one a row, {len(table)}")
+    given = np.asarray(arrival)
+    if given.shape != (len(table),):
+        raise ValueError(
+            f"arrival has shape {given.shape}; it must hold one time a row, shape ({len(table)},)"
+        )
+    times = pd.Series(given)
     if times.isna().any():
         raise ValueError(
             f"arrival is missing at row {int(np.flatnonzero(times.isna())[0])}; every view needs one"
         )
-    keys = [np.asarray(table[name]) for name in ("part", "patient", "study")]
+    keys = [np.asarray(table[name]) for name in STUDY]
     first = times.groupby(keys, sort=False, dropna=False).min()
     return np.asarray(first.rank(method="average"), dtype=np.float64)
 

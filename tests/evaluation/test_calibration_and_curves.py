@@ -213,6 +213,10 @@ def test_degenerate_draws_of_a_curve(curve):
     assert np.isfinite(frame["low"]).all()
     with pytest.raises(ValueError, match="label holds 1 alone; a curve needs both labels"):
         curve([1, 1], [0.1, 0.2])
+    with pytest.raises(ValueError, match="confidence is 95"):
+        curve([0, 1], [0.1, 0.2], confidence=95)
+    with pytest.raises(ValueError, match="points is 1; it must be at least 2"):
+        curve([0, 1], [0.1, 0.2], points=1)
 
 
 def test_a_band_of_mostly_degenerate_draws_is_none():

@@ -180,12 +180,42 @@ def test_delong_of_equal_models_and_bad_input():
     assert delong([0, 1, 0, 1], [0, 1, 0, 1], [1, 0, 1, 0])["p"] == 0
     with pytest.raises(ValueError, match="label holds 1 alone"):
         delong([1, 1], [0, 1], [0, 1])
-    with pytest.raises(ValueError, match="second must hold 4 finite scores"):
+    with pytest.raises(ValueError, match="second is nan at row 3; every score must be finite"):
         delong(y, y, [1, 2, 3, np.nan])
+    with pytest.raises(
+        ValueError, match=r"second has shape \(3,\); it must hold one score a row, shape \(4,\)"
+    ):
+        delong(y, y, [1, 2, 3])
+    with pytest.raises(ValueError, match="confidence is 95"):
+        delong(y, y, y, confidence=95)
     with pytest.raises(ValueError, match="second has 3 rows, label has 4"):
         mcnemar(y, y, [0, 1, 1])
     lonely = delong(y, [1, 2, 3, 4], [4, 3, 2, 1], groups=[0, 0, 0, 0])
     assert np.isnan(lonely["error_first"])  # one patient tells nothing of the spread between patients
+    # Nor do one abnormal row among many, or the abnormal rows of one patient: no interval, and no p of 0.
+    for label, groups in (([1, 0, 0, 0], None), ([1, 1, 0, 0], [0, 0, 1, 2]), (y, [0, 0, 0, 0])):
+        one = delong(label, [4, 3, 2, 1], [1, 2, 3, 4], groups=groups)
+        assert np.isfinite([one["first"], one["second"], one["difference"]]).all()
+        assert np.isnan([one[name] for name in ("error", "low", "high", "z", "p")]).all()
+
+
+def test_thresholds_of_a_comparison():
+    table, a, b = cases()
+    pair = compare(table, a, b, threshold=(0.3, 0.7), draws=5)
+    assert (
+        pair.loc["accuracy", "first"] == evaluate(table, a, threshold=0.3, draws=0).loc["accuracy", "value"]
+    )
+    assert (
+        pair.loc["accuracy", "second"] == evaluate(table, b, threshold=0.7, draws=0).loc["accuracy", "value"]
+    )
+    pd.testing.assert_frame_equal(compare(table, a, b, threshold=[0.3, 0.7], draws=5), pair)
+    for threshold, message in (
+        ((0.1, 0.2, 0.3), "it must be one number, or two, one a model"),
+        (np.nan, "threshold is nan"),
+        ((0.5, np.nan), "threshold is nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(table, a, b, threshold=threshold, draws=5)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -222,3 +252,7 @@ def test_pairwise_kappa_with_missing_ratings_and_words():
         pairwise_kappa(ratings[["a"]])
     with pytest.raises(ValueError, match="'a' and 'b' rated no row in common"):
         pairwise_kappa(pd.DataFrame({"a": [1, None], "b": [None, 1]}))
+    with pytest.raises(ValueError, match="ratings has no row"):
+        pairwise_kappa(ratings[:0])
+    with pytest.raises(ValueError, match="ratings has the column 'a' twice"):
+        pairwise_kappa(ratings[["a", "a"]])

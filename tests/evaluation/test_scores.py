@@ -376,7 +376,9 @@ def test_without_draws():
             "how is 'median'; it must be one of mean, max, noisy-or, top-k",
         ),
         ({"level": "study", "aggregate": "top-k", "top": 0}, "top is 0"),
+        ({"level": "study", "aggregate": "top-k", "top": 1.5}, "top is 1.5; it must be an integer"),
         ({"confidence": 95}, "confidence is 95"),
+        ({"confidence": 95, "draws": 0}, "confidence is 95"),
         ({"draws": -1}, "draws is -1"),
         ({"bins": 0}, "bins is 0"),
         ({"by": "hospital"}, "table lacks the column hospital; it has path, part"),
@@ -394,6 +396,10 @@ def test_bad_input_is_named(change, message):
 
 def test_bad_tables_are_named():
     table, p = views()
+    with pytest.raises(ValueError, match=r"table\['kind'\] holds 'all', which names the scores of all"):
+        evaluate(table.assign(kind=["all", "some"] * 150), p, by="kind", draws=0)
+    with pytest.raises(ValueError, match=r"table\['kind'\] cannot be put in order .* make it text"):
+        evaluate(table.assign(kind=pd.Series(["a", 1] * 150, dtype=object)), p, by="kind", draws=0)
     with pytest.raises(ValueError, match="table lacks the columns label, patient"):
         evaluate(table[["path", "part"]], p)
     with pytest.raises(ValueError, match="holds 2; labels must be 0"):
@@ -445,3 +451,16 @@ def test_a_study_is_part_patient_and_study():
         {"part": ["XR_HAND", "XR_WRIST"], "patient": "patient00001", "study": "study1", "label": [0, 1]}
     )
     assert aggregate(table, [0.1, 0.9])["probability"].tolist() == [0.1, 0.9]
+
+
+def test_what_would_pass_in_silence_is_named():
+    with pytest.raises(ValueError, match="threshold is nan"):
+        score_draws([0, 1], [0.1, 0.9], threshold=np.nan)
+    with pytest.raises(ValueError, match="groups is missing at row 1"):
+        score_draws([0, 1], [0.1, 0.9], groups=["a", np.nan])  # NumPy makes a patient "nan" of it
+    # Without the check no sum is ever large enough, and the search for one has no end.
+    with pytest.raises(ValueError, match=r"confidence is 95; it must be in \(0, 1\), 0.95 for 95 %"):
+        inverted_interval(np.ones((4, 2)), np.ones(2), confidence=95)
+    assert np.isnan(interval([])).all()
+    with pytest.raises(ValueError, match="draws is 0; it must be at least 1"):
+        patient_draws(3, 0)

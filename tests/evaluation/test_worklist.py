@@ -140,9 +140,12 @@ def test_bad_lists_are_named():
     table, p = studies()
     with pytest.raises(ValueError, match="studies have the label 0; a gain needs both"):
         work_list_gain(table.assign(label=0), p)
-    with pytest.raises(ValueError, match="arrival has 3 values; it must hold one a row, 80"):
+    with pytest.raises(ValueError, match=r"arrival has shape \(3,\); it must hold one time a row"):
         work_list_gain(table, p, arrival=[1, 2, 3])
     with pytest.raises(ValueError, match="arrival is missing at row 0"):
         work_list_gain(table, p, arrival=[np.nan] * 80)
+    for minutes in (0, -1, np.nan):
+        with pytest.raises(ValueError, match=f"minutes is {minutes}; it must be above 0"):
+            work_list_gain(table, p, minutes=minutes)
     with pytest.raises(ValueError, match="table lacks the column part"):
         work_list(table.drop(columns="part"), p)
