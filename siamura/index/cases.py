@@ -248,8 +248,10 @@ class CaseIndex:
         return read_lines([line for s in self._segments for line in s.lines()], self._manifest.columns)
 
     def embeddings(self, cases: ArrayLike | None = None) -> NDArray[np.float32]:
-        """Vectors of the given cases (the result's ``case``), or of all: float32 (n, dim)."""
-        numbers = np.arange(len(self)) if cases is None else np.asarray(cases, dtype=np.int64).reshape(-1)
+        """Vectors of the given cases (whole numbers, the result's ``case``), or of all: float32 (n, dim)."""
+        numbers = np.arange(len(self)) if cases is None else np.asarray(cases).reshape(-1)
+        if numbers.size and numbers.dtype.kind not in "iu":  # a mask would be taken for cases 0 and 1
+            raise ValueError(f"cases holds {numbers.dtype}; give whole numbers, the result's 'case'.")
         if ((numbers < 0) | (numbers >= len(self))).any():
             raise ValueError(f"cases has numbers outside 0 to {len(self) - 1}.")
         if not numbers.size:
@@ -309,8 +311,9 @@ class CaseIndex:
         columns = checked_columns(table)
         if not len(table):
             return len(self)
-        values = [table[name].tolist() for name in columns]
-        lines = csv_lines(list(zip(*values, strict=True)))
+        lines = csv_lines(
+            list(zip(*(_plain(table[name], kind) for name, kind in columns.items()), strict=True))
+        )
         keys = np.empty((len(table), 3), np.int64)
         keys[:, PART], keys[:, PATIENT] = digest64(table["part"]), digest64(table["patient"])
         keys[:, LABEL] = table["label"].to_numpy(np.int64)
@@ -375,6 +378,8 @@ class CaseIndex:
         self._require_proof(model)
         if not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"k={k!r} must be a whole number of at least 1.")
+        if label is not None and not isinstance(label, (int, np.integer)):
+            raise ValueError(f"label={label!r} must be a whole number, 0 or 1.")
         patients = own_patients(exclude_patient, len(queries))
         allowed = allowed_cases(self._segments, part, label)
         wanted = Wanted(queries, min(int(k), len(self)), allowed, patients)
@@ -423,3 +428,11 @@ class CaseIndex:
             f"{given} instead of {own}); their distances mean nothing. Embed with the network that made "
             "the index, or make a new index."
         )
+
+
+def _plain(column: pd.Series, kind: str) -> list[Any]:
+    """Give a column's values as CSV can keep them: a missing float, of whatever type, is NaN."""
+    values: list[Any] = (
+        column.to_numpy(np.float64, na_value=np.nan) if kind == "float64" else column
+    ).tolist()
+    return values

@@ -232,7 +232,8 @@ def read_lines(lines: Sequence[bytes], columns: dict[str, str]) -> pd.DataFrame:
     """Lines of CSV as a table of the given columns and kinds."""
     if not lines:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
-    text = b"".join(lines).decode()
+    # A blank line first, which is skipped: a byte order mark that begins a path would be taken for the file's own.
+    text = "\n" + b"".join(lines).decode()
     missing = {name: ["", "nan"] for name, kind in columns.items() if kind == "float64"}
     return pd.read_csv(
         io.StringIO(text, newline=""),
@@ -241,6 +242,7 @@ def read_lines(lines: Sequence[bytes], columns: dict[str, str]) -> pd.DataFrame:
         dtype=dict(columns),
         keep_default_na=False,
         na_values=missing,
+        lineterminator="\n",  # a lone carriage return is text: the writer quotes only what ends its own lines
     )
 
 

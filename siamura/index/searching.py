@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,13 @@ def allowed_cases(
     """Return which cases are of these parts and this label; None for all."""
     if part is None and label is None:
         return None
+    wanted = digest64(_names(part, "part") if part is not None else ())
     allowed = np.ones(sum(map(len, segments)), dtype=bool)
     first = 0
     for segment in segments:
         here = allowed[first : first + len(segment)]
         if part is not None:
-            here &= np.isin(segment.keys[:, PART], digest64([part] if isinstance(part, str) else part))
+            here &= np.isin(segment.keys[:, PART], wanted)
         if label is not None:
             here &= segment.keys[:, LABEL] == label
         first += len(segment)
@@ -37,12 +38,21 @@ def own_patients(patient: str | Sequence[str] | None, queries: int) -> NDArray[n
     """Return the key of each query's patient; None where no patient is left out."""
     if patient is None:
         return None
-    names = [patient] * queries if isinstance(patient, str) else list(patient)
+    names = [patient] * queries if isinstance(patient, str) else _names(patient, "exclude_patient")
     if len(names) != queries:
         raise ValueError(
             f"exclude_patient names {len(names)} patients for {queries} queries; give one for each."
         )
-    return digest64(names) if names else np.empty(0, np.int64)
+    return digest64(names)
+
+
+def _names(given: str | Sequence[str], name: str) -> list[str]:
+    """Give texts as a list; what is none (a missing patient, a number) would silently be no one's."""
+    names = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    odd = [value for value in names if not isinstance(value, str)]
+    if odd:
+        raise ValueError(f"{name} holds {odd[0]!r}; give text, as it stands in the table.")
+    return names
 
 
 def rows_of(

@@ -205,6 +205,26 @@ class TestFingerprint:
         (lambda i, v, t: i.search(v[0] * np.nan), "not finite"),
         (lambda i, v, t: i.search(v[:2], exclude_patient=["a"]), "1 patients for 2 queries"),
         (lambda i, v, t: i.embeddings([300]), "outside 0 to 299"),
+        (lambda i, v, t: i.embeddings([True, False]), "cases holds bool; give whole numbers"),
+        # What is no text would be no one's: nobody left out, or nothing found, in silence.
+        (lambda i, v, t: i.search(v[0], exclude_patient=7), "exclude_patient holds 7; give text"),
+        (lambda i, v, t: i.search(v[0], exclude_patient=[None]), "exclude_patient holds None; give text"),
+        (lambda i, v, t: i.search(v[0], part=3), "part holds 3; give text"),
+        (lambda i, v, t: i.search(v[0], label="1"), "label='1' must be a whole number"),
+        (lambda i, v, t: i.add(v, pd.concat([t, t[["path"]]], axis=1)), "column 'path' twice"),
+        # What could be written and never be read again.
+        (
+            lambda i, v, t: i.add(v, t.assign(age=pd.array([1, 2, 3, None] * 75, dtype="Int64"))),
+            "column 'age' of table has a missing value in row 3",
+        ),
+        (
+            lambda i, v, t: i.add(v, t.assign(seen=pd.array([True, None] * 150, dtype="boolean"))),
+            "column 'seen' of table has a missing value in row 1",
+        ),
+        (
+            lambda i, v, t: i.add(v, t.assign(age=np.full(300, 2**64 - 1, np.uint64))),
+            "column 'age' of table holds 18446744073709551615",
+        ),
     ],
 )
 def test_refuses(filled, call, message):
@@ -231,3 +251,21 @@ def test_an_empty_index_and_an_empty_addition(tmp_path):
     assert index.add(vectors[:0], table[:0]) == 0
     assert index.add(vectors, table) == 4
     assert len(index.search(vectors[:0])) == 0
+
+
+def test_odd_values_come_back_as_they_were(tmp_path):
+    vectors, table = cases(4)
+    table = table.assign(
+        path=["\ufeffa.png", "a\rb.png", "a\r\nb.png", 'a",b.png'],
+        patient=["a\x00", " a ", "NA", "\u2028"],
+        dose=pd.array([0.1, None, 1e-300, 7.0], dtype="Float64"),
+    )
+    index = CaseIndex.create(tmp_path / "index", dim=8)
+    index.add(vectors[:2], table[:2])
+    index.add(vectors[2:], table[2:].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        index.table, table.assign(dose=[0.1, np.nan, 1e-300, 7.0]), check_dtype=False
+    )
+    for row in range(4):
+        found = index.search(vectors[row], 1)
+        assert found.loc[0, ["path", "patient"]].tolist() == table.loc[row, ["path", "patient"]].tolist()
