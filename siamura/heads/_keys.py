@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def check_count(value: Any, name: str) -> None:
+    """Raise a ValueError where `value` is no integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+
+
 def as_keys(values: ArrayLike, count: int, name: str, *, like: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return strings or integers as a plain array that can be compared, sorted and saved without pickle.
 
@@ -19,6 +25,8 @@ def as_keys(values: ArrayLike, count: int, name: str, *, like: NDArray[Any] | No
         Where the length is not `count`, a value is missing, or the kind differs from `like`.
     """
     keys = np.asarray(values)
+    if keys.dtype.kind == "U" and not hasattr(values, "dtype"):  # of a list: NumPy writes NaN as "nan"
+        keys = np.asarray(values, dtype=object)
     if keys.shape != (count,):
         raise ValueError(f"{name} has shape {keys.shape}; it must hold one value a row, shape ({count},)")
     if keys.dtype.kind in "OT":
@@ -56,11 +64,24 @@ def own_counts(reference: NDArray[np.int64], query: NDArray[np.int64]) -> NDArra
 
 
 def read_header(folder: Path, head: str, newest: int) -> dict[str, Any]:
-    """Read ``head.json``, checked to be of this class and of a known format."""
+    """Read ``head.json``, checked to be of this class and of a known format.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the folder holds none.
+    ValueError
+        Where it cannot be read, or is of another class or a later format.
+    """
     file = folder / "head.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} holds no head.json; give the folder that {head}.save wrote")
-    header: dict[str, Any] = json.loads(file.read_text())
+    try:
+        header: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is no JSON ({error}); put it back from a copy, or save the head anew"
+        ) from error
     if header.get("head") != head:
         raise ValueError(f"{file} holds a {header.get('head')}, not a {head}; load it with that class")
     if header.get("format", 0) > newest:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._keys import as_keys, read_header
+from ._keys import as_keys, check_count, read_header
 from ._searching import build, measure, nearest, to_device
 from ._voting import by_distance, check_prior, shares
 
@@ -205,8 +205,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._build()
 
     def _check_settings(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise ValueError(f"k is {self.k!r}; it must be an integer of at least 1")
+        check_count(self.k, "k")
         for name, allowed in (
             ("metric", ("euclidean", "cosine")),
             ("weights", ("uniform", "distance")),
@@ -266,9 +265,16 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Ascending; euclidean, or 1 - cosine. Infinity where there is no such neighbour.
         row : ndarray of shape (N, k), int64
             Position of the training row; -1 where there is none.
+
+        Raises
+        ------
+        ValueError
+            Where `k` is no integer of at least 1, or groups are given to a head that was fitted without.
         """
+        wanted = self.k if k is None else k
+        check_count(wanted, "k")
         points, own = self._queries(X, groups)
-        row = nearest(self._faiss, points, int(self.k if k is None else k), self._groups, own)
+        row = nearest(self._faiss, points, int(wanted), self._groups, own)
         distance = measure(self._rows, points, row, cosine=self.metric == "cosine")
         order = np.argsort(distance, axis=1, kind="stable")
         return np.take_along_axis(distance, order, 1), np.take_along_axis(row, order, 1)
@@ -300,7 +306,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Rows sum to 1. Where nobody may vote, the class frequencies answered for.
         """
         points, own = self._queries(X, groups)
-        row = nearest(self._faiss, points, int(self.k), self._groups, own)
+        row = nearest(self._faiss, points, min(int(self.k), self.n_rows_), self._groups, own)
         there = row >= 0
         if self.weights == "uniform":
             vote = there.astype(np.float64)

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from ._keys import as_keys, read_header
+from ._keys import as_keys, check_count, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,6 +169,11 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         MLPHead
             Itself.
+
+        Raises
+        ------
+        ValueError
+            Where a setting is out of its range, or training left no finite weights.
         """
         self._check_settings()
         rows, labels = validate_data(self, X, y, dtype=np.float64)
@@ -184,17 +189,18 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _check_settings(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"hidden is {self.hidden!r}; every width must be at least 1")
+        if np.ndim(self.hidden) != 1:
+            raise ValueError(f"hidden is {self.hidden!r}; it must hold one width a layer, as in (64,)")
+        for width in self.hidden:
+            check_count(width, f"hidden is {self.hidden!r}: a width")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}; it must be in [0, 1)")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"validation_fraction is {self.validation_fraction!r}; it must be in (0, 1)")
         for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
-        if not self.lr > 0:
-            raise ValueError(f"lr is {self.lr!r}; it must be above 0")
+            check_count(getattr(self, name), name)
+        if not 0 < self.lr < np.inf:
+            raise ValueError(f"lr is {self.lr!r}; it must be above 0, and finite")
 
     def _torch_device(self) -> torch.device:
         if self.device == "auto":
@@ -251,7 +257,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for epoch in range(1, self.epochs + 1):
             module.train()
             total = torch.zeros((), device=device)
-            for batch in torch.split(torch.randperm(len(x)).to(device), self.batch_size):
+            for batch in torch.split(torch.randperm(len(x)).to(device), int(self.batch_size)):
                 value = loss(module(x[batch]), y[batch])
                 optimiser.zero_grad(set_to_none=True)
                 value.backward()
@@ -271,6 +277,10 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 break
         if kept is not None:
             module.load_state_dict(kept)
+        if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+            raise ValueError(
+                f"the weights are not finite after training with lr={self.lr!r}; give a smaller lr"
+            )
         self.module_ = module.cpu().eval().requires_grad_(False)
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -328,7 +338,11 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "module_")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = self.get_params()
+        # NumPy's numbers, as a search over settings hands them out, are no JSON.
+        settings = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params().items()
+        }
         settings["hidden"] = [int(width) for width in self.hidden]
         if not isinstance(settings["random_state"], int):
             settings["random_state"] = None

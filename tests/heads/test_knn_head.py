@@ -239,6 +239,16 @@ def test_fewer_rows_than_k():
     assert np.isinf(far[0, 3:]).all()
 
 
+def test_how_many_neighbours_are_asked_for():
+    X, y, _ = blobs()
+    head = KNNHead(k=3).fit(X, y)
+    for k in (0, -1, 1.7):
+        with pytest.raises(ValueError, match=f"k is {k}; it must be an integer of at least 1"):
+            head.kneighbors(X, k=k)
+    # More than any memory holds, all of whom are the rows that there are.
+    np.testing.assert_array_equal(KNNHead(k=10**12).fit(X, y).predict_proba(X)[0], np.bincount(y) / len(y))
+
+
 def test_zero_vectors_have_a_cosine():
     head = KNNHead(k=1, metric="cosine").fit([[0.0, 0.0], [1.0, 0.0]], [0, 1])
     assert head.predict([[0.0, 0.0], [5.0, 0.0]]).tolist() == [0, 1]
@@ -288,6 +298,8 @@ def test_bad_groups_are_named():
         KNNHead().fit(X, y, groups=["a", "b"])
     with pytest.raises(ValueError, match="groups holds"):
         KNNHead().fit(X, y, groups=np.array(["a", None, "b"], dtype=object))
+    with pytest.raises(ValueError, match="groups holds float, str; it must hold strings alone or integers"):
+        KNNHead().fit(X, y, groups=["a", np.nan, "b"])  # NumPy makes a patient "nan" of it
     with pytest.raises(ValueError, match="missing value at row 1"):
         KNNHead().fit(X, y, groups=[1.0, np.nan, 2.0])
     head = KNNHead().fit(X, y, groups=["a", "b", "c"])
@@ -319,6 +331,9 @@ def test_a_folder_that_holds_no_such_head(tmp_path):
     text = file.read_text()
     file.write_text(text.replace('"KNNHead"', '"MLPHead"'))
     with pytest.raises(ValueError, match="holds a MLPHead"):
+        KNNHead.load(folder)
+    file.write_text(text[:20])
+    with pytest.raises(ValueError, match=r"head\.json is no JSON .* save the head anew"):
         KNNHead.load(folder)
     file.write_text(text.replace('"format": 1', '"format": 99'))
     with pytest.raises(ValueError, match="update siamura"):

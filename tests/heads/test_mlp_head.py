@@ -151,6 +151,16 @@ def test_kept_with_a_random_state(tmp_path):
     assert again.fit([[0.0], [1.0], [2.0]], [0, 1, 1]).class_weight == {0: 1.0, 1: 2.0}
 
 
+def test_settings_that_are_numpy_numbers(tmp_path):
+    X, y = make_moons(40, random_state=0)
+    plain = MLPHead(hidden=(4,), epochs=3, batch_size=16, lr=0.5, random_state=5).fit(X, y)
+    head = MLPHead((np.int64(4),), epochs=np.int64(3), batch_size=np.int64(16), lr=np.float32(0.5))
+    head = head.set_params(random_state=np.int64(5)).fit(X, y)
+    np.testing.assert_array_equal(head.predict_proba(X), plain.predict_proba(X))
+    again = MLPHead.load(head.save(tmp_path))
+    assert again.get_params() == plain.get_params()
+
+
 def test_in_pipeline_search_and_cross_validation():
     X, y = make_moons(200, noise=0.2, random_state=0)
     groups = np.arange(200) // 4
@@ -169,10 +179,19 @@ def test_in_pipeline_search_and_cross_validation():
         ({"hidden": (0,)}, r"hidden is \(0,\)"),
         ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
         ({"validation_fraction": 0.0}, "validation_fraction is 0.0"),
+        ({"hidden": 8}, r"hidden is 8; it must hold one width a layer, as in \(64,\)"),
+        ({"hidden": (8.5,)}, r"hidden is \(8.5,\): a width is 8.5; it must be an integer"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 1.5}, "epochs is 1.5; it must be an integer"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"patience": 0}, "patience is 0"),
         ({"lr": 0.0}, "lr is 0.0"),
+        ({"lr": np.inf}, "lr is inf"),
+        # Not a number is no probability, and its largest is no class.
+        (
+            {"lr": 1e30, "epochs": 3},
+            "the weights are not finite after training with lr=1e.30; give a smaller lr",
+        ),
     ],
 )
 def test_bad_settings_are_named(settings, message):
