@@ -44,9 +44,9 @@ class TripletFocalLoss(MetricLoss):
     Raises
     ------
     ValueError
-        If the exponential overflows for the distance's range: at construction for normalised embeddings
-        (distances up to 2 need a sigma of at least 0.0226), at the call otherwise. The message says which
-        sigma would do.
+        If the exponential or its slope overflows for the distance's range: at construction for normalised
+        embeddings (distances up to 2 need a sigma of at least 0.0238), at the call otherwise. The message
+        says which sigma would do.
 
     Notes
     -----
@@ -103,11 +103,11 @@ class TripletFocalLoss(MetricLoss):
 
     def _check(self, distance: float, dtype: torch.dtype) -> None:
         limit = math.log(torch.finfo(dtype).max)
-        if distance / self.sigma > limit:
-            least = math.ceil(distance / limit * 1e4) / 1e4
+        if distance > 0 and _exponent(distance, self.sigma) > limit:
+            least = _rounded_up(_least(distance, limit))
             raise ValueError(
-                f"sigma={self.sigma:g} is too small: exp(distance / sigma) overflows for distances up to "
-                f"{distance:.4g}; use sigma={least:g} or more"
+                f"sigma={self.sigma:g} is too small: exp(distance / sigma) or its slope overflows for distances "
+                f"up to {distance:.4g}; use sigma={least:g} or more"
                 + ("" if self._range is not None else ", or normalise the embeddings")
             )
 
@@ -146,6 +146,28 @@ class TripletFocalLoss(MetricLoss):
             self.distance.margin(far, near) + self.margin, self.distance.is_inverted
         )
         return terms, of_positive * rise, of_negative * fall
+
+
+def _exponent(distance: float, sigma: float) -> float:
+    """Return the logarithm of the exponential or, if that is larger, of twice its slope.
+
+    Twice, as an embedding may be the anchor's end and the positive's end of the mean loss at once.
+    """
+    return distance / sigma + max(0.0, math.log(2 / sigma))
+
+
+def _least(distance: float, limit: float) -> float:
+    """Return the sigma at which `_exponent` is `limit`."""
+    sigma = distance / limit
+    for _ in range(20):  # each time some 50 times nearer
+        sigma = distance / (limit - max(0.0, math.log(2 / sigma)))
+    return sigma
+
+
+def _rounded_up(value: float) -> float:
+    """Return three digits of it, the last one rounded up."""
+    digits = 2 - math.floor(math.log10(value))
+    return math.ceil(value * 10.0**digits) / 10.0**digits
 
 
 def _largest(distance: Any) -> float | None:

@@ -318,13 +318,28 @@ def test_collapse_is_a_loss_of_the_margin():
         assert loss.statistics["mean_distance"] == pytest.approx(0, abs=1e-7)
 
 
-@pytest.mark.parametrize(("distance", "least"), [(None, 0.0226), (distances.CosineSimilarity(), 0.0113)])
+@pytest.mark.parametrize(("distance", "least"), [(None, 0.0238), (distances.CosineSimilarity(), 0.012)])
 def test_focal_refuses_a_sigma_that_overflows(distance, least):
     with pytest.raises(ValueError, match=rf"sigma=0\.01 is too small.*use sigma={least}"):
         TripletFocalLoss(sigma=0.01, distance=distance)
+    with pytest.raises(ValueError, match="is too small"):
+        TripletFocalLoss(sigma=least - 2e-4, distance=distance)
     loss = TripletFocalLoss(sigma=least, distance=distance)
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert torch.isfinite(loss(x, torch.tensor([0, 0, 1, 1])))
+
+
+@pytest.mark.parametrize("mining", ["hard", "all", "semi-hard"])
+@pytest.mark.parametrize(("distance", "least"), [(None, 0.0238), (distances.CosineSimilarity(), 0.012)])
+@pytest.mark.parametrize("tilt", [0.0, 0.01, 0.1, 0.15, 0.3])
+def test_focal_at_its_least_sigma_has_a_finite_gradient(mining, distance, least, tilt):
+    """Where the gradient is largest: the positives nearly opposite, or (for similarities) the negative near."""
+    x = torch.tensor([[1.0, 0.0], [-1.0, tilt], [1.0, 0.01]], requires_grad=True)
+    value = TripletFocalLoss(0.2, least, mining, distance=distance)(x, torch.tensor([0, 0, 1]))
+    value.backward()
+    assert torch.isfinite(value)
+    assert float(value.detach()) > 1e30
+    assert torch.isfinite(x.grad).all()
 
 
 @pytest.mark.parametrize("mining", ["hard", "all", "semi-hard"])
@@ -338,7 +353,37 @@ def test_focal_finds_an_overflow_at_the_call(mining):
         loss(x * 1e3, y)
     sigma = float(str(error.value).split("use sigma=")[1].split()[0])
     cured = TripletFocalLoss(0.2, sigma, mining, distance=distances.LpDistance(normalize_embeddings=False))
-    assert torch.isfinite(cured(x * 1e3, y))
+    far = (x * 1e3).detach().requires_grad_()
+    value = cured(far, y)
+    assert torch.isfinite(value)
+    assert torch.isfinite(torch.autograd.grad(value, far)[0]).all()
+
+
+def test_the_sigma_named_at_the_call_is_enough_and_hardly_more():
+    """At every size: just enough for the value alone where sigma is large, and for its slope where it is small."""
+    raw = distances.LpDistance(normalize_embeddings=False)
+    points = torch.tensor([[0.0], [1.0], [0.01]], requires_grad=True)
+    y = torch.tensor([0, 0, 1])
+    for size in (1e-6, 1e-2, 1.0, 90.0, 1.2345678e3, 9.876e8):
+        x = points * size
+        with pytest.raises(ValueError, match="use sigma=") as error:
+            TripletFocalLoss(0.2, size * 1e-3, distance=raw)(x, y)
+        sigma = float(str(error.value).split("use sigma=")[1].split()[0])
+        value = TripletFocalLoss(0.2, sigma, distance=raw)(x, y)
+        (grad,) = torch.autograd.grad(value, x)
+        assert torch.isfinite(value)
+        assert torch.isfinite(grad).all()
+        assert max(float(value.detach()), float(grad.abs().max())) > 1e36
+    together = torch.zeros(4, 2)  # no distance at all: no sigma is too small
+    assert float(TripletFocalLoss(0.2, 1e-40, distance=raw)(together, y.repeat(2)[:4])) == pytest.approx(0.2)
+
+
+def test_the_mining_of_focal_stays_as_its_reducer_was_chosen():
+    loss = TripletFocalLoss(mining="all")
+    assert loss.mining == "all"
+    assert isinstance(loss.reducer, reducers.AvgNonZeroReducer)
+    with pytest.raises(AttributeError):
+        loss.mining = "hard"
 
 
 @pytest.mark.parametrize(
@@ -347,6 +392,7 @@ def test_focal_finds_an_overflow_at_the_call(mining):
         (lambda: BatchHardTripletLoss("hard"), "margin='hard'"),
         (lambda: TripletFocalLoss(sigma=0), "sigma=0"),
         (lambda: TripletFocalLoss(mining="easy"), "mining='easy'"),
+        (lambda: TripletFocalLoss(mining="all", chunk=0), "chunk=0"),
         (lambda: SelectivelyContrastiveLoss(-1), "lam=-1"),
         (lambda: SelectivelyContrastiveLoss(temperature=0), "temperature=0"),
         (lambda: SelectivelyContrastiveLoss(positives="none"), "positives='none'"),
