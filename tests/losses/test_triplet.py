@@ -240,6 +240,22 @@ def test_chunks_change_nothing_and_a_learning_distance_learns(refs, chunk):
         assert torch.allclose(torch.as_tensor(whole), torch.as_tensor(cut), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("refs", [0, 9])
+def test_chunks_without_a_gradient_or_with_a_weight_that_is_not_used(refs):
+    x, y, r, ry = batch(5, 21, 3, refs=refs)
+    whole, cut = (TripletLoss(0.2, distance=Scaled(), chunk=size) for size in (None, 4))
+    wanted = whole(x, y, ref_emb=r, ref_labels=ry)
+    cut.distance.requires_grad_(False)
+    found = cut(x.detach(), y, ref_emb=None if r is None else r.detach(), ref_labels=ry)
+    assert not found.requires_grad
+    assert float(found) == pytest.approx(float(wanted.detach()), rel=1e-12)
+
+    cut.distance.unused = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    cut(x, y, ref_emb=r, ref_labels=ry).backward()
+    assert torch.equal(cut.distance.unused.grad, torch.zeros(2, dtype=torch.float64))
+    assert close(x.grad, torch.autograd.grad(wanted, x)[0], 1e-12)
+
+
 @pytest.mark.parametrize("loss", [TripletLoss(), TripletLoss(smooth_loss=True), TripletLoss(swap=True)])
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])
 def test_no_triplet_is_a_zero_with_a_gradient(loss, labels):
@@ -271,6 +287,15 @@ def test_regularizer_and_untouched_terms():
     agree(TripletLoss(0.2, **options), losses.TripletMarginLoss(0.2, **options), x, y)
     terms = TripletLoss(0.2, reducer=reducers.DoNothingReducer())(x, y)
     assert len(terms["loss"]["losses"]) == len(terms["loss"]["indices"][0])
+
+
+@pytest.mark.parametrize("kind", [reducers.MeanReducer, reducers.AvgNonZeroReducer])
+def test_a_reducer_that_collects_statistics_sees_every_term(kind):
+    x, y, _, _ = batch(1, 12, 3)
+    mine = TripletLoss(0.2, reducer=kind(collect_stats=True))
+    theirs = losses.TripletMarginLoss(0.2, reducer=kind(collect_stats=True))
+    agree(mine, theirs, x, y)
+    assert mine.reducer.losses_size == theirs.reducer.losses_size > 1
 
 
 def test_statistics_are_of_the_last_call():
@@ -310,6 +335,8 @@ def test_wrong_inputs_are_named():
     x, _, _, _ = batch(1, 6, 2)
     with pytest.raises(ValueError, match="both be None"):
         TripletLoss()(x)
+    with pytest.raises(ValueError, match="both be None"):
+        TripletLoss(reducer=reducers.DoNothingReducer())(x)
     with pytest.raises(ValueError, match="floating point"):
         TripletLoss()(torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4))
     with pytest.raises(ValueError, match=r"\(batch, dim\)"):
