@@ -138,14 +138,10 @@ def share(weights: npt.NDArray[np.float64], total: int, low: Ints, high: Ints) -
             top = scale
         if top - bottom <= 1e-15 * top:
             break
-    exact = np.clip(weights * bottom, low, high)
+    exact = np.clip(weights * bottom, low, high)  # no more than the total: what is missing is dealt out
     shares = np.clip(np.floor(exact + 1e-9).astype(np.int64), low, high)
     while (missing := total - int(shares.sum())) > 0:
         room = np.flatnonzero(shares < high)
         gets = room[np.argsort((shares - exact)[room], kind="stable")[:missing]]
         shares[gets] += 1
-    while (surplus := int(shares.sum()) - total) > 0:
-        room = np.flatnonzero(shares > low)
-        gives = room[np.argsort((exact - shares)[room], kind="stable")[:surplus]]
-        shares[gives] -= 1
     return shares

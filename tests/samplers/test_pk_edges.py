@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from siamura.samplers import PKBatchSampler
+from siamura.samplers._dealing import share
 
 LABELS = [0] * 8 + [1] * 8
 
@@ -45,3 +47,31 @@ def test_a_state_beyond_the_epoch_is_refused(place):
     with pytest.raises(ValueError, match=f"position={place} must lie in an epoch of 4 batches"):
         sampler.load_state_dict({**state, "position": place})
     assert len(list(sampler)) == 4
+
+
+def test_an_epoch_chosen_while_another_is_drawn_is_the_next():
+    sampler = PKBatchSampler(LABELS, 2, 2, seed=3)
+    epochs = [list(sampler) for _ in range(6)]
+    sampler.set_epoch(0)
+    drawn = []
+    for batch in sampler:
+        drawn.append(batch)
+        if len(drawn) == 2:
+            sampler.set_epoch(5)
+    assert drawn == epochs[0]
+    assert sampler.epoch == 5
+    assert list(sampler) == epochs[5]
+    assert sampler.epoch == 6
+
+
+def test_a_sampler_says_what_it_draws():
+    text = repr(
+        PKBatchSampler(LABELS, 2, 2, within=[0] * 4 + [1] * 4 + [0] * 4 + [1] * 4, world_size=2, rank=1)
+    )
+    assert "4 batches of p=2 labels x k=2 items, 16 items in 2 domains, seed=0, rank 1 of 2" in text
+
+
+@pytest.mark.parametrize("total", [3, 21])
+def test_shares_that_cannot_be_are_refused(total):
+    with pytest.raises(ValueError, match=f"no shares of {total} lie between"):
+        share(np.ones(4), total, np.ones(4, dtype=np.int64), np.full(4, 5, dtype=np.int64))
