@@ -10,7 +10,7 @@ from siamura.plots.style import metric_name
 
 from .classifying import PARTS, ClassifierExperiment, ClassifierRun
 from .published import Published, published
-from .tables import RESEARCH, data_sentence, with_interval
+from .tables import RESEARCH, TRIVIAL, data_sentence, with_interval
 
 __all__ = ["classifier_table", "classifier_tables", "part_grid", "system_c", "system_e", "trunk_grid"]
 
@@ -85,8 +85,7 @@ def classifier_tables(runs: Mapping[str, ClassifierRun], systems: str, title: st
     settings = first.experiment
     lines += [
         f"{settings.size} px, {settings.epochs} epochs, weights: {settings.weights or 'from scratch, nothing frozen'}.",
-        f"Measured, per view: value [95 % interval, bootstrap over patients]; {_WEIGHTED}. The trivial baseline sees "
-        "pixel mean and deviation, aspect and size alone.",
+        f"Measured, per view: value [95 % interval, bootstrap over patients]; {_WEIGHTED}. {TRIVIAL}",
         "Published: on MURA with ImageNet weights; printed in the reports, not measured here.",
         RESEARCH,
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ import pandas as pd
 from .classifying import ClassifierExperiment, ClassifierRun
 from .experiment import Experiment, LossName
 from .folder import Run
-from .tables import RESEARCH, data_sentence
+from .tables import RESEARCH, TRIVIAL, data_sentence, with_interval
 
 __all__ = ["compared", "loss_grid", "loss_table"]
 
@@ -84,7 +84,7 @@ def _row(run: Run | ClassifierRun) -> dict[str, Any]:
 
 
 def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
-    """Print a comparison as Markdown: one row a configuration, one column a seed."""
+    """Print a comparison as Markdown: one row a configuration, one column a seed, the trivial baseline first."""
     first = next(run for run in runs.values() if isinstance(run, Run))
     frame = compared(runs)
     seeds = sorted({run.experiment.seed for run in runs.values()})
@@ -97,20 +97,26 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
         f"{experiment.size} px, {experiment.steps} steps of {experiment.p} x {experiment.k} films, weights: "
         f"{experiment.weights or 'from scratch'}.",
         "Measured: validation kappa per view [95 % interval, bootstrap over patients], k-NN on the embeddings; binary "
-        "cross-entropy is a supervised classifier without an embedding.",
+        f"cross-entropy is a supervised classifier without an embedding. {TRIVIAL}",
         f"Collapsed embeddings: {collapsed} of {int(frame['collapsed'].notna().sum())}.",
         RESEARCH,
         "",
         "| loss | trunk | dim | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
         "|---" * (3 + len(seeds)) + "|",
     ]
+    trivial = {run.experiment.seed: run.metrics["valid"]["view"]["trivial"] for run in runs.values()}
+    lines.append(
+        _line(("trivial baseline", "–", "–"), seeds, {s: with_interval(trivial[s], "kappa") for s in seeds})
+    )
     for names, rows in frame.groupby(["loss", "trunk", "dim"], sort=False):
         cells = {
             row["seed"]: f"{row['kappa']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
             + (" collapsed" if row["collapsed"] is True else "")
             for row in rows.to_dict("records")
         }
-        lines.append(
-            f"| {' | '.join(map(str, names))} | " + " | ".join(cells.get(seed, "–") for seed in seeds) + " |"
-        )
+        lines.append(_line(names, seeds, cells))
     return "\n".join(lines) + "\n"
+
+
+def _line(names: Iterable[object], seeds: Sequence[int], cells: Mapping[int, str]) -> str:
+    return "| " + " | ".join([*map(str, names), *(cells.get(seed, "–") for seed in seeds)]) + " |"

@@ -14,7 +14,7 @@ from .experiment import Experiment
 from .folder import Run, load_run
 from .published import Published, published
 from .running import run
-from .tables import RESEARCH, data_sentence, with_interval
+from .tables import RESEARCH, TRIVIAL, data_sentence, with_interval
 
 __all__ = ["finger_grid", "finger_tables", "run_grid"]
 
@@ -105,8 +105,7 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
         f"{first.experiment.size} px, {first.experiment.steps} steps, "
         f"weights: {first.experiment.weights or 'from scratch'}.",
         "Measured, per view: value [95 % interval, bootstrap over patients]; on train the MLP is judged on the "
-        "films it was fitted on, and in the k-NN a patient's own films do not vote. The trivial baseline sees pixel "
-        "mean and deviation, aspect and size alone.",
+        f"films it was fitted on, and in the k-NN a patient's own films do not vote. {TRIVIAL}",
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
         RESEARCH,
     ]

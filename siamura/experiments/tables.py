@@ -8,9 +8,10 @@ from typing import Any
 from .experiment import Experiment
 from .published import Published, published
 
-__all__ = ["RESEARCH", "data_sentence", "finger_table", "with_interval"]
+__all__ = ["RESEARCH", "TRIVIAL", "data_sentence", "finger_table", "with_interval"]
 
 RESEARCH = "siamura is for research, not for diagnosis."
+TRIVIAL = "The trivial baseline sees pixel mean and deviation, aspect and size alone."
 
 HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
 _FIGURES = ("loss", "accuracy", "error", "kappa")

@@ -13,10 +13,11 @@ def stored(experiment, tmp_path, *, kappa, apart):
     figures = {"kappa": kappa, "interval": {"kappa": [kappa - 0.1, kappa + 0.1]}}
     metric = isinstance(experiment, Experiment)
     view = {"knn": figures, "embedding": {"positive_distance": 0.01, "negative_distance": apart}}
+    trivial = {"kappa": 0.1, "interval": {"kappa": [0.0, 0.2]}}
     return (Run if metric else ClassifierRun)(
         folder=tmp_path,
         config={"data": DATA},
-        metrics={"valid": {"view": view if metric else {"classifier": figures}}},
+        metrics={"valid": {"view": {"trivial": trivial, **(view if metric else {"classifier": figures})}}},
         history=pd.DataFrame(),
         experiment=experiment,
     )
@@ -46,5 +47,6 @@ def test_the_table_marks_what_collapsed(tmp_path):
     assert "Collapsed embeddings: 1 of 10." in text
     assert "| semi_hard | resnet50 | 128 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] collapsed |" in text
     assert "| binary cross-entropy | resnet50 | – | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in text
+    assert "| trivial baseline | – | – | 0.100 [0.000, 0.200] | 0.100 [0.000, 0.200] |" in text
     assert "PHANTOMS" in text
     assert "18 patients" in text
