@@ -18,6 +18,7 @@ from .targets import HeadLogit, Target
 from .watching import choose_layer, choose_layers, find_layer, undisturbed
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from siamura.pixels import Geometry, Preprocess
@@ -322,6 +323,13 @@ def embed_image(
     with undisturbed(model), torch.no_grad():
         output = model(as_input(model, preprocess(read(image))))[0]
     return np.asarray(output.float().cpu().numpy())
+
+
+def need_columns(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
+    """Raise a ValueError that names the first column that a table lacks."""
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise ValueError(f"{name} lacks the column {lacking[0]!r}; it needs {', '.join(columns)}.")
 
 
 def known_preprocess(model: nn.Module, preprocess: Preprocess | None) -> Preprocess:

@@ -141,7 +141,7 @@ def smooth_map(
     """
     if len(x) != 1:
         raise ValueError(f"x has {len(x)} inputs; smooth one at a time.")
-    if samples < 1 or noise < 0 or batch_size < 1:
+    if samples < 1 or not 0 <= noise < float("inf") or batch_size < 1:
         raise ValueError(
             f"samples={samples}, noise={noise}, batch_size={batch_size}: at least 1, 0 and 1 are needed."
         )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .explaining import Explanation, as_input, explain
+from .explaining import Explanation, as_input, explain, need_columns
 from .targets import HeadLogit, Target
 from .watching import undisturbed
 
@@ -113,6 +113,7 @@ def faithfulness(
     """
     from tqdm.auto import tqdm
 
+    need_columns(table, "table", ("path", "patient"))
     names = [f"{order}{curve}" for order in ("", "centre_", "random_") for curve in ("deletion", "insertion")]
     head = options.get("head")
     score = target if target is not None or head is None else HeadLogit(head)

@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from .boxes import box_iou, centre_box
-from .explaining import explain
+from .explaining import explain, need_columns
 from .targets import Target
 
 __all__ = ["hits", "localisation", "summary"]
+
+
+CORNERS = ("x0", "y0", "x1", "y1")
 
 
 def hits(point: tuple[float, float] | None, boxes: ArrayLike, tolerance: float = 0.0) -> bool:
@@ -92,11 +95,10 @@ def localisation(
         folder = Path(lesions).parent
         lesions = pd.read_csv(lesions)
         lesions["path"] = [str(folder / path) for path in lesions["path"]]
-    lacking = {"path", "x0", "y0", "x1", "y1"} - set(lesions)
-    if lacking:
-        raise ValueError(f"lesions lacks the column {sorted(lacking)[0]!r}; it needs path, x0, y0, x1, y1.")
+    need_columns(lesions, "lesions", ("path", *CORNERS))
+    need_columns(table, "table", ("path", "patient"))
     of_file = {os.path.abspath(str(path)): rows for path, rows in lesions.groupby("path")}
-    places = {path: rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float64) for path, rows in of_file.items()}
+    places = {path: rows[list(CORNERS)].to_numpy(np.float64) for path, rows in of_file.items()}
     views = table[table["path"].map(os.path.abspath).isin(places)]
     found = []
     for row in tqdm(views.itertuples(), total=len(views), desc="explain", disable=not progress):
@@ -149,7 +151,13 @@ def summary(
     Returns
     -------
     DataFrame
-        Index ``metric``; value, low, high. Its ``attrs`` tell views, patients and draws.
+        Index ``metric``; value, low, high. Its ``attrs`` tell views, patients and draws. Of one patient there is no
+        interval: low and high are NaN.
+
+    Raises
+    ------
+    ValueError
+        If there is no view, no such column, nothing to summarise, or a patient is missing.
 
     Examples
     --------
@@ -159,24 +167,35 @@ def summary(
     """
     if not len(views):
         raise ValueError("views is empty; no view has a lesion of known place, or none was found.")
+    if draws < 1:
+        raise ValueError(f"draws={draws!r} must be at least 1.")
     chosen = list(views.select_dtypes("float").columns) if columns is None else list(columns)
+    if not chosen:
+        raise ValueError("views has no column of floats to summarise; name some with columns=.")
     if against is None:
         known = [(name, f"{kind}_{name}") for kind in ("centre", "random") for name in chosen]
         pairs = [(name, other) for name, other in known if other in chosen]
     else:
         pairs = list(against.items())
+    need_columns(
+        views, "views", ("patient", *dict.fromkeys([*chosen, *(name for pair in pairs for name in pair)]))
+    )
+    codes, patients = pd.factorize(views["patient"])
+    if (codes < 0).any():
+        raise ValueError(f"views has no patient in row {int((codes < 0).argmax())}; give one for every view.")
     figures = {name: views[name].to_numpy(np.float64) for name in chosen}
     for name, other in pairs:
-        figures[f"{name} - {other}"] = figures[name] - figures[other]
+        figures[f"{name} - {other}"] = (views[name] - views[other]).to_numpy(np.float64)
     values = np.stack(list(figures.values()))
-    codes, patients = pd.factorize(views["patient"])
     sums = np.stack([np.bincount(codes, weights=row, minlength=len(patients)) for row in values])
     counts = np.bincount(codes, minlength=len(patients))
     drawn = np.random.default_rng(seed).multinomial(
         len(patients), np.full(len(patients), 1 / len(patients)), size=draws
     )
     means = (drawn @ sums.T) / (drawn @ counts)[:, None]
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    low, high = (
+        np.percentile(means, [2.5, 97.5], axis=0) if len(patients) > 1 else np.full((2, len(values)), np.nan)
+    )
     out = pd.DataFrame(
         {"value": values.mean(axis=1), "low": low, "high": high}, index=pd.Index(list(figures), name="metric")
     )

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .explaining import as_input, embed_image, explain, known_preprocess, read
+from .explaining import as_input, embed_image, explain, known_preprocess, need_columns, read
 from .targets import Similarity
 from .watching import undisturbed, watch
 
@@ -136,6 +136,7 @@ def similar_sheet(
     """
     from matplotlib.figure import Figure
 
+    need_columns(cases, "cases", ("path", "distance", "label"))
     if not len(cases):
         raise ValueError("cases is empty; nothing was found that could be drawn.")
     preprocess = known_preprocess(model, preprocess)

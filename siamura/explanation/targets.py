@@ -80,7 +80,12 @@ class HeadLogit:
             )
         self.module, self.label = module, label
         classes = getattr(head, "classes_", None)
-        self._index = label if classes is None else list(classes).index(label)
+        known = None if classes is None else np.asarray(classes).tolist()
+        if known is not None and label not in known:
+            raise ValueError(
+                f"label={label!r} is no class of the head; it knows {', '.join(map(repr, known))}."
+            )
+        self._index = label if known is None else known.index(label)
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Score embeddings (B, dim), as (B,)."""
@@ -111,13 +116,23 @@ class Similarity:
     """
 
     def __init__(self, reference: ArrayLike | Tensor, name: str = "the reference") -> None:
-        self.reference = torch.as_tensor(reference, dtype=torch.float32).detach().reshape(1, -1)
+        given = torch.as_tensor(reference, dtype=torch.float32).detach()
+        if given.ndim > 1 and given.shape[0] != 1:
+            raise ValueError(f"reference has shape {tuple(given.shape)}; give one embedding (dim,).")
+        self.reference = given.reshape(1, -1)
         self.name = name
         if not torch.isfinite(self.reference).all() or not self.reference.any():
             raise ValueError("reference is zero or not finite; give one embedding (dim,).")
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Score embeddings (B, dim), as (B,)."""
+        if (
+            embeddings.shape[-1] != self.reference.shape[1]
+        ):  # one number would be compared with every dimension
+            raise ValueError(
+                f"reference has {self.reference.shape[1]} dimensions, and the model gives {embeddings.shape[-1]}; "
+                "embed it with this model."
+            )
         return F.cosine_similarity(embeddings, self.reference.to(embeddings), dim=1)
 
     def __repr__(self) -> str:
@@ -203,13 +218,16 @@ class Difference:
 
 def _of_class(embeddings: ArrayLike, labels: ArrayLike | Sequence[int], label: int) -> Tensor:
     vectors = torch.as_tensor(embeddings, dtype=torch.float32).detach()
-    # A copy, since a table's column is read-only.
-    known = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
-    chosen = known.reshape(-1) == label
+    known = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels).reshape(-1)
+    chosen = torch.from_numpy(np.asarray(known == label))
     if vectors.ndim != 2 or len(chosen) != len(vectors):
         raise ValueError(
             f"embeddings has shape {tuple(vectors.shape)} for {len(chosen)} labels; (n, dim) is needed."
         )
     if not chosen.any():
         raise ValueError(f"labels has no {label}; there is no such case to compare with.")
+    if not torch.isfinite(vectors[chosen]).all():
+        raise ValueError(
+            f"embeddings holds NaN or infinity among the cases of label {label}; leave those out."
+        )
     return vectors[chosen]

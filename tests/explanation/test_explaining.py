@@ -385,7 +385,29 @@ class TestQuality:
         pd.testing.assert_frame_equal(out, summary(views, draws=4000))
         with pytest.raises(ValueError, match="views is empty"):
             summary(views[:0])
+        alone = summary(views[:2])  # one patient, drawn again and again, has no spread: that is no certainty
+        assert alone.loc["hit", "value"] == 0.5
+        assert alone[["low", "high"]].isna().all(axis=None)
+        for given, options, message in (
+            (views.drop(columns="patient"), {}, "views lacks the column 'patient'"),
+            (views, {"columns": ["iou"]}, "views lacks the column 'iou'"),
+            (views, {"against": {"hit": "iou"}}, "views lacks the column 'iou'"),
+            (views.assign(patient=["a", "a", None, "c"]), {}, "views has no patient in row 2"),
+            (views[["patient"]], {}, "no column of floats"),
+            (views, {"draws": 0}, "draws=0 must be at least 1"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                summary(given, **options)
 
     def test_lesions_need_their_columns(self, views):
         with pytest.raises(ValueError, match="lesions lacks the column 'x0'"):
             localisation(Bright(Preprocess(size=SIZE)), views[0], views[0], brightness)
+
+    def test_tables_need_their_columns(self, views):
+        net, (table, lesions) = Bright(Preprocess(size=SIZE)), views
+        with pytest.raises(ValueError, match="table lacks the column 'patient'; it needs path, patient"):
+            localisation(net, table[["path"]], lesions, brightness)
+        with pytest.raises(ValueError, match="table lacks the column 'path'"):
+            faithfulness(net, table[["patient"]], brightness)
+        with pytest.raises(ValueError, match="cases lacks the column 'distance'"):
+            similar_sheet(net, np.zeros((9, 9), np.uint8), table)

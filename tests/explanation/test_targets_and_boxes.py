@@ -67,6 +67,22 @@ def test_similarities():
     assert "nearest of label 1" in repr(both)
 
 
+def words():
+    from siamura.heads import MLPHead
+
+    return MLPHead(epochs=1).fit([[0.0, 1.0], [1.0, 0.0]], ["normal", "abnormal"])
+
+
+def test_classes_may_be_words():
+    head = words()
+    e = torch.tensor([[0.3, -0.2]])
+    normal, abnormal = (float(HeadLogit(head, label)(e)) for label in ("normal", "abnormal"))
+    assert abnormal == pytest.approx(-normal, abs=1e-6)
+    assert 1 / (1 + np.exp(-abnormal)) == pytest.approx(head.predict_proba(e.numpy())[0, 0], abs=1e-6)
+    by_word = CentroidSimilarity(VECTORS, ["a", "a", "n", "n"], label="a")
+    assert float(by_word(e)) == float(CentroidSimilarity(VECTORS, [1, 1, 0, 0])(e))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -75,6 +91,13 @@ def test_similarities():
         (lambda: CentroidSimilarity(VECTORS, [0, 0, 0, 0]), "labels has no 1"),
         (lambda: CentroidSimilarity(VECTORS, [1, 0]), "for 2 labels"),
         (lambda: NearestSimilarity(VECTORS, [1, 1, 1, 1], k=0), "k=0"),
+        (
+            lambda: NearestSimilarity([[np.nan, 1.0], [1.0, 0.0]], [1, 0]),
+            "NaN or infinity among the cases of label 1",
+        ),
+        (lambda: Similarity([[1.0, 0.0], [0.0, 1.0]]), r"reference has shape \(2, 2\); give one embedding"),
+        (lambda: Similarity([1.0])(torch.ones(2, 8)), "reference has 1 dimensions, and the model gives 8"),
+        (lambda: HeadLogit(words(), 1), "label=1 is no class of the head; it knows 'abnormal', 'normal'"),
     ],
 )
 def test_targets_refuse(make, message):
