@@ -71,6 +71,14 @@ def as_answers(
     return pd.DataFrame({"label": y, "probability": p, "group": unit})
 
 
+def as_threshold(threshold: float) -> float:
+    """Take a finite threshold: nothing is above NaN."""
+    from siamura.evaluation._checks import check_threshold
+
+    check_threshold(threshold)
+    return float(threshold)
+
+
 def as_panels(
     label: Any, probability: ArrayLike | None, groups: ArrayLike | None, *, both: bool = True
 ) -> dict[str, tuple[pd.DataFrame, bool]]:

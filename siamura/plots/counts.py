@@ -35,7 +35,7 @@ def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
     Raises
     ------
     ValueError
-        If the table is empty or lacks a column.
+        If the table is empty, lacks a column or a value of it, or holds a label that is neither 0 nor 1.
 
     Examples
     --------
@@ -49,6 +49,15 @@ def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
         raise ValueError(f"table lacks {', '.join(missing)}; read it with siamura.read_mura or read_table")
     if not len(table):
         raise ValueError("table has no row; there is nothing to count")
+    blank = [name for name in (*_STUDY, "label", "split") if table[name].isna().any()]
+    if blank:
+        row = int(table[blank[0]].isna().argmax())
+        raise ValueError(
+            f"table[{blank[0]!r}] is missing in row {row}; what is missing would not be counted: fill it"
+        )
+    odd = [label for label in table["label"].unique().tolist() if label not in (0, 1)]
+    if odd:
+        raise ValueError(f"table['label'] holds {odd[0]!r}; labels must be 0 (normal) or 1 (abnormal)")
     splits = [s for s in ("train", "valid") if (table["split"] == s).any()]
     splits += sorted(set(table["split"]) - set(splits))
     parts = sorted(set(table["part"]))

@@ -199,6 +199,8 @@ def neighbours(
         )
     if captions is not None and len(captions) != len(found):
         raise ValueError(f"captions holds {len(captions)} texts for {len(found)} cases")
+    if query_label is not None and query_label not in (0, 1):
+        raise ValueError(f"query_label is {query_label!r}; it must be 0 (normal), 1 (abnormal) or None")
     columns = min(len(found), 5)
     rows = math.ceil(len(found) / columns)
     each = min(style.PAGE / (columns + 1.25), 1.6)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import style
 from .bands import Band, precision_recall_band, roc_band, score_with_interval
-from .checks import as_panels
+from .checks import as_panels, as_threshold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,6 +139,8 @@ def _curves(
         raise ValueError(
             f"{len(panels)} curves cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
         )
+    if threshold is not None:
+        threshold = as_threshold(threshold)
     for number, (name, (frame, _)) in enumerate(panels.items()):
         color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
         band = band_of(frame, draws=draws, seed=seed)

@@ -71,13 +71,19 @@ def embedding(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['normal (...)', 'abnormal (...)']
     """
-    train_labels = _labels(labels, len(np.asarray(embeddings)), "labels")
+    train_labels = _labels(labels, len(np.atleast_1d(np.asarray(embeddings))), "labels")
     if valid is not None and (not isinstance(valid, tuple) or len(valid) != 2):
         raise ValueError("valid must be a tuple (embeddings, labels) of the validation views")
     plane, placed = project(embeddings, method, seed, None if valid is None else valid[0])
     points = [(plane, train_labels)]
     if placed is not None and valid is not None:
-        points.append((placed, _labels(valid[1], len(placed), "valid labels")))
+        valid_labels = _labels(valid[1], len(placed), "valid labels")
+        if len(placed) and _is_text(valid_labels) != _is_text(train_labels):
+            raise ValueError(
+                f"labels begin with {train_labels[0]!r} and valid labels with {valid_labels[0]!r}; give both as text "
+                "or both as numbers"
+            )
+        points.append((placed, valid_labels))
 
     figure = style.new_figure(style.COLUMN, 3.1)
     axes = figure.add_subplot()
@@ -131,6 +137,10 @@ def _labels(labels: ArrayLike, count: int, name: str) -> NDArray[Any]:
     if values.dtype == bool:
         values = values.astype(int)
     return values
+
+
+def _is_text(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "TU" or any(isinstance(value, str) for value in values.tolist())
 
 
 def _categories(

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from . import style
-from .checks import as_answers
+from .checks import as_answers, as_threshold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def confusion(
     Raises
     ------
     ValueError
-        If a matrix is not square, not of counts or empty, or `names` does not fit it.
+        If a matrix is not square, not of counts or empty, `names` does not fit it, or `threshold` is not finite.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def _matrix(panel: Any, probability: ArrayLike | None, threshold: float, title: 
         panel, probability = panel
     if probability is not None:
         frame = as_answers(panel, probability, both=False, name=title)
-        said = frame["probability"].to_numpy() > threshold
+        said = frame["probability"].to_numpy() > as_threshold(threshold)
         return np.bincount(2 * frame["label"] + said, minlength=4).reshape(2, 2)
     matrix = np.asarray(panel)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
@@ -251,6 +251,9 @@ def _of_metric(frame: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
         raise ValueError(
             f"the scores{where} hold no {metric!r}; they hold {', '.join(map(str, metrics.unique()))}"
         )
+    lacking = [name for name in ("value", "low", "high") if name not in frame]
+    if lacking:
+        raise ValueError(f"the scores{where} lack the column {lacking[0]!r}; make them with siamura.evaluate")
     found = frame[metrics == metric].droplevel(1)
     missing = found.index[found["value"].isna()]
     if len(missing):

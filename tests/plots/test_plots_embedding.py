@@ -155,6 +155,12 @@ def test_the_default_is_umap():
         ({"valid": np.zeros((4, 4))}, "valid must be a tuple"),
         ({"valid": (np.zeros((4, 3)), np.zeros(4))}, "valid has 3 dimensions and embeddings 4"),
         ({"valid": (np.zeros((4, 4)), np.zeros(3))}, "valid labels has shape"),
+        # Joined they would all be text, and no point of the first would be drawn.
+        (
+            {"valid": (np.zeros((2, 4)), ["0", "1"])},
+            "labels begin with .* give both as text or both as numbers",
+        ),
+        ({"embeddings": 3}, r"labels has shape|embeddings has shape"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(change, message):

@@ -81,6 +81,9 @@ def test_neighbours_refuse(films):
         plots.neighbours(films[0], films[:2], [0.1, np.nan], [0, 1])
     with pytest.raises(ValueError, match="labels hold 2"):
         plots.neighbours(films[0], films[:2], [0.1, 0.2], [0, 2])
+    for odd in (-1, 5):
+        with pytest.raises(ValueError, match=f"query_label is {odd}; it must be 0"):
+            plots.neighbours(films[0], films[:1], [0.1], [0], query_label=odd)
 
 
 def test_feature_maps_show_the_channels_that_vary_most(films, legible):

@@ -93,6 +93,12 @@ def test_confusion_refuses(data, message):
         plots.confusion(data)
 
 
+@pytest.mark.parametrize("draw", [plots.confusion, plots.roc, plots.precision_recall])
+def test_a_threshold_that_is_no_number_marks_nothing(draw):
+    with pytest.raises(ValueError, match="threshold is nan; it must be a finite number"):
+        draw([0, 1], [0.1, 0.9], threshold=np.nan)
+
+
 def test_roc_is_scikit_learns_curve_and_area(answers, legible):
     label, probability, patient = answers
     figure = legible(plots.roc(label, probability, groups=patient, draws=200, note="Drawn numbers."))
@@ -296,6 +302,8 @@ def test_part_bars_refuse(per_part):
         plots.part_bars({"a": per_part, "b": per_part.drop("XR_WRIST")})
     with pytest.raises(ValueError, match="none of which is among the parts"):
         plots.part_bars(per_part, published={"XR_HAND": 0.5})
+    with pytest.raises(ValueError, match="the scores lack the column 'low'"):
+        plots.part_bars(per_part[["value"]])
     broken = per_part.copy()
     broken.loc[("XR_WRIST", "kappa"), "value"] = np.nan
     with pytest.raises(ValueError, match="kappa of XR_WRIST is undefined"):

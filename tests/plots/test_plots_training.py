@@ -119,3 +119,8 @@ def test_class_counts_of_one_split(legible):
         plots.class_counts(table.head(0))
     with pytest.raises(ValueError, match="table lacks study, split"):
         plots.class_counts(table.drop(columns=["study", "split"]))
+    with pytest.raises(ValueError, match=r"table\['label'\] holds 2; labels must be 0"):
+        plots.class_counts(table.assign(label=2))
+    for name in ("patient", "split", "label"):
+        with pytest.raises(ValueError, match=rf"table\['{name}'\] is missing in row 0"):
+            plots.class_counts(table.assign(**{name: None}))
