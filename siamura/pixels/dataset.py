@@ -44,7 +44,7 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     Parameters
     ----------
     table : DataFrame
-        Columns ``path`` and ``label`` at least; one row an image.
+        Columns ``path`` and ``label`` (whole numbers) at least; one row an image.
     pre : Preprocess
     cache : path or None
         A folder in which the preprocessed images are kept and memory-mapped, shared by runs and processes.
@@ -98,7 +98,8 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
             raise ValueError("table is empty: at least one row is wanted")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error={on_error!r}: use 'raise' or 'skip'")
-        paths = [os.fspath(path) for path in table["path"]]
+        labels = _whole(table["label"])
+        paths = _paths(table["path"])
         if cache is None:
             stored = prepared(paths, pre, progress=progress)
         else:
@@ -120,7 +121,7 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
             log.warning("%s", message)
         self.table = table.iloc[stored.rows].reset_index(drop=True)
         self.images: NDArray[np.uint8] = stored.images
-        self.labels = torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
+        self.labels = torch.from_numpy(labels[stored.rows])
         self._file = stored.file
 
     def __len__(self) -> int:
@@ -159,6 +160,27 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
         self.__dict__.update(state)
         if self._file is not None:
             self.images = mapped(Path(self._file), len(self.table), self.pre.size)
+
+
+def _whole(column: pd.Series) -> NDArray[np.int64]:
+    """Give the labels, before any file is read; NaN would become a number of its own, and 0.7 a 0."""
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    bad = np.flatnonzero(~(np.abs(numbers) < 2**53) | (numbers != np.round(numbers)))
+    if len(bad):
+        raise ValueError(
+            f"label is {column.iloc[bad[0]]!r} in row {bad[0]}, one of {len(bad)} that are no whole numbers; give 0"
+            " (normal) or 1 (abnormal) for each image"
+        )
+    return numbers.astype(np.int64)
+
+
+def _paths(column: pd.Series) -> list[str]:
+    for row, path in enumerate(column):
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(
+                f"path is {path!r} in row {row}; give the path of an image file, or leave that row out"
+            )
+    return [os.fspath(path) for path in column]
 
 
 class BatchLoader:

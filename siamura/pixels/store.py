@@ -16,24 +16,21 @@ import json
 import logging
 import os
 import shutil
-import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from .digests import digests_of, fingerprint_of
 from .preprocessing import Preprocess
 from .reading import UnreadableImage, decode_image, read_bytes
+from .spreading import spread
 
 __all__ = ["StoreError", "Stored", "kept", "prepared"]
 
@@ -42,8 +39,6 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 PIXELS, JOURNAL, MANIFEST = "images.u8", "journal.bin", "manifest.json"
 ENTRY = np.dtype([("row", "<u4"), ("crc", "<u4")])
-
-T = TypeVar("T")
 
 
 class StoreError(OSError):
@@ -91,7 +86,7 @@ def prepared(paths: Sequence[str], pre: Preprocess, *, progress: bool = True) ->
             return error.reason
         return None
 
-    bad = {row: reason for row, reason in _spread(one, range(len(paths)), progress) if reason is not None}
+    bad = {row: reason for row, reason in spread(one, range(len(paths)), progress) if reason is not None}
     rows = np.array([row for row in range(len(paths)) if row not in bad], np.int64)
     return Stored(images[rows] if bad else images, rows, tuple(sorted(bad.items())))
 
@@ -119,7 +114,7 @@ def kept(
     cache.mkdir(parents=True, exist_ok=True)
     once = _ReadOnce()
     digests = digests_of(
-        paths, cache, lambda one, rows: _spread(one, rows, progress, "hashing", at_once=32), once.read
+        paths, cache, lambda one, rows: spread(one, rows, progress, "hashing", at_once=32), once.read
     )
     folder = cache / _key(digests, pre)
     build = _Build(folder, list(paths), digests, once.taken, pre)
@@ -190,7 +185,7 @@ class _Build:
                 raise ValueError("its size does not fit its manifest")
             size = self.pre.size
             images = mapped(file, len(rows), size)
-            sound = _spread(
+            sound = spread(
                 lambda row: zlib.crc32(images[row]) == crcs[row],
                 range(0 if written else len(rows)),
                 False,
@@ -224,7 +219,7 @@ class _Build:
                 written = time.monotonic()
                 todo = [row for row in range(count) if row not in done]
                 one = lambda row: self._written(row, descriptor)  # noqa: E731
-                for row, outcome in _spread(one, todo, progress, already=len(done)):
+                for row, outcome in spread(one, todo, progress, already=len(done)):
                     if isinstance(outcome, str):
                         bad[row] = outcome
                         continue
@@ -270,7 +265,7 @@ class _Build:
         def sound(row: int) -> bool:
             return zlib.crc32(os.pread(descriptor, self.row_bytes, row * self.row_bytes)) == claimed[row]
 
-        return {row: claimed[row] for row, good in _spread(sound, claimed, False, at_once=256) if good}
+        return {row: claimed[row] for row, good in spread(sound, claimed, False, at_once=256) if good}
 
     def _image(self, row: int) -> NDArray[np.uint8] | str:
         path = self.paths[row]
@@ -306,70 +301,6 @@ def _key(digests: Iterable[str], pre: Preprocess) -> str:
     # OpenCV's resize may change a bit between releases; a store of another release is another store.
     text = "\n".join([f"{FORMAT}", pre.fingerprint(), cv2.__version__, *digests])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _spread(
-    one: Callable[[int], T],
-    rows: Iterable[int],
-    progress: bool,
-    what: str = "preprocessing",
-    *,
-    already: int = 0,
-    at_once: int = 4,
-) -> Iterator[tuple[int, T]]:
-    """Run ``one`` for every row on all cores (decoding and OpenCV leave Python's lock), as they come.
-
-    ``at_once`` rows make one task: few where a row is slow, so that no core idles at the end.
-    """
-    rows = list(rows)
-    cores = len(os.sched_getaffinity(0))
-    chunks = [rows[i : i + at_once] for i in range(0, len(rows), at_once)]
-
-    def several(chunk: list[int]) -> list[tuple[int, T]]:
-        return [(row, one(row)) for row in chunk]
-
-    bar = tqdm(
-        total=already + len(rows), initial=already, desc=what, unit="image", disable=not progress, delay=0.5
-    )
-    with _EACH_ON_ITS_CORE, ThreadPoolExecutor(cores) as pool, bar:
-        futures = [pool.submit(several, chunk) for chunk in chunks]
-        try:
-            for future in as_completed(futures):
-                outcome = future.result()
-                bar.update(len(outcome))
-                yield from outcome
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-class _EachOnItsCore:
-    """While threads of ours fill the cores, OpenCV starts none of its own, and Python's lock goes round quickly.
-
-    Both settings are the process's: the first to enter changes them, the last to leave puts them back.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._before = (0.005, 1)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = sys.getswitchinterval(), cv2.getNumThreads()
-                sys.setswitchinterval(2e-4)
-                cv2.setNumThreads(1)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                sys.setswitchinterval(self._before[0])
-                cv2.setNumThreads(self._before[1])
-
-
-_EACH_ON_ITS_CORE = _EachOnItsCore()
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -129,11 +129,24 @@ def test_with_no_image_left_skipping_is_an_error_too(make, tmp_path):
         (pd.DataFrame({"path": ["a"]}), {}, "lacks the column label; it has path"),
         (pd.DataFrame({"path": [], "label": []}), {}, "table is empty"),
         (pd.DataFrame({"path": ["a"], "label": [1]}), {"on_error": "ignore"}, "on_error='ignore'"),
+        (pd.DataFrame({"path": ["a", "b"], "label": [1, np.nan]}), {}, "label is .*nan.* in row 1, one of 1"),
+        (pd.DataFrame({"path": ["a", "b"], "label": [0.7, 1]}), {}, r"label is .*0.7.* in row 0"),
+        (pd.DataFrame({"path": ["a", "b"], "label": ["no", "yes"]}), {}, "label is 'no' in row 0, one of 2"),
+        (pd.DataFrame({"path": ["a", None], "label": [0, 1]}), {}, "path is .* in row 1; give the path"),
     ],
 )
 def test_wrong_arguments_are_named(make, table, options, said):
     with pytest.raises(ValueError, match=said):
         make(table, **options)
+
+
+def test_labels_of_any_type_that_are_whole_numbers(make, tmp_path):
+    paths = png_files(tmp_path / "in", 3)
+    for column in ([0, 1, 2], [0.0, 1.0, 2.0], pd.array([0, 1, 2], dtype="Int64"), pd.Categorical([0, 1, 2])):
+        labels = make(pd.DataFrame({"path": paths, "label": column})).labels
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [0, 1, 2]
+    assert make(pd.DataFrame({"path": paths, "label": [True, False, True]})).labels.tolist() == [1, 0, 1]
 
 
 def test_it_travels_to_other_processes_without_its_pixels(tmp_path):

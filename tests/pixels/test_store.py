@@ -473,10 +473,10 @@ def test_a_cache_that_cannot_be_written_says_which(tmp_path):
 
 
 def test_the_bar_counts_every_image_and_can_be_switched_off(tmp_path, capsys, monkeypatch):
-    import siamura.pixels.store as store
+    from siamura.pixels import spreading
 
-    bar = store.tqdm
-    monkeypatch.setattr(store, "tqdm", lambda **options: bar(**{**options, "delay": 0}))
+    bar = spreading.tqdm
+    monkeypatch.setattr(spreading, "tqdm", lambda **options: bar(**{**options, "delay": 0}))
     paths = png_files(tmp_path / "in", 40)
     kept(paths, PRE, tmp_path / "quiet", progress=False)
     assert capsys.readouterr().err == ""
