@@ -133,11 +133,10 @@ class TripletFocalLoss(MetricLoss):
     ) -> LossDict:
         """Return PML's dictionary of the loss; called by ``forward``."""
         batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        self._dtype = embeddings.dtype
         if self._mining == "all" and batch.triplets is None:
-            self._dtype = embeddings.dtype
             return all_triplets(self, batch, self.margin, curve=self._keys, chunk=self.chunk)
         choose = pair_terms if self._mining == "semi-hard" else anchor_terms
-        self._dtype = embeddings.dtype
         return choose(self, batch, self._term)
 
     def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 
-def deal(sizes: Ints, capacity: Ints) -> Ints:
+def deal(capacity: Ints) -> Ints:
     """Which block each item goes to, so that equal groups fall into different blocks.
 
     The items stand in a row, group after group; they are dealt like cards, one to each block in turn, so
@@ -18,10 +18,8 @@ def deal(sizes: Ints, capacity: Ints) -> Ints:
 
     Parameters
     ----------
-    sizes : int64 (number of groups,)
-        Items of each group, in the order in which the groups are dealt.
     capacity : int64 (number of blocks,)
-        Items that each block holds, falling; the sum equals the number of items.
+        Items that each block holds, falling; the sum is the number of items.
 
     Returns
     -------
@@ -33,7 +31,7 @@ def deal(sizes: Ints, capacity: Ints) -> Ints:
     slots = np.tile(np.arange(blocks, dtype=np.int64), rows)
     if capacity.min(initial=rows) != rows:
         slots = slots[np.repeat(np.arange(rows), blocks) < capacity[slots]]
-    return slots[: int(sizes.sum())]
+    return slots
 
 
 class Stratum:
@@ -114,7 +112,7 @@ class Stratum:
         capacity = np.full(full + (left > 0), self._k, dtype=np.int64)
         if left:
             capacity[-1] = left
-        block = deal(np.array([len(places)]), capacity)
+        block = deal(capacity)
         shuffled = np.concatenate([self._rng.permutation(full), [full]])
         return places[order][np.argsort(shuffled[block], kind="stable")]
 

@@ -280,7 +280,7 @@ class PKBatchSampler:
             low = np.zeros_like(high)
         order = rng.permutation(len(members))  # so that rounding favours no label
         shares = share(blocks[order].astype(np.float64), total, low[order], high)
-        batch = deal(np.array([total]), np.full(count, self.p, dtype=np.int64))
+        batch = deal(np.full(count, self.p, dtype=np.int64))
         strata = np.repeat(members[order], shares)
         plan = strata[np.argsort(batch, kind="stable")].reshape(count, self.p)
         return plan[rng.permutation(count)]

@@ -244,7 +244,7 @@ def test_dealing_separates_equal_groups(sizes, blocks):
     total = sum(sizes)
     capacity = np.full(blocks, total // blocks)
     capacity[: total % blocks] += 1
-    block = deal(np.array(sizes), capacity)
+    block = deal(capacity)
     assert np.array_equal(np.bincount(block, minlength=blocks), capacity)
     start = 0
     for size in sizes:
