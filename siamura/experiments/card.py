@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .experiment import Experiment
-from .tables import RESEARCH, data_sentence, with_interval
+from .tables import RESEARCH, data_sentence, share_of, with_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["TEMPLATE", "write_card"]
 
@@ -28,7 +31,8 @@ $research It is not a medical device, and no patient may be treated by what it s
 ## Model
 
 $trunk trunk on one grey channel, embedding of $dim dimensions (L2-normalised), weights from $weights.
-Trained with the $loss loss, margin $margin, $steps steps of $p x $k images, seed $seed, siamura $version.
+Trained with the $loss loss ($share), margin $margin, $length steps of $p x $k
+images, seed $seed, siamura $version.
 Preprocessing is in `config.json` and belongs to the model: $size pixels, $clahe.
 
     import siamura
@@ -60,7 +64,12 @@ probabilities are not calibrated unless you calibrate them on patients of your o
 
 
 def write_card(
-    folder: Path, experiment: Experiment, metrics: Mapping[str, Any], data: Mapping[str, Any], version: str
+    folder: Path,
+    experiment: Experiment,
+    metrics: Mapping[str, Any],
+    data: Mapping[str, Any],
+    history: pd.DataFrame,
+    version: str,
 ) -> Path:
     """Fill in the model card and write it as ``README.md`` beside the model.
 
@@ -71,6 +80,8 @@ def write_card(
     experiment : Experiment
     metrics, data : mapping
         As in ``metrics.json``, and under ``data`` in ``config.json``.
+    history : DataFrame
+        Of `siamura.fit`.
     version : str
         Of siamura.
 
@@ -94,6 +105,8 @@ def write_card(
         "weights": experiment.weights or "a random start",
         "clahe": "CLAHE (clip limit 2, 8 x 8 tiles)" if experiment.clahe else "no CLAHE",
         "data": data_sentence(data),
+        "length": len(history),
+        "share": share_of(history),
         "figures": figures,
         "version": version,
     }

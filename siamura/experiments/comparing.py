@@ -63,7 +63,8 @@ def compared(runs: Mapping[str, Run | ClassifierRun]) -> pd.DataFrame:
     DataFrame
         ``loss``, ``trunk``, ``dim`` (as text), ``seed``; validation ``kappa`` per view with ``low`` and ``high``
         (k-NN, or the classifier itself), ``positive_distance`` and ``negative_distance`` between embeddings of
-        length 1, and ``collapsed``: films of different labels are less than 0.05 apart, of at most 2.
+        length 1, ``collapsed``: films of different labels are less than 0.05 apart, of at most 2, and ``share``: how
+        much of the training was on the loss itself, where `siamura.fit` begins with all triplets.
     """
     return pd.DataFrame([_row(run) for run in runs.values()])
 
@@ -76,9 +77,10 @@ def _row(run: Run | ClassifierRun) -> dict[str, Any]:
         row |= {"loss": run.experiment.loss, "dim": str(run.experiment.dim)}
         row |= {name: apart[name] for name in ("positive_distance", "negative_distance")}
         row["collapsed"] = apart["negative_distance"] < 0.05
+        row["share"] = run.history["share"].mean()
     else:
         figures = view["classifier"]
-        row |= {"loss": "binary cross-entropy", "dim": "–", "collapsed": None}
+        row |= {"loss": "binary cross-entropy", "dim": "–", "collapsed": None, "share": 1.0}
     low, high = figures["interval"].get("kappa", (math.nan, math.nan))
     return {**row, "kappa": figures["kappa"], "low": low, "high": high}
 
@@ -99,6 +101,8 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
         "Measured: validation kappa per view [95 % interval, bootstrap over patients], k-NN on the embeddings; binary "
         f"cross-entropy is a supervised classifier without an embedding. {TRIVIAL}",
         f"Collapsed embeddings: {collapsed} of {int(frame['collapsed'].notna().sum())}.",
+        "Share of the training that was on the loss itself, the rest on all triplets (docs/training.md): "
+        f"{_shares(frame)}.",
         RESEARCH,
         "",
         "| loss | trunk | dim | " + " | ".join(f"seed {seed}" for seed in seeds) + " |",
@@ -116,6 +120,14 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
         }
         lines.append(_line(names, seeds, cells))
     return "\n".join(lines) + "\n"
+
+
+def _shares(frame: pd.DataFrame) -> str:
+    ranges = frame.groupby("loss", sort=False)["share"].agg(["min", "max"])
+    return ", ".join(
+        f"{loss} {low:.0%}" + (f" to {high:.0%}" if high > low else "")
+        for loss, (low, high) in zip(ranges.index, ranges.to_numpy(), strict=True)
+    )
 
 
 def _line(names: Iterable[object], seeds: Sequence[int], cells: Mapping[int, str]) -> str:

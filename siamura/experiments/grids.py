@@ -14,7 +14,7 @@ from .experiment import Experiment
 from .folder import Run, load_run
 from .published import Published, published
 from .running import run
-from .tables import RESEARCH, TRIVIAL, data_sentence, with_interval
+from .tables import RESEARCH, TRIVIAL, data_sentence, share_of, with_interval
 
 __all__ = ["finger_grid", "finger_tables", "run_grid"]
 
@@ -107,6 +107,11 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
         "Measured, per view: value [95 % interval, bootstrap over patients]; on train the MLP is judged on the "
         f"films it was fitted on, and in the k-NN a patient's own films do not vote. {TRIVIAL}",
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
+        *(
+            f"Triplet focal, {r.experiment.dim} dimensions: {share_of(r.history)} (docs/training.md)."
+            for r in runs.values()
+            if r.experiment.loss == "triplet_focal"
+        ),
         RESEARCH,
     ]
     for number in range(1, 13):

@@ -159,8 +159,10 @@ def _finish(
         head.save(folder / name)
     write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), inputs.table)
     write_json(folder / "metrics.json", metrics)
-    write_card(folder / "model", experiment, metrics, facts["data"], siamura.__version__)
-    (folder / "table.md").write_text(finger_table(experiment, metrics, facts["data"]), encoding="utf-8")
+    write_card(folder / "model", experiment, metrics, facts["data"], history, siamura.__version__)
+    (folder / "table.md").write_text(
+        finger_table(experiment, metrics, facts["data"], history), encoding="utf-8"
+    )
     figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted, heads)
     write_config(
         folder, experiment, status=status, seconds=round(time.time() - started, 1), **facts

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .experiment import Experiment
 from .published import Published, published
 
-__all__ = ["RESEARCH", "TRIVIAL", "data_sentence", "finger_table", "with_interval"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RESEARCH", "TRIVIAL", "data_sentence", "finger_table", "share_of", "with_interval"]
 
 RESEARCH = "siamura is for research, not for diagnosis."
 TRIVIAL = "The trivial baseline sees pixel mean and deviation, aspect and size alone."
@@ -31,6 +34,16 @@ def data_sentence(data: Mapping[str, Any]) -> str:
     return f"Measured on {source} ({data['part']}: {counts})."
 
 
+def share_of(history: pd.DataFrame) -> str:
+    """Say how much of a training was on its loss itself: one that mines may wait behind a start on all triplets."""
+    share = history["share"].mean() if "share" in history else 1.0
+    return (
+        f"{share:.0%} of the training on it, the rest on all triplets"
+        if share < 1
+        else "all of the training on it"
+    )
+
+
 def with_interval(figures: Mapping[str, Any] | None, metric: str) -> str:
     """Write a figure with its interval, a dash where none was measured, or that the answers do not define it."""
     if figures is None or metric not in figures:
@@ -42,7 +55,9 @@ def with_interval(figures: Mapping[str, Any] | None, metric: str) -> str:
     return f"{value:.3f}" if low_high is None else f"{value:.3f} [{low_high[0]:.3f}, {low_high[1]:.3f}]"
 
 
-def finger_table(experiment: Experiment, metrics: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def finger_table(
+    experiment: Experiment, metrics: Mapping[str, Any], data: Mapping[str, Any], history: pd.DataFrame
+) -> str:
     """Set a run beside the tables of system A that its loss and preprocessing belong to.
 
     Parameters
@@ -52,6 +67,8 @@ def finger_table(experiment: Experiment, metrics: Mapping[str, Any], data: Mappi
         As in ``metrics.json``.
     data : mapping
         As under ``data`` in ``config.json``.
+    history : DataFrame
+        Of `siamura.fit`.
 
     Returns
     -------
@@ -62,6 +79,7 @@ def finger_table(experiment: Experiment, metrics: Mapping[str, Any], data: Mappi
         f"# {experiment.part}: {experiment.trunk}, {experiment.dim} dimensions, {experiment.loss} loss",
         "",
         data_sentence(data),
+        f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}).",
         "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own films do not vote in the "
         "k-NN, and the MLP is judged on the films it was fitted on.",
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",

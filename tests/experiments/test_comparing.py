@@ -18,7 +18,9 @@ def stored(experiment, tmp_path, *, kappa, apart):
         folder=tmp_path,
         config={"data": DATA},
         metrics={"valid": {"view": {"trivial": trivial, **(view if metric else {"classifier": figures})}}},
-        history=pd.DataFrame(),
+        history=pd.DataFrame(
+            {"share": [0.0, 0.5] if getattr(experiment, "loss", "") == "batch_hard" else [1.0]}
+        ),
         experiment=experiment,
     )
 
@@ -48,5 +50,6 @@ def test_the_table_marks_what_collapsed(tmp_path):
     assert "| semi_hard | resnet50 | 128 | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] collapsed |" in text
     assert "| binary cross-entropy | resnet50 | – | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in text
     assert "| trivial baseline | – | – | 0.100 [0.000, 0.200] | 0.100 [0.000, 0.200] |" in text
+    assert "triplet 100%, batch_hard 25%," in text
     assert "PHANTOMS" in text
     assert "18 patients" in text

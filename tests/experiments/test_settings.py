@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,7 +127,7 @@ def test_published_refuses_unknown_fields() -> None:
     ],
 )
 def test_table_sets_the_right_published_rows_beside(settings: dict[str, str], table: str, value: str) -> None:
-    text = finger_table(replace(Experiment(), **settings), METRICS, DATA)
+    text = finger_table(replace(Experiment(), **settings), METRICS, DATA, pd.DataFrame({"share": [0.0, 0.5]}))
     row = [line for line in text.splitlines() if line.startswith(f"| {table} | kappa | published")]
     assert len(row) == 2
     assert any(value in line for line in row)
@@ -134,6 +135,7 @@ def test_table_sets_the_right_published_rows_beside(settings: dict[str, str], ta
         f"| {table} | kappa | **measured**, k-NN, per study | 0.475 [0.375, 0.575] | 0.375 [0.275, 0.475] |"
         in text
     )
+    assert f"Trained for 2 steps on the {settings['loss']} loss (25% of the training on it" in text
     assert "for research, not for diagnosis" in text
     assert "| PK batches | 0.090 | 0.070 |" in text.replace("**measured**, ", "")
 
