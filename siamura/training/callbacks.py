@@ -361,7 +361,6 @@ class Validation(pl.Callback):
         self.patience = patience
         self.plateau = plateau
         self.best = -float("inf")
-        self.best_step = 0
         self.weights: dict[str, Tensor] | None = None
         self.bad = 0
         self.bad_plateau = 0
@@ -386,7 +385,7 @@ class Validation(pl.Callback):
             )
         value = figures[self.monitor] * (-1.0 if self.monitor.endswith("loss") else 1.0)
         if value > self.best:
-            self.best, self.best_step, self.bad, self.bad_plateau = value, step, 0, 0
+            self.best, self.bad, self.bad_plateau = value, 0, 0
             if self.keep_best:
                 self.weights = {name: w.detach().cpu().clone() for name, w in net.state_dict().items()}
             return
@@ -412,8 +411,7 @@ class Validation(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keep what was best, and how long ago."""
-        names = ("best", "best_step", "bad", "bad_plateau", "weights")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("best", "bad", "bad_plateau", "weights")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again."""

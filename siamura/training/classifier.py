@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,9 +233,7 @@ accelerator, progress
         learner = _Top(net)
         data, valid = (None if d is None else _features(net, d, options) for d in (data, valid))  # type: ignore[assignment]
         options["precision"] = "32"
-        settings = RunSettings(
-            **{**vars(settings), "precision": "32", "channels_last": False, "compile": False}
-        )
+        settings = replace(settings, precision="32", channels_last=False, compile=False)
     module = ClassifierModule(
         learner,
         Feed(_Weighted(data, weight), batches, total, made, seed, workers),

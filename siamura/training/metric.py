@@ -309,9 +309,8 @@ def _adopt_preprocess(net: nn.Module, data: Dataset[Any]) -> None:
 
 def _batch_size(batches: Iterable[Any]) -> int:
     """Size of a batch, without moving a sampler on."""
-    for p, k in (("p", "k"),):
-        if hasattr(batches, p) and hasattr(batches, k):
-            return int(getattr(batches, p)) * int(getattr(batches, k))
+    if hasattr(batches, "p") and hasattr(batches, "k"):
+        return int(batches.p) * int(batches.k)
     if isinstance(batches, Sequence):
         return len(batches[0])
     return 32

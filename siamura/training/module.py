@@ -1,4 +1,4 @@
-"""The Lightning module of metric learning: one step, its random numbers and its curriculum."""
+"""The Lightning modules: one step and its random numbers, and the curriculum of metric learning."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ class TrainModule(pl.LightningModule):
         with own_rng(self.device, self._feed.seed, 1, self.step_done, rank):
             loss, row = self.objective(images, labels)
         value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} at step {self.step_done + 1}; lower lr, raise the loss's sigma or "
                 "temperature, or train in precision='32'. The last checkpoint, if there is one, is sound."
             )
         rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
-        per_epoch = Stream(self._feed.batches, 1).per_epoch
+        per_epoch = batch_count(self._feed.batches)
         self.history.append(
             {
                 "step": self.step_done + 1,

@@ -45,7 +45,7 @@ def test_weights_by_study_type_are_the_papers():
         assert w[y == 1].sum() == pytest.approx(w[y == 0].sum())
 
 
-def test_the_loss_is_weighted_cross_entropy_and_the_penalty(data):
+def test_the_loss_is_weighted_cross_entropy_and_the_penalty():
     data = make_data(count=8)
     data.table = pd.DataFrame({"part": ["A"] * 4 + ["B"] * 4, "label": data.tensors[1].numpy()})
     net = make_classifier("b_vgg19", image_size=32)

@@ -406,7 +406,7 @@ def test_the_pair_form_trains(data, valid, objective):
     assert (net.distance.log_scale.item() != before) == (objective == "bce")
 
 
-def test_the_network_keeps_how_its_images_were_made(data):
+def test_the_network_keeps_how_its_images_were_made():
     data = make_data()
     data.pre = siamura.Preprocess(size=32)
     net = make_net()

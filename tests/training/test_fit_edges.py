@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning.pytorch as pl
 import pandas as pd
 import pytest
 import torch
@@ -50,14 +51,14 @@ def test_a_memory_goes_on_where_it_stood(tmp_path, data):
     assert (memory.queue_idx, memory.has_been_filled) == (whole.queue_idx, whole.has_been_filled)
 
 
-def Stop(step):
-    import lightning.pytorch as pl
+class Stop(pl.Callback):
+    """Stop after some step."""
 
-    class Stopper(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, *_):
-            trainer.should_stop = pl_module.step_done + 1 == step
+    def __init__(self, step):
+        self.step = step
 
-    return Stopper()
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        trainer.should_stop = pl_module.step_done + 1 == self.step
 
 
 def test_plateau_without_validation_is_refused(data):

@@ -66,8 +66,7 @@ def test_a_run_that_was_complete_stays_so(tmp_path, data, valid, whole):
 
 
 def test_accumulated_gradients_are_never_cut(tmp_path, data, valid):
-    options = {"accumulate": 4, "checkpoint_every": 2, "ema": None, "valid": None, "keep_best": False}
-    del options["valid"]
+    options = {"accumulate": 4, "checkpoint_every": 2, "ema": None, "keep_best": False}
     expected = run(tmp_path / "a", data, valid, **options)
     with pytest.raises(SystemError):
         run(tmp_path / "b", data, valid, callbacks=[Crash(6, "on_train_batch_start")], **options)
