@@ -217,8 +217,9 @@ class Classifier(GreyNet):
         url = models.get_model_weights(self.trunk.name).DEFAULT.url
         held = read_weights(imagenet_file(self.trunk.name, url))
         classes = self.head.classes
+        assert isinstance(classes, nn.Linear)
         for name in ("fc", "classifier"):
-            if held.get(f"{name}.weight", torch.empty(0)).shape == getattr(classes, "weight", None).shape:  # type: ignore[union-attr]
+            if held.get(f"{name}.weight", torch.empty(0)).shape == classes.weight.shape:
                 classes.load_state_dict({kind: held[f"{name}.{kind}"] for kind in ("weight", "bias")})
                 classes.requires_grad_(False)
                 return

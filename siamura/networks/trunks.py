@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -176,10 +177,9 @@ class Trunk(nn.Module):
                 f"Fetch https://huggingface.co/timm/{name} on a machine with a network and give the file as "
                 "weights=PATH."
             ) from error
-        config = model.pretrained_cfg
-        self.input_size = int(config.get("input_size", (3, 224, 224))[-1])  # type: ignore[operator, union-attr]
-        self.mean = sum(config.get("mean", (_GREY[0],))) / len(config.get("mean", (0,)))  # type: ignore[operator, union-attr]
-        self.std = sum(config.get("std", (_GREY[1],))) / len(config.get("std", (0,)))  # type: ignore[operator, union-attr]
+        config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+        self.input_size = int(config.get("input_size", (3, 224, 224))[-1])
+        self.mean, self.std = fmean(config.get("mean", _GREY[:1])), fmean(config.get("std", _GREY[1:]))
         return model, _timm_map
 
     def forward(self, x: Tensor) -> Tensor:
