@@ -10,7 +10,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from .table import check_table
+from .table import check_filled, check_table
 
 
 def split_patients(
@@ -40,7 +40,7 @@ def split_patients(
     Raises
     ------
     ValueError
-        Shares that are not positive or do not add up to 1, or fewer patients than splits.
+        Shares that are not positive or do not add up to 1, fewer patients than splits, or a patient who is missing.
 
     Examples
     --------
@@ -58,6 +58,7 @@ def split_patients(
     """
     shares = _shares(valid)
     check_table(table, ("part", "patient", "label"))
+    check_filled(table, ("patient",))
     names = list(shares)
     patients, codes = _sorted_codes(table["patient"])
     if len(patients) < len(names):

@@ -68,7 +68,8 @@ def read_table(
     FileNotFoundError
         No such CSV, or no such ``root``.
     ValueError
-        A column is missing, or a row is wrong and ``on_error="raise"``.
+        A column is missing or there twice, `columns` names one that is not there, or a row is wrong and
+        ``on_error="raise"``.
 
     Examples
     --------
@@ -100,7 +101,18 @@ def read_table(
         base = Path(os.path.abspath(Path(root).expanduser()))
         if not base.is_dir():
             raise FileNotFoundError(f"root={str(root)!r} is no folder.")
+    absent = [given for given in columns or {} if given not in frame]
+    if absent:
+        raise ValueError(
+            f"columns names {absent[0]!r}, which {name} does not have (its columns: "
+            f"{', '.join(map(str, frame.columns))})."
+        )
     frame = frame.rename(columns=dict(columns or {})).reset_index(drop=True)
+    twice = [c for c in COLUMNS if (frame.columns == c).sum() > 1]
+    if twice:
+        raise ValueError(
+            f"{name} has the column {twice[0]!r} twice, by its own names or by columns=; name one of them."
+        )
     for needed in ("path", "label"):
         if needed not in frame:
             raise ValueError(
@@ -260,6 +272,11 @@ def describe(table: pd.DataFrame, totals: bool = False) -> pd.DataFrame:
     DataFrame
         Columns ``part, split, label, patients, studies, views``.
 
+    Raises
+    ------
+    ValueError
+        A column is missing, or a value in one.
+
     Examples
     --------
     >>> import pandas as pd
@@ -271,6 +288,7 @@ def describe(table: pd.DataFrame, totals: bool = False) -> pd.DataFrame:
     1  XR_HAND  train      1         1        1      2
     """
     check_table(table)
+    check_filled(table, COLUMNS)
     work = table.loc[:, list(COLUMNS)].copy()
     work.attrs = {}
     work["key"] = work.groupby(list(STUDY)).ngroup()
@@ -305,6 +323,17 @@ def check_table(table: pd.DataFrame, needed: Iterable[str] = COLUMNS) -> None:
             f"table has no column {absent[0]!r} (its columns: {', '.join(map(str, table.columns))}); "
             "make it with read_mura, read_table or read_folders."
         )
+
+
+def check_filled(table: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Refuse missing values: grouping would leave their rows out, or make one person of many."""
+    for name in columns:
+        empty = table[name].isna().to_numpy()
+        if empty.any():
+            raise ValueError(
+                f"table[{name!r}] is missing in row {int(empty.argmax())}, one of {int(empty.sum())}; fill it, or "
+                "leave those rows out."
+            )
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
