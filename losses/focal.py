@@ -156,11 +156,12 @@ def _exponent(distance: float, sigma: float) -> float:
 
 
 def _least(distance: float, limit: float) -> float:
-    """Return the sigma at which `_exponent` is `limit`."""
-    sigma = distance / limit
-    for _ in range(20):  # each time some 50 times nearer
-        sigma = distance / (limit - max(0.0, math.log(2 / sigma)))
-    return sigma
+    """Return the sigma at which `_exponent`, which falls with it, is `limit`."""
+    low, high = distance / limit, max(2.0, distance)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _exponent(distance, middle) > limit else (low, middle)
+    return high
 
 
 def _rounded_up(value: float) -> float:

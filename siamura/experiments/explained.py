@@ -157,9 +157,11 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
         RESEARCH,
     ]
     lines += _section("Places", places, summary(places), _PLACES)
-    lines += ["", "| lesion | films | pointing game | IoU |", "|---|---|---|---|"]
+    lines += ["", "| lesion | films | patients | pointing game | IoU |", "|---|---|---|---|---|"]
     for kind, rows in places.groupby("kind"):
-        lines.append(f"| {kind} | {len(rows)} | {rows['hit'].mean():.2f} | {rows['iou'].mean():.2f} |")
+        each = summary(rows, ["hit", "iou"], against={})
+        hit, iou = (f"{each.loc[name, 'value']:.2f} [{_interval(each, name, ', ')}]" for name in each.index)
+        lines.append(f"| {kind} | {len(rows)} | {rows['patient'].nunique()} | {hit} | {iou} |")
     if len(rests):
         lines += _section("Deletion and insertion", rests, summary(rests), _RESTS)
     changed = summary(shuffled)
@@ -177,9 +179,14 @@ def _section(title: str, rows: pd.DataFrame, figures: pd.DataFrame, names: dict[
     films = f"{len(rows)} films of {rows['patient'].nunique()} patients"
     lines = ["", f"| {title}, {films} | value | 95 % interval |", "|---|---|---|"]
     for metric, name in names.items():
-        value, low, high = figures.loc[metric, ["value", "low", "high"]]
-        lines.append(f"| {name} | {value:.2f} | {low:.2f} to {high:.2f} |")
+        lines.append(f"| {name} | {figures.loc[metric, 'value']:.2f} | {_interval(figures, metric)} |")
     return lines
+
+
+def _interval(figures: pd.DataFrame, metric: str, between: str = " to ") -> str:
+    """Write the ends of an interval; of one patient there is none."""
+    low, high = figures.loc[metric, ["low", "high"]]
+    return "–" if np.isnan(low) else f"{low:.2f}{between}{high:.2f}"
 
 
 def _spread(rows: int, wanted: int) -> Any:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from siamura.experiments import Run, explanation_figures, explanation_table
+from siamura.explanation import summary
 from siamura.studies import read_mura
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "explain_quality.py"
@@ -66,3 +68,21 @@ def test_a_run_that_finds_nothing_says_so(done: Run, cache: Path, monkeypatch: p
     monkeypatch.setattr(Predictor, "probability", lambda self, embeddings: 0.0 * embeddings[:, 0])
     with pytest.raises(ValueError, match="finds none of the"):
         explanation_figures(done, views=40, cache=cache, progress=False)
+
+
+def test_a_kind_of_lesion_is_given_with_patients_and_interval_and_of_one_patient_without() -> None:
+    rng = np.random.default_rng(0)
+    patient = ["a", "a", "b", "c", "d", "z"]
+    places = pd.DataFrame(rng.random((6, 5)), columns=["hit", "centre_hit", "iou", "centre_iou", "area"])
+    places = places.assign(patient=patient, kind=["fracture"] * 5 + ["lucency"])
+    places.attrs = {"views": 10, "patients": 9, "seed": 1, "found": 6, "lesions": 8}
+    names = [f"{order}{curve}" for order in ("", "random_", "centre_") for curve in ("deletion", "insertion")]
+    rests = pd.DataFrame(rng.random((6, 6)), columns=names).assign(patient=patient)
+    shuffled = pd.DataFrame({"patient": ["a"], "correlation, top": [0.5], "hit, top": [1.0]})
+    text = explanation_table({"places": places, "rests": rests, "shuffled": shuffled})
+    rows = places[places["kind"] == "fracture"]
+    low, high = summary(rows, ["hit"], against={}).loc["hit", ["low", "high"]]
+    assert f"| fracture | 5 | 4 | {rows['hit'].mean():.2f} [{low:.2f}, {high:.2f}] |" in text
+    assert f"| lucency | 1 | 1 | {places['hit'].iloc[5]:.2f} [–] | {places['iou'].iloc[5]:.2f} [–] |" in text
+    assert "| map's correlation after: top | 0.50 | – |" in text
+    assert "nan" not in text
