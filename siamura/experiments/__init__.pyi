@@ -1,8 +1,8 @@
 from .classifier_grids import classifier_tables, part_grid, system_c, system_e, trunk_grid
-from .classifying import ClassifierExperiment, ClassifierRun, load_classifier, run_classifier
+from .classifying import ClassifierRun, load_classifier, run_classifier
 from .command import app_for, experiment_command, one_sentence, script, tell
 from .comparing import compared, loss_grid, loss_table
-from .experiment import Experiment
+from .experiment import ClassifierExperiment, Experiment
 from .explained import explanation_figures, explanation_table
 from .folder import Run, load_run
 from .grids import finger_grid, finger_tables, run_grid

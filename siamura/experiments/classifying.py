@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from .experiment import ClassifierExperiment
 from .folder import StoredRun, open_folder, read_folder, write_config, write_json
 from .inputs import Inputs, cache_folder, load
+from .tables import classifier_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,75 +22,7 @@ if TYPE_CHECKING:
 
     from siamura.networks import Classifier
 
-__all__ = ["ClassifierExperiment", "ClassifierRun", "load_classifier", "run_classifier"]
-
-PARTS = ("XR_ELBOW", "XR_FINGER", "XR_FOREARM", "XR_HAND", "XR_HUMERUS", "XR_SHOULDER", "XR_WRIST")
-
-
-@dataclass(frozen=True)
-class ClassifierExperiment:
-    """The settings of one supervised classifier.
-
-    Parameters
-    ----------
-    trunk, top : str
-        A trunk, and a top of `siamura.networks.TOPS`.
-    parts : tuple of str
-        Body parts that are trained on together.
-    data : str or None
-        A MURA folder; None draws phantoms.
-    views : int
-        Phantom views a part.
-    size : int
-        Side of the square, pixels.
-    equalise : bool
-        Histogram equalisation (system D).
-    frozen : bool
-        Whether the trunk keeps its weights in the first `epochs`.
-    tune_epochs : int
-        Epochs after them in which all layers from `tune_from` on learn, at a tenth of `lr`.
-    tune_from : float or str
-        A layer's name, or the share of layers that stay frozen.
-    weights : str or None
-        None, ``"imagenet"`` or a file.
-    epochs, batch, lr, optimizer, schedule, patience
-        Of `siamura.training.fit_classifier`.
-    augment : str
-        A preset of augmentations.
-    weighted : bool
-        The MURA paper's weights of the two classes in each part.
-    seed : int
-    """
-
-    trunk: str = "densenet169"
-    top: str = "mura"
-    parts: tuple[str, ...] = PARTS
-    data: str | None = None
-    views: int = 160
-    size: int = 224
-    equalise: bool = False
-    frozen: bool = False
-    tune_epochs: int = 0
-    tune_from: float | str = 0.0
-    weights: str | None = None
-    epochs: int = 10
-    batch: int = 32
-    lr: float = 1e-3
-    optimizer: str = "adam"
-    schedule: str = "constant"
-    patience: int | None = None
-    augment: str = "none"
-    weighted: bool = False
-    seed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, ready for JSON."""
-        return {**asdict(self), "parts": list(self.parts)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierExperiment:
-        """Read what `to_dict` gave."""
-        return cls(**{**values, "parts": tuple(values["parts"])})
+__all__ = ["ClassifierRun", "load_classifier", "run_classifier"]
 
 
 @dataclass(frozen=True)
@@ -214,7 +148,6 @@ def _finish(
     from siamura.evaluation import evaluate
 
     from . import measuring
-    from .classifier_grids import classifier_table
     from .figures import draw_classifier
     from .report import write_report
 

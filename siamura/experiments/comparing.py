@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from .classifying import ClassifierExperiment, ClassifierRun
-from .experiment import Experiment, LossName
+from .classifying import ClassifierRun
+from .experiment import ClassifierExperiment, Experiment, LossName
 from .folder import Run
 from .tables import RESEARCH, TRIVIAL, data_sentence, with_interval
 

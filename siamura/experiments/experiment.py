@@ -4,20 +4,54 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self, cast, get_args
 
-__all__ = ["Experiment", "LossName"]
+__all__ = ["PARTS", "ClassifierExperiment", "Experiment", "LossName"]
 
 LossName = Literal["triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"]
+
+
+PARTS = ("XR_ELBOW", "XR_FINGER", "XR_FOREARM", "XR_HAND", "XR_HUMERUS", "XR_SHOULDER", "XR_WRIST")
 
 
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+class _Settings:
+    """JSON both ways, for a frozen record of settings."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, ready for JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            If a name is no setting of an experiment.
+        """
+        known = [f.name for f in fields(cast("Any", cls))]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"an experiment has no setting {unknown[0]!r}; it has {', '.join(known)}.")
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+    def to_json(self) -> str:
+        """The settings as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` gave."""
+        return cls.from_dict(json.loads(text))
+
+
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(_Settings):
     """The settings of system A: radiographs to an embedding, a classification and figures.
 
     Two equal experiments on the same files give the same figures on the same machine.
@@ -117,29 +151,59 @@ class Experiment:
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, ready for JSON."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Experiment:
-        """Read what `to_dict` gave.
+@dataclass(frozen=True)
+class ClassifierExperiment(_Settings):
+    """The settings of one supervised classifier.
 
-        Raises
-        ------
-        ValueError
-            If a name is no setting of an experiment.
-        """
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"an experiment has no setting {unknown[0]!r}; it has {', '.join(known)}.")
-        return cls(**values)
+    Parameters
+    ----------
+    trunk, top : str
+        A trunk, and a top of `siamura.networks.TOPS`.
+    parts : tuple of str
+        Body parts that are trained on together.
+    data : str or None
+        A MURA folder; None draws phantoms.
+    views : int
+        Phantom views a part.
+    size : int
+        Side of the square, pixels.
+    equalise : bool
+        Histogram equalisation (system D).
+    frozen : bool
+        Whether the trunk keeps its weights in the first `epochs`.
+    tune_epochs : int
+        Epochs after them in which all layers from `tune_from` on learn, at a tenth of `lr`.
+    tune_from : float or str
+        A layer's name, or the share of layers that stay frozen.
+    weights : str or None
+        None, ``"imagenet"`` or a file.
+    epochs, batch, lr, optimizer, schedule, patience
+        Of `siamura.training.fit_classifier`.
+    augment : str
+        A preset of augmentations.
+    weighted : bool
+        The MURA paper's weights of the two classes in each part.
+    seed : int
+    """
 
-    def to_json(self) -> str:
-        """The settings as JSON text."""
-        return json.dumps(self.to_dict(), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> Experiment:
-        """Read what `to_json` gave."""
-        return cls.from_dict(json.loads(text))
+    trunk: str = "densenet169"
+    top: str = "mura"
+    parts: tuple[str, ...] = PARTS
+    data: str | None = None
+    views: int = 160
+    size: int = 224
+    equalise: bool = False
+    frozen: bool = False
+    tune_epochs: int = 0
+    tune_from: float | str = 0.0
+    weights: str | None = None
+    epochs: int = 10
+    batch: int = 32
+    lr: float = 1e-3
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    patience: int | None = None
+    augment: str = "none"
+    weighted: bool = False
+    seed: int = 0

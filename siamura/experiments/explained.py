@@ -158,9 +158,10 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
     ]
     lines += _section("Places", places, summary(places), _PLACES)
     lines += ["", "| lesion | films | patients | pointing game | IoU |", "|---|---|---|---|---|"]
-    for kind, rows in places.groupby("kind"):
+    for kind in sorted(places["kind"].unique().tolist()):
+        rows = places[places["kind"] == kind]
         each = summary(rows, ["hit", "iou"], against={})
-        hit, iou = (f"{each.loc[name, 'value']:.2f} [{_interval(each, name, ', ')}]" for name in each.index)
+        hit, iou = (f"{each['value'][name]:.2f} [{_interval(each, name, ', ')}]" for name in ("hit", "iou"))
         lines.append(f"| {kind} | {len(rows)} | {rows['patient'].nunique()} | {hit} | {iou} |")
     if len(rests):
         lines += _section("Deletion and insertion", rests, summary(rests), _RESTS)
@@ -185,7 +186,7 @@ def _section(title: str, rows: pd.DataFrame, figures: pd.DataFrame, names: dict[
 
 def _interval(figures: pd.DataFrame, metric: str, between: str = " to ") -> str:
     """Write the ends of an interval; of one patient there is none."""
-    low, high = figures.loc[metric, ["low", "high"]]
+    low, high = float(figures["low"][metric]), float(figures["high"][metric])
     return "–" if np.isnan(low) else f"{low:.2f}{between}{high:.2f}"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from siamura.networks import Classifier
     from siamura.pixels import RadiographDataset
 
-    from .classifying import ClassifierExperiment
+    from .experiment import ClassifierExperiment
 
 __all__ = ["draw", "draw_classifier"]
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from .classifying import ClassifierExperiment, ClassifierRun, load_classifier, run_classifier
-from .experiment import Experiment
+from .classifying import ClassifierRun, load_classifier, run_classifier
+from .experiment import ClassifierExperiment, Experiment
 from .folder import Run, load_run
 from .published import Published, published
 from .running import run

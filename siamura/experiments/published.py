@@ -12,6 +12,14 @@ from dataclasses import dataclass, fields
 
 __all__ = ["PUBLISHED", "Published", "published"]
 
+#: System B's top of each trunk, of `siamura.networks.TOPS`.
+B_TOPS = {
+    "resnet50": "b_resnet50",
+    "efficientnet_b0": "mura",
+    "vgg19": "b_vgg19",
+    "densenet169": "b_densenet169",
+}
+
 
 @dataclass(frozen=True)
 class Published:

@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .experiment import Experiment
-from .published import Published, published
+from siamura.plots.style import metric_name
+
+from .experiment import PARTS, ClassifierExperiment, Experiment
+from .published import B_TOPS, Published, published
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RESEARCH", "TRIVIAL", "data_sentence", "finger_table", "share_of", "with_interval"]
+__all__ = [
+    "RESEARCH",
+    "TRIVIAL",
+    "WEIGHTED",
+    "classifier_table",
+    "data_sentence",
+    "finger_table",
+    "is_of",
+    "key_of",
+    "share_of",
+    "with_interval",
+]
 
 RESEARCH = "siamura is for research, not for diagnosis."
+WEIGHTED = "precision, recall and F1 are weighted by class size, as the reports' tools print them"
 TRIVIAL = "The trivial baseline sees pixel mean and deviation, aspect and size alone."
 
 HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
@@ -124,3 +138,82 @@ def _measured(metric: str, metrics: Mapping[str, Any]) -> list[str]:
             if cells != ["–", "–"]:
                 rows.append(f"{name}, per {level} | {cells[0]} | {cells[1]}")
     return rows
+
+
+def classifier_table(
+    experiment: ClassifierExperiment, metrics: Mapping[str, Any], data: Mapping[str, Any]
+) -> str:
+    """Set one run beside what its system's report published of the same trunk and parts.
+
+    Parameters
+    ----------
+    experiment : ClassifierExperiment
+    metrics, data : mapping
+        As in ``metrics.json``, and under ``data`` in ``config.json``.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    printed = [f for f in published(system=_system(experiment)) if is_of(f, experiment)]
+    source = (
+        f"Published: system {printed[0].system}'s report, on MURA with ImageNet weights; printed there, not measured "
+        f"here; its {WEIGHTED.replace('are', 'are taken as')}."
+        if printed
+        else "No report published figures of this trunk on these parts."
+    )
+    lines = [
+        f"# {data['part']}: {experiment.trunk}, supervised",
+        "",
+        data_sentence(data),
+        "Measured: value [95 % interval, bootstrap over patients].",
+        source,
+        RESEARCH,
+        "",
+        "| figure | source | train | valid |",
+        "|---|---|---|---|",
+    ]
+    by_key: dict[str, list[Published]] = {key: [] for key in _SHOWN}
+    for figure in printed:
+        by_key.setdefault(key_of(figure), []).append(figure)
+    for key, figures in by_key.items():
+        name = metric_name(key)
+        for note in dict.fromkeys(figure.note for figure in figures):
+            values = {f.split: f"{f.value:g}" for f in figures if f.note == note}
+            said = f" ({note})" if note else ""
+            lines.append(
+                f"| {name} | published{said} | {values.get('train', '–')} | {values.get('valid', '–')} |"
+            )
+        for level in ("view", "study"):
+            for head, what in (("classifier", ""), ("trivial", "trivial baseline, ")):
+                train, valid = (
+                    with_interval(metrics[split][level].get(head), key) for split in ("train", "valid")
+                )
+                lines.append(f"| {name} | **measured**, {what}per {level} | {train} | {valid} |")
+    return "\n".join(lines) + "\n"
+
+
+_SHOWN = ("accuracy", "kappa", "auroc")  # whether published or not
+
+
+def _system(experiment: ClassifierExperiment) -> str:
+    """Letter of the system that a run's top belongs to; empty for one that no report has."""
+    if B_TOPS.get(experiment.trunk) == experiment.top:
+        return "B"
+    return experiment.top.upper() if experiment.top in ("c", "d", "e") else ""
+
+
+def is_of(figure: Published, experiment: ClassifierExperiment) -> bool:
+    """Whether a run trains what a printed figure was measured on."""
+    parts = PARTS if figure.part == "all" else (figure.part,)
+    same = experiment.trunk == figure.trunk and experiment.parts == parts
+    return same and bool(experiment.tune_epochs) == (figure.table == "fine-tuned")
+
+
+def key_of(figure: Published) -> str:
+    """Name of the measured score that a printed figure is set beside."""
+    if figure.metric not in ("precision", "recall", "f1"):
+        return figure.metric
+    by_class = {"negative": "_normal", "positive": ""}
+    return figure.metric + by_class.get(figure.note, "_weighted")

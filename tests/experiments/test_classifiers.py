@@ -26,8 +26,8 @@ from siamura.experiments import (
     system_e,
     trunk_grid,
 )
-from siamura.experiments.classifier_grids import classifier_table
-from siamura.experiments.classifying import PARTS
+from siamura.experiments.experiment import PARTS
+from siamura.experiments.tables import classifier_table
 from siamura.training.classifier import ClassifierModule
 
 TINY = ClassifierExperiment(
