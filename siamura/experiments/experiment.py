@@ -20,7 +20,10 @@ def _option(default: Any, help: str) -> Any:
 
 
 class _Settings:
-    """JSON both ways, for a frozen record of settings."""
+    """JSON both ways and checks, for a frozen record of settings."""
+
+    size: int
+    seed: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, ready for JSON."""
@@ -48,6 +51,24 @@ class _Settings:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` gave."""
         return cls.from_dict(json.loads(text))
+
+    def _at_least_1(self, *names: str) -> None:
+        for name in names:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+
+    def _above_0(self, *names: str) -> None:
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+
+    def _check_size_and_seed(self) -> None:
+        if self.size < 32:
+            raise ValueError(
+                f"size={self.size}: the trunks halve an image five times, so size must be at least 32."
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative.")
 
 
 @dataclass(frozen=True)
@@ -125,31 +146,19 @@ class Experiment(_Settings):
     def __post_init__(self) -> None:
         if self.loss not in get_args(LossName):
             raise ValueError(f"loss={self.loss!r} is unknown; choose one of {', '.join(get_args(LossName))}.")
-        for name in ("views", "dim", "k", "neighbours"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        self._at_least_1("views", "dim", "k", "neighbours", "epochs", "steps")
         if self.p != 2:
             raise ValueError(f"p={self.p}: the studies have two labels, normal and abnormal, so p must be 2.")
         if self.k < 2:
             raise ValueError(
                 f"k={self.k}: an anchor needs another image of its label, so k must be at least 2."
             )
-        if self.size < 32:
-            raise ValueError(
-                f"size={self.size}: the trunks halve an image five times, so size must be at least 32."
-            )
-        for name in ("epochs", "steps"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1.")
         if self.epochs is None and self.steps is None:
             raise ValueError(
                 "epochs and steps are both None; give the length of the training in one of them."
             )
-        for name in ("lr", "margin", "sigma"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative.")
+        self._above_0("lr", "margin", "sigma")
+        self._check_size_and_seed()
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,11 @@ class ClassifierExperiment(_Settings):
     weighted : bool
         The MURA paper's weights of the two classes in each part.
     seed : int
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, with what would be right.
     """
 
     trunk: str = "densenet169"
@@ -207,3 +221,14 @@ class ClassifierExperiment(_Settings):
     augment: str = "none"
     weighted: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.parts, tuple) and self.parts):
+            raise ValueError(
+                f"parts={self.parts!r} must be a tuple of at least one part, as in ('XR_HAND',)."
+            )
+        self._at_least_1("views", "epochs", "batch", "patience")
+        if self.tune_epochs < 0:
+            raise ValueError(f"tune_epochs={self.tune_epochs} must not be negative.")
+        self._above_0("lr")
+        self._check_size_and_seed()

@@ -180,7 +180,7 @@ def _section(title: str, rows: pd.DataFrame, figures: pd.DataFrame, names: dict[
     films = f"{len(rows)} films of {rows['patient'].nunique()} patients"
     lines = ["", f"| {title}, {films} | value | 95 % interval |", "|---|---|---|"]
     for metric, name in names.items():
-        lines.append(f"| {name} | {figures.loc[metric, 'value']:.2f} | {_interval(figures, metric)} |")
+        lines.append(f"| {name} | {figures['value'][metric]:.2f} | {_interval(figures, metric)} |")
     return lines
 
 

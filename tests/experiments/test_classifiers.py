@@ -243,3 +243,25 @@ def test_nothing_untaught_is_frozen() -> None:
 
 def test_settings_go_both_ways() -> None:
     assert ClassifierExperiment.from_dict(TINY.to_dict()) == TINY
+    assert ClassifierExperiment.from_json(TINY.to_json()) == TINY
+    with pytest.raises(ValueError, match="no setting 'loss'; it has trunk"):
+        ClassifierExperiment.from_dict({**TINY.to_dict(), "loss": "triplet"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("parts", "XR_HAND", "must be a tuple of at least one part"),
+        ("parts", (), "must be a tuple of at least one part"),
+        ("views", 0, "views=0 must be at least 1"),
+        ("epochs", 0, "epochs=0 must be at least 1"),
+        ("patience", 0, "patience=0 must be at least 1"),
+        ("tune_epochs", -1, "tune_epochs=-1 must not be negative"),
+        ("lr", 0.0, "lr=0.0 must be above 0"),
+        ("size", 31, "size must be at least 32"),
+        ("seed", -1, "seed=-1 must not be negative"),
+    ],
+)
+def test_settings_out_of_range_are_named(name: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **{name: value})
