@@ -117,6 +117,14 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         If the folder holds no finished run.
     ValueError
         If it holds a supervised classifier, or a file of it is damaged.
+
+    Examples
+    --------
+    >>> done = load_run("runs/first")
+    >>> sorted(done.heads())
+    ['knn', 'mlp']
+    >>> len(done.history) == done.experiment.steps
+    True
     """
     stored = read_folder(folder)
     if stored["config"].get("kind") == "classifier":

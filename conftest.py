@@ -1,0 +1,58 @@
+"""What several rooms' tests share, and where the examples of docstrings stand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from siamura.experiments import Run
+
+SHARED = Path(__file__).resolve().parents[1] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real radiographs and DICOM files that stay outside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real radiographs are not on this machine ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of one test session keep phantoms and preprocessed images."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Run:
+    """A finished run of the finger experiment, tiny; nobody may change its folder."""
+    from siamura.experiments import Experiment, run
+
+    tiny = Experiment(views=96, steps=3, size=64, k=4, trunk="resnet18", dim=16, neighbours=5)
+    return run(tiny, tmp_path_factory.mktemp("runs") / "finger", cache=cache)
+
+
+@pytest.fixture(scope="session")
+def started(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the start page leaves it: ``phantoms``, and a run on them in ``runs/first``."""
+    folder = tmp_path_factory.mktemp("start")
+    shutil.copytree(done.folder, folder / "runs" / "first")
+    (folder / "phantoms").symlink_to(done.config["data"]["name"])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def examples_stand_where_the_start_page_ends(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give an example in a docstring the folders that it names."""
+    if isinstance(request.node, pytest.DoctestItem):
+        text = "".join(example.source for example in request.node.dtest.examples)
+        if '"runs/' in text or '"phantoms' in text:
+            monkeypatch.chdir(request.getfixturevalue("started"))
+            monkeypatch.setenv("SIAMURA_CACHE", str(request.getfixturevalue("cache")))
