@@ -52,6 +52,18 @@ class Explanation:
         What the network saw.
     geometry : Geometry
         From the square to the original and back.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> run, films = load_run("runs/first"), read_mura("phantoms")["path"]
+    >>> seen = explain(run.network(), films[0], head=run.heads()["mlp"])
+    >>> seen.target, seen.method, len(seen.layers)
+    ('log-odds of label 1', 'layercam', 4)
+    >>> seen.heat.shape == seen.image.shape
+    True
+    >>> seen.figure("A phantom").savefig("runs/film.png")
     """
 
     image: NDArray[np.uint8]

@@ -138,6 +138,17 @@ def smooth_map(
     References
     ----------
     Smilkov et al., "SmoothGrad", arXiv 1706.03825, eq. 2, with Grad-CAM as the map.
+
+    Examples
+    --------
+    >>> from siamura import EmbeddingNet
+    >>> from siamura.explanation import Logit
+    >>> net, x = EmbeddingNet("squeezenet1_1", dim=8), 255 * torch.eye(64)[None, None]
+    >>> smooth_map(net, x, Logit(0), "trunk", samples=4).shape
+    torch.Size([3, 3])
+    >>> plain = activation_map(net, x, Logit(0), "trunk")[0][0]
+    >>> torch.allclose(smooth_map(net, x, Logit(0), "trunk", noise=0), plain)
+    True
     """
     if len(x) != 1:
         raise ValueError(f"x has {len(x)} inputs; smooth one at a time.")

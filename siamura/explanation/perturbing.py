@@ -52,6 +52,19 @@ def perturbation_curves(
     References
     ----------
     Petsiuk, Das and Saenko, "RISE", BMVC 2018, section 4.2.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> run, films = load_run("runs/first"), read_mura("phantoms")["path"]
+    >>> net, target = run.network(), HeadLogit(run.heads()["mlp"])
+    >>> curves = perturbation_curves(net, explain(net, films[0], target), target, steps=4)
+    >>> curves["share"].tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    >>> whole = curves.loc[0, ["deletion", "centre_deletion", "random_deletion"]]
+    >>> bool(np.ptp(whole) < 1e-3)  # whatever the order, it begins with the whole film
+    True
     """
     import cv2
 
@@ -110,6 +123,15 @@ def faithfulness(
     DataFrame
         path, patient, deletion (low is good), insertion (high is good), and both from the middle outwards
         (``centre_``) and in random order (``random_``). Hand it to `summary`.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> run, some = load_run("runs/first"), read_mura("phantoms").head(2)
+    >>> views = faithfulness(run.network(), some, head=run.heads()["mlp"], steps=4, progress=False)
+    >>> [name for name in views if name.endswith("insertion")]
+    ['insertion', 'centre_insertion', 'random_insertion']
     """
     from tqdm.auto import tqdm
 

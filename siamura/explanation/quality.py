@@ -88,6 +88,18 @@ def localisation(
     DataFrame
         One row a view: path, patient, kind (of the first lesion, where `lesions` tells it), hit, iou, area (of the
         box, as a share of the film), centre_hit, centre_iou, score. Hand it to `summary`.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> run, table = load_run("runs/first"), read_mura("phantoms")
+    >>> some = table[table["label"] == 1].head(2)
+    >>> views = localisation(
+    ...     run.network(), some, "phantoms/lesions.csv", head=run.heads()["mlp"], progress=False
+    ... )
+    >>> len(views), list(summary(views, ["hit", "centre_hit"]).index)
+    (2, ['hit', 'centre_hit', 'hit - centre_hit'])
     """
     from tqdm.auto import tqdm
 

@@ -57,6 +57,16 @@ def randomised_weights(
     References
     ----------
     Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018, section 3.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> from siamura.pixels import read_image
+    >>> run, film = load_run("runs/first"), read_image(read_mura("phantoms")["path"][0])
+    >>> stages = randomised_weights(run.network(), film, head=run.heads()["mlp"], method="gradcam")
+    >>> stages["stage"].tolist(), list(stages)
+    (['last layer', 'upper half', 'all'], ['stage', 'correlation', 'x', 'y'])
     """
     from scipy.stats import spearmanr
 

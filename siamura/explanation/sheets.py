@@ -80,6 +80,15 @@ def feature_sheet(
     -------
     matplotlib.figure.Figure
         Each map scaled to its own range, its channel's number above it.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> net, films = load_run("runs/first").network(), read_mura("phantoms")["path"]
+    >>> figure = feature_sheet(net, films[0], "trunk.model.layer1", channels=8)
+    >>> figure.get_suptitle()
+    'trunk.model.layer1: 8 of 64 maps of 16 x 16'
     """
     from matplotlib.figure import Figure
 
@@ -133,6 +142,19 @@ def similar_sheet(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from siamura import CaseIndex
+    >>> from siamura.experiments import load_run
+    >>> run = load_run("runs/first")
+    >>> net, (embeddings, table) = run.network(), run.embeddings()
+    >>> index = CaseIndex.create("runs/drawn_cases", model=net)
+    >>> _ = index.add(embeddings, table)
+    >>> found = index.search(embeddings[0], k=2, exclude_patient=table["patient"][0])
+    >>> figure = similar_sheet(net, table["path"][0], found, title="Phantoms", method="gradcam")
+    >>> len(figure.axes)  # three rows: the films, and two maps of each pair
+    9
     """
     from matplotlib.figure import Figure
 

@@ -88,6 +88,15 @@ def watch(model: nn.Module, layer: str | nn.Module) -> Iterator[Seen]:
     ------
     Seen
         Its ``activation`` is there after a pass.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, kernel_size=3), nn.Flatten(), nn.Linear(144, 1))
+    >>> with watch(net, "0") as seen:
+    ...     score = net(torch.ones(1, 1, 8, 8)).sum()
+    >>> (gradient,) = torch.autograd.grad(score, seen.activation)
+    >>> seen.activation.shape, gradient.shape
+    (torch.Size([1, 4, 6, 6]), torch.Size([1, 4, 6, 6]))
     """
     name, module = find_layer(model, layer)
     seen = Seen(name)
@@ -146,6 +155,13 @@ def choose_layer(model: nn.Module, x: Tensor, cells: int = 6) -> str:
     ------
     ValueError
         If no layer gives a feature map of the input's proportions.
+
+    Examples
+    --------
+    >>> from siamura import EmbeddingNet
+    >>> net = EmbeddingNet("resnet18", dim=8)
+    >>> [choose_layer(net, torch.zeros(1, 1, side, side)) for side in (96, 224)]  # 6 and 7 cells
+    ['trunk.model.layer3', 'trunk']
     """
     found = _feature_maps(model, x)
     enough = min(cells, max(min(h, w) for _, _, h, w in found))

@@ -38,6 +38,21 @@ class DamagedIndex(ValueError):
         The file.
     reason : str
         What is wrong with it.
+
+    Examples
+    --------
+    >>> from siamura import CaseIndex
+    >>> from siamura.experiments import load_run
+    >>> embeddings, table = load_run("runs/first").embeddings()
+    >>> CaseIndex.create("runs/damaged_cases", dim=embeddings.shape[1]).add(embeddings, table)
+    96
+    >>> _ = Path("runs/damaged_cases/manifest.json").write_text("cut sh")
+    >>> try:
+    ...     index = CaseIndex.open("runs/damaged_cases")
+    ... except DamagedIndex as error:
+    ...     index = CaseIndex.recover("runs/damaged_cases")
+    ...     print(error.path.name, len(index))
+    manifest.json 96
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:

@@ -41,6 +41,14 @@ class Top:
         Outputs of a dense layer in between without activation, as an ImageNet classifier has them.
     l2 : float
         Weight of the squared weights of the dense layers in the loss (of the hidden ones, if there are any).
+
+    Examples
+    --------
+    >>> head = ClassifierHead(channels=512, top=Top(hidden=(64,), dropout=0.5))
+    >>> [type(layer).__name__ for layer in head.layers]
+    ['Linear', 'ReLU', 'Dropout', 'Linear']
+    >>> Classifier("squeezenet1_1", Top(pool="gem")).config["top"]["pool"]
+    'gem'
     """
 
     pool: str = "avg"

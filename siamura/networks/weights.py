@@ -74,6 +74,12 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         If there is no such file.
     ValueError
         If the file is damaged (the hash in its name tells), holds code, or holds no weights.
+
+    Examples
+    --------
+    >>> torch.save({"step": 3, "state_dict": nn.Linear(2, 3).state_dict()}, "runs/checkpoint.pt")
+    >>> {name: tuple(weight.shape) for name, weight in read_weights("runs/checkpoint.pt").items()}
+    {'weight': (3, 2), 'bias': (3,)}
     """
     path = Path(path)
     if not path.is_file():
@@ -138,6 +144,15 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     ------
     ValueError
         If names or shapes do not match (they are listed), and whatever `read_weights` raises.
+
+    Examples
+    --------
+    A classifier whose trunk begins where a run of the metric ended:
+
+    >>> from siamura.networks import Classifier
+    >>> net = Classifier("resnet18")
+    >>> load_weights(net.trunk, "runs/first/model/model.safetensors")  # nothing of the trunk is left over
+    []
     """
     held = read_weights(path)
     own = model.state_dict()

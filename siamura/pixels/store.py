@@ -42,7 +42,20 @@ ENTRY = np.dtype([("row", "<u4"), ("crc", "<u4")])
 
 
 class StoreError(OSError):
-    """The store could not be written, or a source file changed under it; the message says what to do."""
+    """The store could not be written, or a source file changed under it; the message says what to do.
+
+    Examples
+    --------
+    >>> from siamura import RadiographDataset, read_mura
+    >>> table, pre = read_mura("phantoms").head(4), Preprocess(size=32)
+    >>> try:
+    ...     data = RadiographDataset(table, pre, cache="runs/images", progress=False)
+    ... except StoreError as error:
+    ...     print(error)  # no room: what is needed, and what is free; in memory, then
+    ...     data = RadiographDataset(table, pre, cache=None, progress=False)
+    >>> len(data)
+    4
+    """
 
 
 @dataclass(frozen=True)

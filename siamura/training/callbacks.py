@@ -25,7 +25,22 @@ _LOG = logging.getLogger(__name__)
 
 
 class CollapseWarning(UserWarning):
-    """All embeddings have become one point."""
+    """All embeddings have become one point.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from siamura import EmbeddingNet, fit
+    >>> from siamura.losses import TripletLoss
+    >>> black = [(torch.zeros(1, 32, 32, dtype=torch.uint8), label) for label in (0, 0, 1, 1)]
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8)
+    >>> with warnings.catch_warnings(action="error", category=CollapseWarning):
+    ...     try:
+    ...         fit(net, black, [[0, 1, 2, 3]], TripletLoss(margin=0.2), steps=25, progress=False)
+    ...     except CollapseWarning as warning:
+    ...         print(warning)
+    step 25: the embeddings have collapsed (mean distance 0.0...
+    """
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -181,6 +196,19 @@ class Averaging(pl.Callback):
     ----------
     decay : float
         Weight of the past.
+
+    Examples
+    --------
+    ``fit(..., ema=0.9)`` makes one itself; as a callback it can be looked at afterwards.
+
+    >>> from siamura import EmbeddingNet, fit
+    >>> from siamura.losses import TripletLoss
+    >>> data = [(torch.full((1, 32, 32), 60 * i, dtype=torch.uint8), i // 2) for i in range(4)]
+    >>> net, averaging = EmbeddingNet("squeezenet1_1", dim=8), Averaging(decay=0.9)
+    >>> options = {"callbacks": [averaging], "progress": False}
+    >>> history = fit(net, data, [[0, 1, 2, 3]], TripletLoss(), steps=3, **options)
+    >>> all(map(torch.equal, net.parameters(), averaging.average.module.parameters()))  # it ends as the average
+    True
     """
 
     def __init__(self, decay: float) -> None:
@@ -242,6 +270,19 @@ class CollapseWatch(pl.Callback):
         Mean distance below which the embeddings count as one point (their lengths are 1).
     back : int
         Steps that ``"act"`` trains on all triplets.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from siamura import EmbeddingNet, fit
+    >>> from siamura.losses import TripletLoss
+    >>> black = [(torch.zeros(1, 32, 32, dtype=torch.uint8), label) for label in (0, 0, 1, 1)]
+    >>> net, watch = EmbeddingNet("squeezenet1_1", dim=8), CollapseWatch("stop", patience=2)
+    >>> options = {"on_collapse": None, "callbacks": [watch], "progress": False}
+    >>> with warnings.catch_warnings(action="ignore", category=CollapseWarning):
+    ...     history = fit(net, black, [[0, 1, 2, 3]], TripletLoss(), steps=9, **options)
+    >>> watch.stopped, len(history)
+    (True, 2)
     """
 
     HELP = (

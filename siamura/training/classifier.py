@@ -85,6 +85,13 @@ def predict_proba(
     Returns
     -------
     float32 (N,)
+
+    Examples
+    --------
+    >>> net = Classifier("squeezenet1_1")
+    >>> abnormal = predict_proba(net, np.zeros((3, 64, 64), np.uint8), progress=False)
+    >>> abnormal.shape, bool(((0 <= abnormal) & (abnormal <= 1)).all())
+    ((3,), True)
     """
     logits, _ = forward_rows(
         net, data, batch_size=batch_size, precision=precision, accelerator=accelerator, progress=progress
