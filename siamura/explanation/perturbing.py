@@ -62,8 +62,8 @@ def perturbation_curves(
     >>> curves = perturbation_curves(net, explain(net, films[0], target), target, steps=4)
     >>> curves["share"].tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
-    >>> whole = curves.loc[0, ["deletion", "centre_deletion", "random_deletion"]]
-    >>> bool(np.ptp(whole) < 1e-3)  # whatever the order, it begins with the whole film
+    >>> whole = [*curves.filter(like="deletion").iloc[0], *curves.filter(like="insertion").iloc[-1]]
+    >>> bool(np.ptp(whole) < 1e-3)  # whatever the order, deletion begins with the whole film, insertion ends with it
     True
     """
     import cv2
@@ -72,10 +72,11 @@ def perturbation_curves(
         raise ValueError(f"steps={steps} must be at least 1.")
     square = seen.square
     side = square.shape[0]
-    blurred = cv2.GaussianBlur(square, (0, 0), side / 10)
     (u0, v0, u1, v1) = seen.geometry.target
     content = np.zeros((side, side), dtype=bool)
-    content[v0:v1, u0:u1] = True  # the padding holds nothing to delete
+    content[v0:v1, u0:u1] = True  # the padding holds nothing to delete, and stays dark in the blurred copy
+    blurred = square.copy()
+    blurred[v0:v1, u0:u1] = cv2.GaussianBlur(square[v0:v1, u0:u1], (0, 0), side / 10)
     cells = np.random.default_rng(seed).permutation(seen.raw.ravel()).reshape(seen.raw.shape)
     heat, shuffled = (cv2.resize(m, (side, side), interpolation=cv2.INTER_LINEAR) for m in (seen.raw, cells))
     grid = np.arange(side) + 0.5

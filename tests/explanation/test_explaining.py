@@ -351,6 +351,20 @@ class TestQuality:
         assert figures.loc["deletion - random_deletion", "high"] < 0
         assert figures.loc["insertion - centre_insertion", "low"] > 0
 
+    @pytest.mark.parametrize("shape", [(40, 130), (130, 40)])
+    def test_the_ends_of_a_letterboxed_films_curves_agree(self, shape):
+        film = np.full(shape, 200, np.uint8)
+        film[:20, :20] = 255
+        net = Bright(Preprocess(size=SIZE, clahe=None))
+        seen = explain(net, film, brightness, layer="conv", method="gradcam")
+        curves = perturbation_curves(net, seen, brightness, steps=3)
+        (u0, v0, u1, v1) = seen.geometry.target
+        assert (u1 - u0, v1 - v0) != (SIZE, SIZE)
+        for order in ("", "centre_", "random_"):
+            deletion, insertion = curves[f"{order}deletion"], curves[f"{order}insertion"]
+            assert deletion.iloc[0] == insertion.iloc[-1] == pytest.approx(seen.score, abs=1e-6)
+            assert deletion.iloc[-1] == insertion.iloc[0]
+
     def test_the_random_order_has_the_maps_own_cells(self, views):
         net = Bright(Preprocess(size=SIZE, clahe=None))
         seen = explain(net, views[0]["path"][0], brightness, layer="conv", method="gradcam")
