@@ -53,7 +53,7 @@ def test_a_second_derivative_is_refused_rather_than_wrong(name, dtype):
     x, y, _, _ = batch(1, 12, 3, dtype=dtype)
     value = LOSSES[name]()(x, y) + x.square().sum()
     (grad,) = torch.autograd.grad(value, x, create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
+    with pytest.raises(RuntimeError, match=r"twice|not implemented"):
         grad.square().sum().backward()
 
 
