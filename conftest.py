@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,14 @@ if TYPE_CHECKING:
     from siamura.experiments import Run
 
 SHARED = Path(__file__).resolve().parents[1] / "shared"
+
+#: What an extra brings, by the name whose example needs it.
+EXTRAS = {
+    "siamura.app.page": "gradio",
+    "siamura.app.serve": "gradio",
+    "siamura.export.to_onnx": "onnxruntime",
+    "siamura.studies.dicom.read_dicom_folder": "pydicom",
+}
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +56,33 @@ def started(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def supervised(started: Path, cache: Path) -> Path:
+    """A finished classifier beside that run, in ``runs/classifier``."""
+    from siamura.experiments import ClassifierExperiment, run_classifier
+
+    phantoms = str(started / "phantoms")
+    tiny = ClassifierExperiment(data=phantoms, parts=("XR_FINGER",), trunk="squeezenet1_1", size=32, epochs=1)
+    return run_classifier(tiny, started / "runs" / "classifier", cache=cache).folder
+
+
 @pytest.fixture(autouse=True)
 def examples_stand_where_the_start_page_ends(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Give an example in a docstring the folders that it names."""
-    if isinstance(request.node, pytest.DoctestItem):
-        text = "".join(example.source for example in request.node.dtest.examples)
-        if '"runs/' in text or '"phantoms' in text:
-            monkeypatch.chdir(request.getfixturevalue("started"))
-            monkeypatch.setenv("SIAMURA_CACHE", str(request.getfixturevalue("cache")))
+) -> Iterator[None]:
+    """Give an example in a docstring the folders that it names, if the extra it needs is there."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    test = request.node.dtest
+    if test.name in EXTRAS:
+        pytest.importorskip(EXTRAS[test.name])
+    text = "".join(example.source for example in test.examples)
+    if '"runs/classifier"' in text:
+        request.getfixturevalue("supervised")
+    if '"runs/' in text or '"phantoms' in text:
+        monkeypatch.chdir(request.getfixturevalue("started"))
+        monkeypatch.setenv("SIAMURA_CACHE", str(request.getfixturevalue("cache")))
+    level = logging.getLogger("siamura").level
+    yield
+    logging.getLogger("siamura").setLevel(level)  # the example of `tell` sets it

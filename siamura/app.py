@@ -67,6 +67,12 @@ class Reading:
         The nearest earlier cases.
     pictures : list of (ndarray, str)
         Those of them whose files are still there, uint8 (H, W), with captions.
+
+    Examples
+    --------
+    >>> reading = Reader("runs/first").read([])
+    >>> reading.verdict, reading.views, reading.cases
+    ('Choose the views of a study first.', [], None)
     """
 
     verdict: str
@@ -84,6 +90,16 @@ class Reader:
         The run folder.
     cases : int
         How many similar cases are shown.
+
+    Examples
+    --------
+    >>> reader = Reader("runs/first", cases=3)
+    >>> study, views = next(iter(reader.samples.items()))  # a validation study
+    >>> reading = reader.read(views)
+    >>> "probability of abnormal" in reading.verdict, len(reading.views) == len(views)
+    (True, True)
+    >>> reading.cases["split"].unique().tolist()  # the similar cases are training films
+    ['train']
     """
 
     def __init__(self, run: str | os.PathLike[str], *, cases: int = 6) -> None:
@@ -196,7 +212,14 @@ class Reader:
 
 
 def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
-    """Build the page around a reader; uploads are deleted when they are older than `keep` seconds."""
+    """Build the page around a reader; uploads are deleted when they are older than `keep` seconds.
+
+    Examples
+    --------
+    >>> blocks = page(Reader("runs/first"))
+    >>> blocks.title
+    'siamura'
+    """
     gr = _gradio()
 
     def show(uploads: list[str] | None, sample: str | None) -> tuple[Any, ...]:
@@ -286,6 +309,16 @@ def serve(
         If `run` holds no finished run.
     OSError
         If the port is taken.
+
+    Examples
+    --------
+    >>> import socket
+    >>> with socket.create_server(("127.0.0.1", 0)) as free:
+    ...     port = free.getsockname()[1]
+    >>> blocks = serve("runs/first", port=port, block=False)
+    >>> blocks.local_url == f"http://127.0.0.1:{port}/"
+    True
+    >>> blocks.close(verbose=False)
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -72,6 +72,16 @@ def to_onnx(
         If the path does not end in .onnx, no size is known, or the head does not fit the network.
     RuntimeError
         If onnxruntime's outputs differ from PyTorch's by more than 1e-4; nothing is written then.
+
+    Examples
+    --------
+    >>> import onnxruntime
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=32))
+    >>> path = to_onnx(net, "runs/net.onnx")
+    >>> session = onnxruntime.InferenceSession(path)
+    >>> session.run(["embedding"], {"image": np.zeros((2, 1, 32, 32), np.uint8)})[0].shape
+    (2, 8)
     """
     try:
         import onnx

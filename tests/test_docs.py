@@ -1,10 +1,14 @@
 """What the pages say is so: messages exist, tables are current, links lead somewhere."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -33,12 +37,15 @@ def test_troubleshooting_headings_are_messages():
     assert [h for h in headings if not any(h in text for text in said)] == []
 
 
-def test_systems_page_is_what_the_code_holds():
-    sys.path.insert(0, str(DOCS))
-    try:
-        import systems
-    finally:
-        sys.path.remove(str(DOCS))
+@pytest.fixture
+def beside_the_pages(monkeypatch):
+    """The scripts beside the pages can be imported."""
+    monkeypatch.syspath_prepend(str(DOCS))
+
+
+def test_systems_page_is_what_the_code_holds(beside_the_pages):
+    import systems
+
     assert systems.page() == (DOCS / "systems.md").read_text(encoding="utf-8")
 
 
@@ -58,3 +65,16 @@ def test_every_page_is_in_the_index():
         for line in tree.split()
     }
     assert {p for p in pages - listed if not p.startswith(("index", "auto_examples", "_build"))} == set()
+
+
+def test_every_public_class_and_function_has_an_example(beside_the_pages):
+    import gather
+
+    without = []
+    for room in [*list(gather.ROOMS)[1:], "siamura.app"]:  # the names of siamura itself are names of a room
+        for name in gather.public_names(room):
+            thing = getattr(importlib.import_module(room), name)
+            documented = inspect.isclass(thing) or inspect.isroutine(thing)
+            if documented and ">>>" not in (thing.__doc__ or ""):
+                without.append(f"{room}.{name}")
+    assert not without, f"no example in the docstrings of {', '.join(without)}"

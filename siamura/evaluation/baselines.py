@@ -39,6 +39,16 @@ def trivial_features(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFr
     ------
     siamura.pixels.UnreadableImage
         Where a file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> file = f"{tempfile.mkdtemp()}/grey.png"
+    >>> Image.new("L", (60, 40), color=128).save(file)
+    >>> trivial_features(pd.DataFrame({"path": [file]}), progress=False)
+        mean  deviation  aspect      size
+    0  128.0        0.0     1.5  7.783224
     """
     from tqdm.auto import tqdm
 
@@ -189,6 +199,16 @@ def baseline_scores(
     -------
     DataFrame
         Index (``baseline``, ``metric``), columns ``value, low, high``; ``.attrs`` as for `siamura.evaluate`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> table = pd.DataFrame({"label": rng.integers(0, 2, 200), "patient": np.arange(200) // 2})
+    >>> table["split"] = np.where(table["patient"] < 70, "train", "valid")
+    >>> bright = pd.DataFrame({"mean": table["label"] + rng.normal(scale=0.5, size=200)})
+    >>> scores = baseline_scores(table, bright, draws=200)
+    >>> bool(scores["low"]["mean", "auroc"] > 0.5)  # brightness alone tells abnormal films, as drawn above
+    True
     """
     answers = trivial_baselines(table, features, train=train, valid=valid, seed=seed, progress=progress)
     rows = table.loc[np.asarray(table["split"]) == valid]

@@ -20,6 +20,13 @@ def trunk_grid(base: ClassifierExperiment) -> dict[str, ClassifierExperiment]:
     """System B: four trunks on all parts together, and DenseNet-169 fine-tuned from the 100th of 595 layers on.
 
     Without pretrained weights nothing is frozen: a frozen trunk that has learnt nothing shows nothing.
+
+    Examples
+    --------
+    >>> cells = trunk_grid(ClassifierExperiment(weights="imagenet"))
+    >>> [(name, cell.frozen, cell.tune_epochs) for name, cell in cells.items()]
+    [('B-resnet50', True, 0), ('B-efficientnet_b0', True, 0), ('B-vgg19', True, 0),
+     ('B-densenet169', True, 0), ('B-densenet169-tuned', True, 10)]
     """
     frozen = base.weights is not None
     cells = {
@@ -31,7 +38,16 @@ def trunk_grid(base: ClassifierExperiment) -> dict[str, ClassifierExperiment]:
 
 
 def part_grid(base: ClassifierExperiment, *, nasnet: bool) -> dict[str, ClassifierExperiment]:
-    """System D: one model per part and trunk, on equalised histograms; NASNet-A Large only where it is wanted."""
+    """System D: one model per part and trunk, on equalised histograms; NASNet-A Large only where it is wanted.
+
+    Examples
+    --------
+    >>> cells = part_grid(ClassifierExperiment(size=64), nasnet=False)
+    >>> len(cells)  # 7 parts, 4 trunks
+    28
+    >>> cells["D-XR_WRIST-vgg16"].equalise, cells["D-XR_WRIST-inception_v3"].size
+    (True, 75)
+    """
     trunks = _D_TRUNKS if nasnet else _D_TRUNKS[:-1]
     return {
         f"D-{part}-{trunk.removeprefix('timm:')}": replace(
@@ -44,7 +60,14 @@ def part_grid(base: ClassifierExperiment, *, nasnet: bool) -> dict[str, Classifi
 
 
 def system_c(base: ClassifierExperiment) -> ClassifierExperiment:
-    """InceptionV3 on the humerus, frozen where it has learnt something before."""
+    """InceptionV3 on the humerus, frozen where it has learnt something before.
+
+    Examples
+    --------
+    >>> settings = system_c(ClassifierExperiment(size=224, weights="imagenet"))
+    >>> settings.trunk, settings.parts, settings.batch, settings.frozen
+    ('inception_v3', ('XR_HUMERUS',), 16, True)
+    """
     return replace(
         base, trunk="inception_v3", top="c", parts=("XR_HUMERUS",), batch=16, frozen=base.weights is not None,
         size=max(base.size, _SMALLEST["inception_v3"]),
@@ -52,7 +75,14 @@ def system_c(base: ClassifierExperiment) -> ClassifierExperiment:
 
 
 def system_e(base: ClassifierExperiment) -> ClassifierExperiment:
-    """DenseNet-121 on the humerus, all layers learning."""
+    """DenseNet-121 on the humerus, all layers learning.
+
+    Examples
+    --------
+    >>> settings = system_e(ClassifierExperiment(size=224, weights="imagenet"))
+    >>> settings.trunk, settings.parts, settings.batch, settings.frozen
+    ('densenet121', ('XR_HUMERUS',), 16, False)
+    """
     return replace(base, trunk="densenet121", top="e", parts=("XR_HUMERUS",), batch=16)
 
 
@@ -69,6 +99,18 @@ def classifier_tables(runs: Mapping[str, ClassifierRun], systems: str, title: st
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> from siamura.experiments import load_classifier
+    >>> runs = {"mine": load_classifier("runs/classifier")}  # not what system E trained: its column stays empty
+    >>> print(classifier_tables(runs, "E", "Humerus"))
+    # Humerus
+    ...
+    | part | trunk | figure | published | trivial baseline | measured |
+    |---|---|---|---|---|---|
+    | XR_HUMERUS | densenet121 | valid accuracy (about) | 0.79 | – | – |
+    | XR_HUMERUS | densenet121 | valid accuracy (about, after tuning) | 0.85 | – | – |
     """
     first = next(iter(runs.values()))
     lines = [f"# {title}", ""]

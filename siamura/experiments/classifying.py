@@ -27,7 +27,16 @@ __all__ = ["ClassifierRun", "load_classifier", "run_classifier"]
 
 @dataclass(frozen=True)
 class ClassifierRun(StoredRun):
-    """A finished classifier: folder, settings and figures (head ``classifier``), the network on demand."""
+    """A finished classifier: folder, settings and figures (head ``classifier``), the network on demand.
+
+    Examples
+    --------
+    >>> done = load_classifier("runs/classifier")
+    >>> done.network().preprocess.size, done.config["status"]
+    (32, 'finished')
+    >>> len(done.predictions()) == sum(split["views"] for split in done.config["data"]["counts"].values())
+    True
+    """
 
     experiment: ClassifierExperiment
 
@@ -43,7 +52,16 @@ class ClassifierRun(StoredRun):
 
 
 def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
-    """Read the run folder of a classifier; `FileNotFoundError` if it holds no finished one."""
+    """Read the run folder of a classifier; `FileNotFoundError` if it holds no finished one.
+
+    Examples
+    --------
+    >>> done = load_classifier("runs/classifier")
+    >>> done.experiment.parts
+    ('XR_FINGER',)
+    >>> sorted(done.metrics)
+    ['train', 'valid']
+    """
     stored = read_folder(folder)
     return ClassifierRun(experiment=ClassifierExperiment.from_dict(stored["config"]["experiment"]), **stored)
 
@@ -77,6 +95,17 @@ def run_classifier(
     ------
     ValueError, FileNotFoundError, FileExistsError
         As for `siamura.run`.
+
+    Examples
+    --------
+    >>> settings = ClassifierExperiment(
+    ...     data="phantoms", parts=("XR_FINGER",), trunk="squeezenet1_1", size=32, epochs=1
+    ... )
+    >>> done = run_classifier(settings, "runs/classifier", overwrite=True)
+    >>> sorted(done.metrics["valid"]["study"])
+    ['classifier', 'trivial']
+    >>> "kappa" in done.table()
+    True
     """
     from siamura.networks import Classifier
     from siamura.pixels import Preprocess

@@ -34,6 +34,14 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
     callable
         Runs the experiment, prints its table and the run folder on standard output, and leaves with status 2
         and one sentence on standard error where the input is bad.
+
+    Examples
+    --------
+    >>> import inspect
+    >>> command = experiment_command(Experiment(steps=40), out="runs/fingers")
+    >>> options = inspect.signature(command).parameters
+    >>> options["steps"].default, options["trunk"].default, str(options["out"].default)
+    (40, 'densenet169', 'runs/fingers')
     """
 
     def command(**given: Any) -> None:
@@ -78,7 +86,16 @@ def experiment_command(defaults: Experiment, out: str) -> Callable[..., None]:
 
 
 def app_for(doc: str | None, defaults: Experiment, out: str) -> typer.Typer:
-    """Make the command-line application of an example script; `doc` is its help text."""
+    """Make the command-line application of an example script; `doc` is its help text.
+
+    Examples
+    --------
+    >>> from typer.testing import CliRunner
+    >>> app = app_for("Fingers, quickly.", Experiment(steps=40), out="runs/fingers")
+    >>> answer = CliRunner().invoke(app, ["--k", "1"])
+    >>> print(answer.exit_code, answer.output)
+    2 Error: k=1: an anchor needs another image of its label, so k must be at least 2.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(help=doc)(experiment_command(defaults, out))
     return app
@@ -93,6 +110,19 @@ def script(tables: Callable[..., str], doc: str | None) -> None:
         Gives Markdown; has the option ``out``, in which ``tables.md`` is written.
     doc : str
         The help text.
+
+    Examples
+    --------
+    >>> import contextlib
+    >>> from pathlib import Path
+    >>> from unittest import mock
+    >>> def tables(out: Path = Path("runs/"), seed: int = 0) -> str:
+    ...     return f"| seed | {seed} |"
+    >>> with mock.patch("sys.argv", ["tables.py", "--seed", "7"]), contextlib.suppress(SystemExit):
+    ...     script(tables, "One figure.")
+    | seed | 7 |
+    >>> Path("runs/tables.md").read_text()
+    '| seed | 7 |'
     """
 
     @functools.wraps(tables)
@@ -110,7 +140,15 @@ def script(tables: Callable[..., str], doc: str | None) -> None:
 
 
 def tell(level: int = logging.INFO) -> None:
-    """Send siamura's log to standard error, and of other libraries' only their warnings."""
+    """Send siamura's log to standard error, and of other libraries' only their warnings.
+
+    Examples
+    --------
+    >>> import logging
+    >>> tell(logging.WARNING)  # no word on progress
+    >>> logging.getLogger("siamura.training").isEnabledFor(logging.INFO)
+    False
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("siamura").setLevel(level)
 
@@ -119,6 +157,13 @@ class one_sentence(contextlib.ContextDecorator):
     """Turn bad input (`ValueError`, `OSError`, a missing extra) into one sentence and exit status 2.
 
     Errors of siamura's own code keep their traceback: hiding those would lose what is needed to mend them.
+
+    Examples
+    --------
+    >>> import contextlib, sys, typer
+    >>> with contextlib.redirect_stderr(sys.stdout), contextlib.suppress(typer.Exit), one_sentence():
+    ...     Experiment(seed=-1)
+    Error: seed=-1 must not be negative.
     """
 
     def __enter__(self) -> None:

@@ -35,6 +35,13 @@ def loss_grid(
     -------
     dict of str to Experiment or ClassifierExperiment
         The classifier learns for 4 epochs, in batches of the same size.
+
+    Examples
+    --------
+    >>> cells = loss_grid(Experiment(size=64), trunks=["resnet18"], dims=[128], seeds=[0])
+    >>> list(cells)
+    ['triplet-resnet18-128-seed0', 'batch_hard-resnet18-128-seed0', 'semi_hard-resnet18-128-seed0',
+     'triplet_focal-resnet18-128-seed0', 'selectively_contrastive-resnet18-128-seed0', 'classifier-resnet18-seed0']
     """
     cells: dict[str, Experiment | ClassifierExperiment] = {}
     for seed in seeds:
@@ -65,6 +72,15 @@ def compared(runs: Mapping[str, Run | ClassifierRun]) -> pd.DataFrame:
         (k-NN, or the classifier itself), ``positive_distance`` and ``negative_distance`` between embeddings of
         length 1, ``collapsed``: films of different labels are less than 0.05 apart, of at most 2, and ``share``: how
         much of the training was on the loss itself, where `siamura.fit` begins with all triplets.
+
+    Examples
+    --------
+    >>> from siamura.experiments import load_classifier, load_run
+    >>> runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
+    >>> compared(runs)[["loss", "trunk", "dim", "seed"]]
+                       loss          trunk dim  seed
+    0         triplet_focal       resnet18  16     0
+    1  binary cross-entropy  squeezenet1_1   –     0
     """
     return pd.DataFrame([_row(run) for run in runs.values()])
 
@@ -86,7 +102,21 @@ def _row(run: Run | ClassifierRun) -> dict[str, Any]:
 
 
 def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
-    """Print a comparison as Markdown: one row a configuration, one column a seed, the trivial baseline first."""
+    """Print a comparison as Markdown: one row a configuration, one column a seed, the trivial baseline first.
+
+    Examples
+    --------
+    >>> from siamura.experiments import load_classifier, load_run
+    >>> runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
+    >>> print(loss_table(runs))
+    # Every loss on XR_FINGER
+    ...
+    | loss | trunk | dim | seed 0 |
+    |---|---|---|---|
+    | trivial baseline | – | – | ... |
+    | triplet_focal | resnet18 | 16 | ... |
+    | binary cross-entropy | squeezenet1_1 | – | ... |
+    """
     first = next(run for run in runs.values() if isinstance(run, Run))
     frame = compared(runs)
     seeds = sorted({run.experiment.seed for run in runs.values()})

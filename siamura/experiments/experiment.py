@@ -199,6 +199,15 @@ class ClassifierExperiment(_Settings):
     ------
     ValueError
         If a value is out of its range, with what would be right.
+
+    Examples
+    --------
+    >>> settings = ClassifierExperiment(trunk="resnet18", parts=("XR_HAND", "XR_WRIST"), epochs=2)
+    >>> ClassifierExperiment.from_json(settings.to_json()) == settings
+    True
+    >>> ClassifierExperiment(size=16)
+    Traceback (most recent call last):
+    ValueError: size=16: the trunks halve an image five times, so size must be at least 32.
     """
 
     trunk: str = "densenet169"

@@ -86,6 +86,17 @@ def explanation_figures(
     ------
     ValueError
         If the run was trained on these very phantoms, or its head finds none of the abnormal ones.
+
+    Examples
+    --------
+    >>> from siamura.experiments import load_run
+    >>> done = load_run("runs/first")
+    >>> few = {"views": 32, "curves": 1, "shuffled": 1}
+    >>> figures = explanation_figures(done, method="gradcam", progress=False, **few)
+    >>> sorted(figures)
+    ['places', 'rests', 'shuffled']
+    >>> len(figures["places"]) == figures["places"].attrs["found"]  # a row for each film that the head finds
+    True
     """
     from tqdm.auto import tqdm
 
@@ -143,6 +154,19 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> made_up = {"hit": 1.0, "centre_hit": 0.0, "iou": 0.4, "centre_iou": 0.1, "area": 0.1}
+    >>> places = pd.DataFrame({"patient": ["a", "b"], "kind": "fracture", **made_up})
+    >>> places.attrs = {"views": 40, "patients": 12, "seed": 1001, "lesions": 9, "found": 2}
+    >>> shuffled = pd.DataFrame({"patient": ["a", "b"], "correlation, all": 0.0})
+    >>> print(explanation_table({"places": places, "rests": places[:0], "shuffled": shuffled}))
+    # Are the heat maps right?
+    ...
+    | pointing game: the warmest pixel lies on the lesion | 1.00 | 1.00 to 1.00 |
+    | baseline: the middle of the film | 0.00 | 0.00 to 0.00 |
+    ...
     """
     from siamura.explanation import summary
 

@@ -76,7 +76,17 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Run(StoredRun):
-    """A finished run of system A: settings and figures; network, heads and embeddings on demand."""
+    """A finished run of system A: settings and figures; network, heads and embeddings on demand.
+
+    Examples
+    --------
+    >>> done = load_run("runs/first")
+    >>> vectors, table = done.embeddings()
+    >>> vectors.shape == (len(table), done.network().dim)
+    True
+    >>> done.heads()["knn"].predict_proba(vectors[:5]).shape
+    (5, 2)
+    """
 
     experiment: Experiment
 

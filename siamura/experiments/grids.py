@@ -31,6 +31,15 @@ def finger_grid(base: Experiment) -> dict[str, Experiment]:
         loss, at 256 and 128 dimensions. The report does not say which triplet loss the first six used; the sum
         over all valid triplets is taken. Nor does it say whether the focal rows used CLAHE; as they are compared
         with the rows without, they are run without.
+
+    Examples
+    --------
+    >>> cells = finger_grid(Experiment(steps=40))
+    >>> list(cells)
+    ['resnet50-256', 'resnet50-128', 'densenet169-256', 'densenet169-128', 'densenet169-clahe-256',
+     'densenet169-clahe-128', 'densenet169-focal-256', 'densenet169-focal-128']
+    >>> cells["densenet169-clahe-128"].clahe, cells["densenet169-focal-128"].loss
+    (True, 'triplet_focal')
     """
     kinds = {
         "resnet50": replace(base, trunk="resnet50", loss="triplet", clahe=False),
@@ -70,6 +79,13 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
     KeyboardInterrupt
         After Ctrl-C in a cell, whose folder is complete and marked as interrupted: later cells are not begun, and
         the same call runs that cell anew, and the rest.
+
+    Examples
+    --------
+    >>> cells = {"first": load_run("runs/first").experiment}
+    >>> runs = run_grid(cells, "runs/")  # runs/first is finished with these settings: it is read, not run again
+    >>> runs["first"].config["status"], len(runs["first"].history) == cells["first"].steps
+    ('finished', True)
     """
     done: dict[str, Any] = {}
     for number, (name, cell) in enumerate(cells.items(), start=1):
@@ -92,6 +108,14 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
     ----------
     runs : mapping of str to Run
         Of `run_grid` over `finger_grid`.
+
+    Examples
+    --------
+    >>> text = finger_tables({"first": load_run("runs/first")})
+    >>> text.count("## Table")
+    12
+    >>> print(text.splitlines()[-1])  # ResNet-18 is in no table, so nothing measured stands beside
+    | densenet169 + focal | 128 | 0.408 | 0.374 | – | – | – | – |
     """
     first = next(iter(runs.values()))
     by_cell: dict[tuple[str, bool, str, int], Run] = {

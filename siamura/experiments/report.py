@@ -44,6 +44,12 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         If the folder holds no measured run.
     ValueError
         If a figure is no PNG file.
+
+    Examples
+    --------
+    >>> written = write_report("runs/first")
+    >>> written.name, "PHANTOMS" in written.read_text(encoding="utf-8")
+    ('report.html', True)
     """
     folder = Path(folder)
     for name in ("config.json", "metrics.json"):

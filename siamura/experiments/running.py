@@ -64,6 +64,15 @@ def run(
         If the data folder is no MURA tree.
     FileExistsError, PermissionError
         If the run folder is in use or cannot be written.
+
+    Examples
+    --------
+    >>> settings = Experiment(data="phantoms", trunk="squeezenet1_1", size=32, steps=1, k=4, augment="none")
+    >>> done = run(settings, "runs/tiny")
+    >>> sorted(done.metrics["valid"]["study"])
+    ['knn', 'mlp', 'trivial']
+    >>> (done.folder / "report.html").is_file()
+    True
     """
     from siamura.training.distributed import by_first
 

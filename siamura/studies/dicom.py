@@ -81,6 +81,16 @@ def read_dicom_folder(
     References
     ----------
     DICOM PS3.3 C.7.1.1 (patient), C.7.2.1 (study); PS3.15 annex E (what identifies a person).
+
+    Examples
+    --------
+    >>> import tempfile, pydicom
+    >>> film, folder = pydicom.Dataset(), tempfile.mkdtemp()
+    >>> film.Modality, film.BodyPartExamined, film.PatientID, film.StudyInstanceUID = "DX", "HAND", "17", "1.2.3"
+    >>> film.save_as(f"{folder}/film.dcm", implicit_vr=True, little_endian=True)
+    >>> read_dicom_folder(folder, labels={"1.2.3": 1}, hash_identifiers=False)[["part", "patient", "study", "label"]]
+          part patient  study  label
+    0  XR_HAND      17  1.2.3      1
     """
     check_choice("on_error", on_error, ("raise", "report"))
     try:
