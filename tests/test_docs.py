@@ -74,7 +74,8 @@ def test_every_public_class_and_function_has_an_example(beside_the_pages):
     for room in [*list(gather.ROOMS)[1:], "siamura.app"]:  # the names of siamura itself are names of a room
         for name in gather.public_names(room):
             thing = getattr(importlib.import_module(room), name)
-            documented = inspect.isclass(thing) or inspect.isroutine(thing)
+            ours = getattr(thing, "__module__", "").startswith("siamura")  # another library documents its own
+            documented = ours and (inspect.isclass(thing) or inspect.isroutine(thing))
             if documented and ">>>" not in (thing.__doc__ or ""):
                 without.append(f"{room}.{name}")
     assert not without, f"no example in the docstrings of {', '.join(without)}"
