@@ -1,6 +1,7 @@
 """Run every benchmark and print one table: ``python -m benchmarks [--gpu] [--only losses,pixels] [--out FOLDER]``.
 
-``--into docs/benchmarks.md`` also puts the table into that page, room by room, in the place of the one it has.
+``--into docs/benchmarks.md`` also puts the rows into that page: a room that ran takes the place of its earlier rows,
+with the machine and the day above them, and the other rooms stay.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .harness import Row, markdown
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no benchmark of {unknown[0]!r}; there are {', '.join(names)}")
 
     if options.into is not None:
-        _put("", options.into, only_check=True)
+        _put({}, options.into)
     started = time.perf_counter()
     rooms: dict[str, list[Row]] = {name: [] for name in chosen}
     for name, rows in rooms.items():
@@ -56,8 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     (options.out / "bench.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     took = f"{len(found)} rows in {time.perf_counter() - started:.0f} s"
     if options.into is not None:
-        tables = (f"### {name}\n\n{markdown(rows)}" for name, rows in rooms.items() if rows)
-        _put("\n\n".join([f"{machine}, {time.strftime('%Y-%m-%d')}: {took}.", *tables]), options.into)
+        head = f"{machine}, {time.strftime('%Y-%m-%d')}: {took} in all."
+        _put({name: f"{head}\n\n{markdown(rows)}" for name, rows in rooms.items() if rows}, options.into)
     print(text)
     print(f"{took}; written to {options.out}", file=sys.stderr)
     missed = [row for row in found if row.target is not None and row.ratio < row.target]
@@ -74,14 +75,16 @@ def _rows(name: str, *, gpu: bool) -> Iterator[Row]:
         yield from rows()
 
 
-def _put(text: str, page: Path, *, only_check: bool = False) -> None:
-    """Put text between the marks of a page."""
+def _put(rooms: Mapping[str, str], page: Path) -> None:
+    """Put the text of some rooms between the marks of a page; those of other rooms stay."""
     before, start, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
+    rest, end, after = rest.partition(MARKS[1])
     if not (start and end):
         raise SystemExit(f"{page} has no place for the figures: it needs the lines {MARKS[0]} and {MARKS[1]}")
-    if not only_check:
-        page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+    kept = dict(section.split("\n", 1) for section in f"\n{rest.strip()}".split("\n### ")[1:])
+    kept |= rooms
+    text = "\n\n".join(f"### {name}\n\n{kept[name].strip()}" for name in sorted(kept))
+    page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def _machine(*, gpu: bool) -> str:

@@ -79,3 +79,18 @@ def test_every_public_class_and_function_has_an_example(beside_the_pages):
             if documented and ">>>" not in (thing.__doc__ or ""):
                 without.append(f"{room}.{name}")
     assert not without, f"no example in the docstrings of {', '.join(without)}"
+
+
+def test_benchmarks_of_some_rooms_leave_the_others(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    runner = importlib.import_module("benchmarks.__main__")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{runner.MARKS[0]}\n{runner.MARKS[1]}\n\nafter\n", encoding="utf-8")
+    runner._put({"losses": "old", "heads": "| a |"}, page)
+    runner._put({"losses": "new"}, page)
+    runner._put({}, page)
+    wanted = "before\n\n{}\n\n### heads\n\n| a |\n\n### losses\n\nnew\n\n{}\n\nafter\n".format(*runner.MARKS)
+    assert page.read_text(encoding="utf-8") == wanted
+    page.write_text("no place", encoding="utf-8")
+    with pytest.raises(SystemExit, match="has no place for the figures"):
+        runner._put({"losses": "new"}, page)
