@@ -18,7 +18,7 @@ from ._pairs import Block, Pairs
 
 FAR = 3e38  # beyond any distance, and within float32
 _CACHED = 1 << 17  # pairs of one block that stay in a processor's cache
-_SMALL = 1 << 14  # pairs that are kept for the figures, in case they are asked for
+_SMALL = 1 << 17  # pairs that are kept for the figures, in case they are asked for
 _HELD = 1 << 26  # pairs of one block that a device's memory holds with ease
 
 
@@ -203,17 +203,19 @@ class _ByRows(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad)
         cuts = list(blocks(len(x), len(y), x.device, size))
         whole = len(cuts) == 1
-        gx = torch.zeros_like(x)
-        gy = gx if own else torch.zeros_like(y)
+        if wanted and not whole:
+            gx = torch.zeros_like(x)
+            gy = gx if own else torch.zeros_like(y)
         for start, stop in cuts:
             rows = x if whole else x[start:stop]
             distances = form.rows(rows, y, start if own else None)
             weights = tally.add(distances, pairs.block(start, stop))
-            if wanted:
+            if wanted and whole:
+                gx, gy = form.pull(rows, y, distances, weights)
+            elif wanted:
                 for_rows, for_all = form.pull(rows, y, distances, weights)
                 gx[start:stop] += for_rows
-                if not (own and whole):
-                    gy += for_all
+                gy += for_all
         loss, factor = tally.reduce(how)
         if wanted:
             grads = [off_sphere(gx.mul_(factor), made, length)]
