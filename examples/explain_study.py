@@ -9,6 +9,7 @@ import typer
 
 import siamura
 from siamura.experiments import load_run, one_sentence
+from siamura.experiments.tables import RESEARCH
 
 
 @one_sentence()
@@ -34,6 +35,7 @@ def main(
         file = out / f"{view.name.replace('/', '_')}_{Path(view.path).stem}.png"
         seen.figure(f"{what}{view.name}: abnormal {view.probability:.2f}").savefig(file, dpi=150)
         print(f"{file}: label {view.label}, abnormal {view.probability:.2f}, boxes {seen.boxes.tolist()}")
+    print(RESEARCH)
 
 
 if __name__ == "__main__":

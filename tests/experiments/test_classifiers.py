@@ -182,7 +182,7 @@ def test_a_run_with_other_settings_is_run_anew(grid: Path) -> None:
     assert np.isfinite(again.history["loss"]).all()
 
 
-@pytest.mark.parametrize(("after", "tuned"), [(1, False), (3, True)])
+@pytest.mark.parametrize(("after", "tuned"), [(1, False), pytest.param(3, True, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_a_grid_and_marks_the_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, tuned: bool
 ) -> None:
