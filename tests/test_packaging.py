@@ -50,7 +50,7 @@ def test_stub_and_names_agree() -> None:
 SOURCE = (
     "siamura", "losses", "samplers", "tests", "docs", "examples", "benchmarks", ".ci", "setup.cfg", "pyproject.toml",
     "MANIFEST.in", "Makefile", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
-    "CONTRIBUTING.md",
+    "CONTRIBUTING.md", "conftest.py",
 )  # fmt: skip
 MADE = shutil.ignore_patterns("__pycache__", "_build", "auto_examples", "generated", "sg_execution_times.rst")
 
