@@ -67,12 +67,19 @@ def supervised(started: Path, cache: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def the_log_level_is_put_back() -> Iterator[None]:
+    """A command that is called within the tests' process sets how much siamura tells, for the process's life."""
+    level = logging.getLogger("siamura").level
+    yield
+    logging.getLogger("siamura").setLevel(level)
+
+
+@pytest.fixture(autouse=True)
 def examples_stand_where_the_start_page_ends(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+) -> None:
     """Give an example in a docstring the folders that it names, if the extra it needs is there."""
     if not isinstance(request.node, pytest.DoctestItem):
-        yield
         return
     test = request.node.dtest
     if test.name in EXTRAS:
@@ -83,6 +90,3 @@ def examples_stand_where_the_start_page_ends(
     if '"runs/' in text or '"phantoms' in text:
         monkeypatch.chdir(request.getfixturevalue("started"))
         monkeypatch.setenv("SIAMURA_CACHE", str(request.getfixturevalue("cache")))
-    level = logging.getLogger("siamura").level
-    yield
-    logging.getLogger("siamura").setLevel(level)  # the example of `tell` sets it
