@@ -31,7 +31,7 @@ $(VENV)/.core: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(PIP) -e ".[test,app,dicom,timm,onnx,tensorboard,hub]"
+	$(PIP) -e ".[test,app,dicom,timm,onnx,tensorboard,hub,tables,postgres]"
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -1,0 +1,24 @@
+"""Names that several rooms use: body parts, heads and scores. Each list stands here once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["HEADS", "PARTS", "SPLITS"]
+
+#: Body parts of MURA, as its folders name them.
+PARTS: Final = (
+    "XR_ELBOW",
+    "XR_FINGER",
+    "XR_FOREARM",
+    "XR_HAND",
+    "XR_HUMERUS",
+    "XR_SHOULDER",
+    "XR_WRIST",
+)
+
+#: What answers in a run, by its name in files, as a person reads it; in the order of tables.
+HEADS: Final = {"knn": "k-NN", "mlp": "MLP", "classifier": "Classifier", "trivial": "Trivial baseline"}
+
+#: The two splits of a run, by their name in tables, as a person reads them.
+SPLITS: Final = {"train": "Training", "valid": "Validation"}

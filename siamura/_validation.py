@@ -1,0 +1,172 @@
+"""Checks of arguments, and the one wording of their errors: the argument, its value, what would be right.
+
+``losses/`` and ``samplers/`` can be used alone and keep their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["check_choice", "check_columns", "check_filled", "check_number", "check_whole"]
+
+
+def check_whole(name: str, value: Any, *, least: int | None = 1, most: int | None = None) -> int:
+    """Return a whole number as an `int`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : int
+        Its value; NumPy's integers count, booleans and 3.0 do not.
+    least, most : int, optional
+        Its bounds, both included.
+
+    Raises
+    ------
+    ValueError
+        If it is no whole number, or out of its bounds.
+
+    Examples
+    --------
+    >>> check_whole("k", 15)
+    15
+    >>> check_whole("k", 0)
+    Traceback (most recent call last):
+    ValueError: k=0 must be a whole number of at least 1.
+    """
+    right = isinstance(value, Integral) and not isinstance(value, bool)
+    if right and (least is None or value >= least) and (most is None or value <= most):
+        return int(value)
+    raise ValueError(f"{name}={value!r} must be a whole number{_bounds(least, most)}.")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return a finite number as a `float`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    value : float
+        Its value; NumPy's numbers count, booleans do not.
+    least, most : float, optional
+        Its bounds, both included.
+    above, below : float, optional
+        Its bounds, both excluded.
+
+    Raises
+    ------
+    ValueError
+        If it is no finite number, or out of its bounds.
+
+    Examples
+    --------
+    >>> check_number("confidence", 0.95, above=0, below=1)
+    0.95
+    >>> check_number("margin", float("nan"), above=0)
+    Traceback (most recent call last):
+    ValueError: margin=nan must be a finite number above 0.
+    """
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        number = float(value)
+        if (
+            math.isfinite(number)
+            and (least is None or number >= least)
+            and (most is None or number <= most)
+            and (above is None or number > above)
+            and (below is None or number < below)
+        ):
+            return number
+    raise ValueError(f"{name}={value!r} must be a finite number{_bounds(least, most, above, below)}.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of the choices.
+
+    Raises
+    ------
+    ValueError
+        If it is not, with all that it may be.
+
+    Examples
+    --------
+    >>> check_choice("level", "study", ("view", "study"))
+    'study'
+    >>> check_choice("level", "patient", ("view", "study"))
+    Traceback (most recent call last):
+    ValueError: level='patient' is unknown; choose one of view, study.
+    """
+    allowed = tuple(choices)
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}.")
+
+
+def check_columns(table: Any, columns: Iterable[str], name: str = "table") -> pd.DataFrame:
+    """Return a table that has the columns.
+
+    Raises
+    ------
+    ValueError
+        If it is no DataFrame, or lacks a column; the message names those that it has.
+    """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(
+            f"{name} is a {type(table).__name__}; give a DataFrame, such as read_studies returns."
+        )
+    if absent := [column for column in columns if column not in table]:
+        raise ValueError(
+            f"{name} has no column {', '.join(map(repr, absent))}; its columns are "
+            f"{', '.join(map(str, table.columns))}."
+        )
+    return table
+
+
+def check_filled(table: pd.DataFrame, columns: Iterable[str], name: str = "table") -> None:
+    """Refuse missing values: grouping would leave their rows out, or make one person of many.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing, with its row and the number of such rows.
+    """
+    for column in columns:
+        empty = table[column].isna().to_numpy()
+        if empty.any():
+            raise ValueError(
+                f"{name}[{column!r}] is missing in row {int(empty.argmax())}, one of {int(empty.sum())}; fill it, "
+                "or leave those rows out."
+            )
+
+
+def _bounds(
+    least: float | None, most: float | None, above: float | None = None, below: float | None = None
+) -> str:
+    """Give the words for the bounds, with a leading space."""
+    if least is not None and most is not None:
+        return f" from {least} to {most}"
+    words = [
+        f"{word} {bound}"
+        for word, bound in (("of at least", least), ("above", above), ("of at most", most), ("below", below))
+        if bound is not None
+    ]
+    return "".join(f" {word}" for word in [" and ".join(words)] if word)
