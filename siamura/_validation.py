@@ -84,16 +84,16 @@ def check_number(
     Traceback (most recent call last):
     ValueError: margin=nan must be a finite number above 0.
     """
-    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
-        number = float(value)
-        if (
-            math.isfinite(number)
-            and (least is None or number >= least)
-            and (most is None or number <= most)
-            and (above is None or number > above)
-            and (below is None or number < below)
-        ):
-            return number
+    truth = isinstance(value, (bool, np.bool_))
+    number = float(value) if isinstance(value, Real) and not truth else math.nan
+    if (
+        math.isfinite(number)
+        and (least is None or number >= least)
+        and (most is None or number <= most)
+        and (above is None or number > above)
+        and (below is None or number < below)
+    ):
+        return number
     raise ValueError(f"{name}={value!r} must be a finite number{_bounds(least, most, above, below)}.")
 
 

@@ -15,9 +15,14 @@ from siamura import _files
 def test_an_error_keeps_the_old_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "scores.csv"
     _files.atomic_write(file, "old")
-    with pytest.raises(RuntimeError, match="cut"), _files.atomic_path(file) as beside:
-        beside.write_text("ne")
-        raise RuntimeError("cut")
+
+    def write() -> None:
+        with _files.atomic_path(file) as beside:
+            beside.write_text("ne")
+            raise RuntimeError("cut")
+
+    with pytest.raises(RuntimeError, match="cut"):
+        write()
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["scores.csv"]
 
