@@ -8,12 +8,31 @@ import logging
 import os
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["atomic_path", "atomic_write", "cpu_count", "is_disk_full", "lock", "sync"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "atomic_path",
+    "atomic_write",
+    "cpu_count",
+    "csv_text",
+    "is_disk_full",
+    "lock",
+    "neutralize",
+    "printable",
+    "sync",
+    "write_csv",
+]
 
 _log = logging.getLogger("siamura")
+
+#: What a formula of a spreadsheet begins with; the last four are the full-width forms of the first.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @contextlib.contextmanager
@@ -116,3 +135,81 @@ def cpu_count() -> int:
     """Count the cores that this process may use; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def printable(path: object) -> str:
+    r"""Write a path, or other text of a file, so that it cannot steer a terminal or hide in a message.
+
+    Control characters, line breaks, marks that turn the direction of writing, and bytes that are no text
+    become escapes; letters of every script, spaces and backslashes stay.
+
+    Examples
+    --------
+    >>> print(printable("films/hand\x1b[2J\n.png"))
+    films/hand\x1b[2J\n.png
+    """
+    text = os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else str(path)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+        else c
+        for c in text
+    )
+
+
+def neutralize(value: Any) -> Any:
+    """Keep a cell of a CSV from being run as a formula by a spreadsheet; all but text stays as it is.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break gets an apostrophe before
+    it, unless it is a number.
+
+    References
+    ----------
+    OWASP, CSV Injection.
+
+    Examples
+    --------
+    >>> neutralize("=1+1"), neutralize("-12.5"), neutralize("hand.png"), neutralize(-3)
+    ("'=1+1", '-12.5', 'hand.png', -3)
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Write a table as a CSV for people: with a header, without the index, every cell neutralized.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> print(csv_text(pd.DataFrame({"path": ["=a.png"], "score": [0.5]})), end="")
+    path,score
+    '=a.png,0.5
+    """
+    safe = table.copy(deep=False)
+    for i in range(safe.shape[1]):
+        column = safe.iloc[:, i]
+        if column.dtype.kind not in "biufcMm":
+            safe.isetitem(i, column.astype(object).map(neutralize, na_action="ignore"))
+    safe.columns = [neutralize(name) for name in safe.columns]
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table as a CSV for people (see `csv_text`), whole or not at all; bytes that are no text stay.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Its index is left out.
+    path : path
+        The file to be made or replaced.
+    """
+    atomic_write(path, csv_text(table).encode("utf-8", "surrogateescape"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from siamura import _files
@@ -65,3 +66,51 @@ def test_a_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 def test_cores_are_counted_where_the_system_has_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert _files.cpu_count() == (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("hand.png", "hand.png"),
+        ("Hüfte links/手.png", "Hüfte links/手.png"),
+        (Path("films") / "a b.png", os.path.join("films", "a b.png")),
+        ("red\x1b[31m.png", r"red\x1b[31m.png"),
+        ("two\nlines\r\t.png", r"two\nlines\r\t.png"),
+        ("c1\x9b2J.png", r"c1\x9b2J.png"),
+        ("gnp\u202e.exe", r"gnp\u202e.exe"),
+        ("line\u2028end", r"line\u2028end"),
+        (b"caf\xe9.png", r"caf\udce9.png"),
+        (r"C:\films\new.png", r"C:\films\new.png"),
+    ],
+)
+def test_what_could_steer_a_terminal_is_escaped(name: object, shown: str) -> None:
+    if name == b"caf\xe9.png" and os.name == "nt":
+        pytest.skip("Windows has no bytes as names")
+    assert _files.printable(name) == shown
+    assert _files.printable(name).encode("utf-8", "strict")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
+def test_a_formula_in_a_cell_is_neutralized(start: str) -> None:
+    assert _files.neutralize(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
+
+
+@pytest.mark.parametrize("value", ["-3.5", "+1e5", "a=b", "", -3, -0.5, None, True])
+def test_numbers_and_other_text_are_no_formulas(value: object) -> None:
+    assert _files.neutralize(value) is value
+
+
+def test_a_csv_for_people(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"=path": ["=1+1", "b.png", None], "score": [-0.5, 1.0, float("nan")]}, index=[5, 5, 7]
+    )
+    table["kind"] = pd.Categorical(["@x", "y", "@x"])
+    _files.write_csv(table, tmp_path / "out.csv")
+    text = (tmp_path / "out.csv").read_text()
+    assert text == "'=path,score,kind\n'=1+1,-0.5,'@x\nb.png,1.0,y\n,,'@x\n"
+    assert table["=path"].tolist()[0] == "=1+1"  # the table itself stays
+    doubled = pd.DataFrame([["=1", "=2"]], columns=["a", "a"])
+    assert _files.csv_text(doubled) == "a,a\n'=1,'=2\n"
+    name = os.fsdecode(b"caf\xe9.png")
+    _files.write_csv(pd.DataFrame({"path": [name]}, dtype=object), tmp_path / "bytes.csv")
+    assert (tmp_path / "bytes.csv").read_bytes() == b"path\n" + os.fsencode(name) + b"\n"
