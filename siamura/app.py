@@ -33,7 +33,6 @@ MAX_MEGABYTES = 32
 MAX_VIEWS = 12
 THRESHOLD = 0.5
 KEEP_SECONDS = 60
-_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm"]
 # The browser is told to load nothing from any other place, whatever a dependency's page asks for.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -244,7 +243,6 @@ def page(reader: Reader, *, keep: int = KEEP_SECONDS) -> gradio.Blocks:
                 files = gr.File(
                     label="Views of one study",
                     file_count="multiple",
-                    file_types=_TYPES,
                     elem_id="views",
                 )
                 pick = gr.Dropdown(

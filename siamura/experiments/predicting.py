@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
+
 from .folder import Run
 
 if TYPE_CHECKING:
@@ -17,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "films", "studies_of"]
 
-#: What a folder is searched for; anything else in it is not an image and is left alone.
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"])
+_log = logging.getLogger("siamura")
 
 
 def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
@@ -27,7 +29,8 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
     Parameters
     ----------
     paths : iterable of path
-        Files, and folders that are searched with all below them; hidden files are skipped.
+        Files, and folders that are searched with all below them, by content: DICOM files need no suffix. What
+        is passed over there (hidden files, files that are no images) is logged as a warning, with reasons.
     study : {"auto", "folder", "file"}
         ``folder``: the files of one folder are the views of one study. ``file``: each file is a study of its own.
         ``auto``: the first for folders named as MURA names them (``study1_positive``), the second elsewhere.
@@ -49,17 +52,17 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
     found: set[Path] = set()
     for given in map(Path, paths):
         if given.is_dir():
-            below = (p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            found.update(
-                p for p in below if not any(name.startswith(".") for name in p.relative_to(given).parts)
-            )
+            images, passed_over = find_images(given)
+            found.update(images)
+            if said := summarize_passed_over(passed_over):
+                _log.warning("%s: %s", given, said)
         elif given.is_file():
             found.add(given)
         else:
             raise FileNotFoundError(f"{given} does not exist; give image files or folders that hold some.")
     if not found:
-        raise FileNotFoundError(f"no image files found; siamura reads {', '.join(sorted(SUFFIXES))}.")
-    rows = sorted(path.resolve() for path in found)
+        raise FileNotFoundError(f"no image files found; siamura reads {', '.join(IMAGE_KINDS)}.")
+    rows = sorted({path.resolve() for path in found}, key=lambda path: natural_order(str(path)))
     together = [study == "folder" or (study == "auto" and p.parent.name.startswith("study")) for p in rows]
     names = [str(p.parent) if whole else str(p) for p, whole in zip(rows, together, strict=True)]
     return pd.DataFrame({"path": [str(p) for p in rows], "study": names})

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamura._image_files import judge
+
 Grey = NDArray[np.uint8]
 
 MAX_PIXELS: Final = 80_000_000
@@ -25,58 +27,23 @@ ADAM7: Final = (
 )
 """The passes of an interlaced PNG: first column and row, and the steps between them."""
 
-DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".dic")
-
-SIGNATURES: Final = (
-    ("PNG", b"\x89PNG\r\n\x1a\n"),
-    ("JPEG", b"\xff\xd8\xff"),
-    ("TIFF", b"II*\x00"),
-    ("TIFF", b"MM\x00*"),
-    ("TIFF", b"II+\x00"),
-    ("TIFF", b"MM\x00+"),
-    ("BMP", b"BM"),
-)
-
-OTHERS: Final = (
-    (b"GIF8", "a GIF"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "gzip-compressed"),
-    (b"\x00\x05\x16\x07", "a macOS resource file, not the image it is named after"),
-    (b"\x00\x00\x00\x0cjP", "a bare JPEG 2000 file"),
-    (b"version https://git-lfs", "a Git LFS pointer: the image itself was not fetched"),
-    (b"<", "a text or web page, as a failed download leaves it"),
-)
-
 
 class Damaged(ValueError):
     """The reason why bytes are no whole image."""
 
 
-def kind_of(data: bytes, name: str) -> str:
-    """Tell the format by content; the name only decides for DICOM files without their preamble.
+def kind_of(data: bytes) -> str:
+    """Tell the format by content.
 
     Raises
     ------
     Damaged
         The format is none that siamura reads.
     """
-    # First DICOM: its free preamble may pretend to be a TIFF.
-    if data[128:132] == b"DICM":
-        return "DICOM"
-    for kind, signature in SIGNATURES:
-        if data.startswith(signature):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if name.lower().endswith(DICOM_SUFFIXES):
-        return "DICOM"
-    if len(data) < 12:
-        raise Damaged(f"it is truncated: only {len(data)} bytes are left")
-    for signature, what in OTHERS:
-        if data.lstrip()[: len(signature)] == signature:
-            raise Damaged(f"it is {what}; siamura reads PNG, JPEG, TIFF, BMP, WebP and DICOM")
-    raise Damaged("it is no PNG, JPEG, TIFF, BMP, WebP or DICOM file")
+    kind, reason = judge(data)
+    if kind is None:
+        raise Damaged(reason)
+    return kind
 
 
 def check_size(width: int, height: int) -> None:

@@ -139,9 +139,7 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
         As for :func:`read_image`.
     """
     try:
-        if not data:
-            raise Damaged("it is empty")
-        kind = kind_of(data, os.fspath(path))
+        kind = kind_of(data)
         if kind == "DICOM":
             from .dicom_pixels import decode_dicom
 

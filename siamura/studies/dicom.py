@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import pandas as pd
 
+from siamura._image_files import image_kind
+
 from .table import LEAK, UNKNOWN_PART, check_choice, finish, label_reader, missing
 
 log = logging.getLogger(__name__)
 
 MODALITIES: Final = frozenset({"CR", "DX"})
-SUFFIXES: Final = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 NEEDED: Final = ["Modality", "PatientID", "StudyInstanceUID", "BodyPartExamined", "SOPClassUID"]
 DIRECTORY: Final = "1.2.840.10008.1.3.10"
 UNLABELLED: Final = -1
@@ -109,7 +110,7 @@ def read_dicom_folder(
     bad: list[tuple[str, str]] = []
     nameless = 0
     for path in _files(base, left_out):
-        if not _is_dicom(path):
+        if image_kind(path) != "DICOM":
             left_out["other"] += 1
             continue
         try:
@@ -160,19 +161,6 @@ def _files(base: Path, left_out: dict[str, int]) -> Iterator[str]:
         left_out["hidden"] += sum(n.startswith(".") for n in (*folders, *files))
         folders[:] = sorted(n for n in folders if not n.startswith("."))
         yield from (os.path.join(here, n) for n in sorted(files) if not n.startswith("."))
-
-
-def _is_dicom(path: str) -> bool:
-    """Tell a DICOM file: by its preamble, or without one by its name and first tag."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(132)
-    except OSError:
-        return False
-    if head[128:] == b"DICM":
-        return True
-    group = int.from_bytes(head[:2], "little")
-    return os.path.splitext(path)[1].lower() in SUFFIXES and len(head) >= 8 and group in (0x0002, 0x0008)
 
 
 def _part(examined: str) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .table import ABNORMAL, IMAGE_SUFFIXES, NORMAL, UNKNOWN_PART, check_choice, finish, warn_unknown
+from siamura._image_files import HIDDEN, IMAGE_KINDS, find_images
+
+from .table import ABNORMAL, NORMAL, UNKNOWN_PART, check_choice, finish, warn_unknown
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +117,7 @@ def read_folders(
     if not rows:
         raise ValueError(
             f"root={str(root)!r} holds no images in its class folders ({', '.join(names)}); siamura reads "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{', '.join(IMAGE_KINDS)}."
         )
     if unknown:
         warn_unknown(
@@ -189,13 +191,9 @@ def _subfolders(folder: Path, left_out: dict[str, int]) -> list[str]:
 
 def _walk(folder: Path, left_out: dict[str, int]) -> Iterator[str]:
     """Yield the images below a folder, as relative paths in order."""
-    for here, folders, files in os.walk(folder):
-        left_out["hidden"] += sum(name.startswith(".") for name in folders)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith("."):
-                left_out["hidden"] += 1
-            elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.relpath(os.path.join(here, name), folder).replace(os.sep, "/")
-            else:
-                left_out["other"] += 1
+    images, passed_over = find_images(folder)
+    hidden = sum(reason == HIDDEN for _, reason in passed_over)
+    left_out["hidden"] += hidden
+    left_out["other"] += len(passed_over) - hidden
+    for path in images:
+        yield path.relative_to(folder).as_posix()

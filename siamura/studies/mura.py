@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .table import IMAGE_SUFFIXES, check_choice, finish
+from siamura._image_files import image_kind, is_named_as_image
+
+from .table import check_choice, finish
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +261,7 @@ def _images(folder: str, walk: _Walk) -> set[str]:
     for name in names:
         if name[0] == ".":
             walk.hidden.add(os.path.join(folder, name))
-        elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+        elif is_named_as_image(name) or image_kind(os.path.join(folder, name)) is not None:
             images.add(name)
         else:
             walk.other += 1

@@ -17,9 +17,6 @@ STUDY: Final = ("part", "patient", "study")
 """The three columns that name a study together."""
 
 UNKNOWN_PART: Final = "XR_UNKNOWN"
-IMAGE_SUFFIXES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"}
-)
 ABNORMAL: Final = frozenset({"1", "1.0", "positive", "abnormal", "true", "yes"})
 NORMAL: Final = frozenset({"0", "0.0", "negative", "normal", "false", "no"})
 
