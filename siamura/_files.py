@@ -193,12 +193,16 @@ def csv_text(table: pd.DataFrame) -> str:
     path,score
     '=a.png,0.5
     """
+    import pandas as pd
+
     safe = table.copy(deep=False)
     for i in range(safe.shape[1]):
         column = safe.iloc[:, i]
         if column.dtype.kind not in "biufcMm":
-            safe.isetitem(i, column.astype(object).map(neutralize, na_action="ignore"))
-    safe.columns = [neutralize(name) for name in safe.columns]
+            # Kept as objects: pandas' text cannot hold the bytes of a file name that are no text.
+            cells: Any = pd.Series([neutralize(v) for v in column], index=safe.index, dtype=object)
+            safe.isetitem(i, cells)
+    safe.columns = pd.Index([neutralize(name) for name in safe.columns], dtype=object)
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
