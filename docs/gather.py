@@ -22,6 +22,7 @@ ROOMS = {
     "siamura.heads": "From embeddings to probabilities",
     "siamura.evaluation": "Scores, intervals, comparisons",
     "siamura.explanation": "Where a network looked",
+    "siamura.inference": "From files to probabilities",
     "siamura.index": "Similar cases, kept on disk",
     "siamura.plots": "Figures",
     "siamura.export": "ONNX",

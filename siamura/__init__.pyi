@@ -4,6 +4,7 @@ from .experiments import Experiment, run
 from .explanation import explain
 from .heads import KNNHead, MLPHead
 from .index import CaseIndex
+from .inference import Predictor
 from .networks import EmbeddingNet
 from .pixels import CLAHE, Preprocess, RadiographDataset, read_image
 from .studies import make_phantoms, read_folders, read_mura, read_table, split_patients
@@ -18,6 +19,7 @@ __all__ = [
     "Experiment",
     "KNNHead",
     "MLPHead",
+    "Predictor",
     "Preprocess",
     "RadiographDataset",
     "embed",

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siamura.experiments.folder import load_run
-from siamura.experiments.predicting import Predictor
 from siamura.experiments.tables import RESEARCH, data_sentence, with_interval
+from siamura.inference import Predictor
 from siamura.pixels import UnreadableImage, read_image
 
 if TYPE_CHECKING:

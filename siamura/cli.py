@@ -111,7 +111,7 @@ def evaluate(
         import pandas as pd
 
         from siamura.experiments import load_run
-        from siamura.experiments.predicting import Predictor
+        from siamura.inference import Predictor
         from siamura.studies import is_phantom
 
         done = load_run(run)
@@ -160,7 +160,7 @@ def predict(
     """
     with one_sentence():
         from siamura.experiments import load_run
-        from siamura.experiments.predicting import Predictor, films, studies_of
+        from siamura.inference import Predictor, films, studies_of
 
         scored = Predictor(load_run(run), head=head).views(films(paths, study=study))
         _say_unreadable(scored)
@@ -189,8 +189,8 @@ def explain(
     """
     with one_sentence():
         from siamura.experiments import load_run
-        from siamura.experiments.predicting import Predictor
         from siamura.explanation import HeadLogit, Similarity, Target, embed_image
+        from siamura.inference import Predictor
         from siamura.studies import is_phantom
 
         predictor = Predictor(load_run(run), head="mlp")
@@ -270,7 +270,7 @@ def search(
     """
     with one_sentence():
         from siamura.experiments import load_run
-        from siamura.experiments.predicting import Predictor
+        from siamura.inference import Predictor
 
         predictor = Predictor(load_run(run))
         opened = siamura.CaseIndex.open(cases, model=predictor.net)
@@ -318,3 +318,9 @@ def _plain(value: Any) -> Any:
 def _say_unreadable(table: pd.DataFrame) -> None:
     for row in table[table["problem"] != ""].to_dict("records"):
         typer.echo(f"left out: {row['problem']}", err=True)
+    if unlike := int(table["unlike"].sum()):
+        typer.echo(
+            f"{unlike} of {int(table['probability'].notna().sum())} views are unlike the training films (column "
+            "unlike): farther from them than 99 % of the validation views. Their probabilities mean little.",
+            err=True,
+        )

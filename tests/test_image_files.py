@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from siamura._image_files import find_images, image_kind, natural_order, summarize_passed_over
-from siamura.experiments.predicting import films
+from siamura.inference import films
 from siamura.pixels import read_image
 from siamura.studies import read_dicom_folder, read_folders, read_mura, skipped
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from siamura.inference import Predictor
+
 from .folder import Run
 from .inputs import cache_folder, phantoms_for
-from .predicting import Predictor
 from .tables import RESEARCH
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from siamura.inference import load_embeddings, load_heads, load_network
+
 from .experiment import Experiment
 
 if TYPE_CHECKING:
@@ -92,21 +94,15 @@ class Run(StoredRun):
 
     def network(self) -> EmbeddingNet:
         """The trained network, with its preprocessing in ``.preprocess``."""
-        from siamura.networks import EmbeddingNet
-
-        return EmbeddingNet.from_pretrained(self.folder / "model")
+        return load_network(self.folder)
 
     def heads(self) -> dict[str, KNNHead | MLPHead]:
         """The fitted heads, by name: ``knn`` and ``mlp``."""
-        from siamura.heads import KNNHead, MLPHead
-
-        return {"knn": KNNHead.load(self.folder / "knn"), "mlp": MLPHead.load(self.folder / "mlp")}
+        return load_heads(self.folder)
 
     def embeddings(self) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
         """Embeddings, float32 (N, dim), and their rows as a study table."""
-        with np.load(self.folder / "embeddings.npz", allow_pickle=False) as stored:
-            table = pd.DataFrame({name: stored[name] for name in stored.files if name != "embedding"})
-            return stored["embedding"], table.astype(dict.fromkeys(_text_columns(table), "str"))
+        return load_embeddings(self.folder)
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import siamura
+from siamura.heads.distance_limit import DistanceLimit
 
 from .card import write_card
 from .experiment import Experiment
@@ -166,6 +167,7 @@ def _finish(
         }
     for name, head in heads.items():
         head.save(folder / name)
+    DistanceLimit.of(heads["knn"], embeddings["valid"]).save(folder)
     write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), inputs.table)
     write_json(folder / "metrics.json", metrics)
     write_card(folder / "model", experiment, metrics, facts["data"], history, siamura.__version__)

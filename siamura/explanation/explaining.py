@@ -15,7 +15,7 @@ from torch import nn
 from .boxes import find_boxes
 from .maps import METHODS, activation_map, agreement, smooth_map
 from .targets import HeadLogit, Target
-from .watching import choose_layer, choose_layers, find_layer, undisturbed
+from .watching import choose_layer, choose_layers, find_layer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,7 +310,9 @@ def embed_image(
     *,
     preprocess: Preprocess | None = None,
 ) -> NDArray[np.float32]:
-    """Embed one image, as `siamura.embed` does a data set: for a `Similarity`, or a `CaseIndex`.
+    """Embed one image: for a `Similarity`, or a `CaseIndex`.
+
+    The vector is the one, to the bit, that `siamura.embed` gives for the image in a data set.
 
     Parameters
     ----------
@@ -331,10 +333,10 @@ def embed_image(
     >>> embed_image(net, np.zeros((90, 60), np.uint8)).shape
     (8,)
     """
+    from siamura.training import embed  # Lightning takes seconds to import
+
     preprocess = known_preprocess(model, preprocess)
-    with undisturbed(model), torch.no_grad():
-        output = model(as_input(model, preprocess(read(image))))[0]
-    return np.asarray(output.float().cpu().numpy())
+    return embed(model, preprocess(read(image))[None], progress=False)[0]
 
 
 def need_columns(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ def test_the_runs_own_phantoms_are_refused(done: Run, cache: Path, tmp_path: Pat
 
 
 def test_a_run_that_finds_nothing_says_so(done: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from siamura.experiments.predicting import Predictor
+    from siamura.inference import Predictor
 
     monkeypatch.setattr(Predictor, "probability", lambda self, embeddings: 0.0 * embeddings[:, 0])
     with pytest.raises(ValueError, match="finds none of the"):

@@ -1,0 +1,355 @@
+"""From image files to embeddings and probabilities, by a finished run: the one way that every command takes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from siamura._files import printable
+from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
+from siamura._validation import check_choice
+from siamura.heads.distance_limit import DistanceLimit
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from siamura.heads import KNNHead, MLPHead
+    from siamura.networks import EmbeddingNet
+
+__all__ = [
+    "Predictor",
+    "films",
+    "load_embeddings",
+    "load_heads",
+    "load_network",
+    "studies_of",
+]
+
+_log = logging.getLogger(__name__)
+
+#: The name of a study's folder in MURA: these alone are taken for studies without being told.
+MURA_STUDY = re.compile(r"study\d+_(positive|negative)")
+
+
+def load_network(folder: str | os.PathLike[str]) -> EmbeddingNet:
+    """Read the network of a run folder, in evaluation mode.
+
+    Examples
+    --------
+    >>> load_network("runs/first").training
+    False
+    """
+    from siamura.networks import EmbeddingNet
+
+    return EmbeddingNet.from_pretrained(Path(folder) / "model").eval()
+
+
+def load_heads(folder: str | os.PathLike[str]) -> dict[str, KNNHead | MLPHead]:
+    """Read the fitted heads of a run folder, by name.
+
+    Examples
+    --------
+    >>> sorted(load_heads("runs/first"))
+    ['knn', 'mlp']
+    """
+    from siamura.heads import KNNHead, MLPHead
+
+    folder = Path(folder)
+    return {"knn": KNNHead.load(folder / "knn"), "mlp": MLPHead.load(folder / "mlp")}
+
+
+def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
+    """Read the embeddings of a run folder, float32 (N, dim), and their rows as a study table.
+
+    Examples
+    --------
+    >>> vectors, table = load_embeddings("runs/first")
+    >>> len(vectors) == len(table), sorted(table["split"].unique())
+    (True, ['train', 'valid'])
+    """
+    with np.load(Path(folder) / "embeddings.npz", allow_pickle=False) as stored:
+        vectors: npt.NDArray[np.float32] = stored["embedding"]
+        table = pd.DataFrame({name: stored[name] for name in stored.files if name != "embedding"})
+    text = [name for name in table if table[name].dtype.kind in "OU"]
+    return vectors, table.astype(dict.fromkeys(text, "str"))
+
+
+class _Run(Protocol):
+    """What is needed of a run: its folder, network, heads and embeddings."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def network(self) -> EmbeddingNet: ...
+
+    def heads(self) -> dict[str, Any]: ...
+
+    def embeddings(self) -> tuple[npt.NDArray[np.float32], pd.DataFrame]: ...
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A run folder that is read without its settings and figures."""
+
+    folder: Path
+
+    def network(self) -> EmbeddingNet:
+        return load_network(self.folder)
+
+    def heads(self) -> dict[str, Any]:
+        return load_heads(self.folder)
+
+    def embeddings(self) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
+        return load_embeddings(self.folder)
+
+
+def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
+    """List the image files behind files and folders, and say which belong to one study.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files, and folders that are searched with all below them, by content: DICOM files need no suffix. What
+        is passed over there (hidden files, files that are no images) is logged as a warning, with reasons.
+    study : {"auto", "folder", "file"}
+        ``folder``: the files of one folder are the views of one study. ``file``: each file is a study of its own.
+        ``auto``: the first for folders named exactly as MURA names them (``study1_positive``), the second elsewhere.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``path`` and ``study``, one row a file, sorted, no file twice.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path is not there, or no image is found at all.
+    ValueError
+        If `study` is none of the three.
+
+    Examples
+    --------
+    >>> films(["phantoms"]).columns.tolist()
+    ['path', 'study']
+    """
+    check_choice("study", study, ("auto", "folder", "file"))
+    found: set[Path] = set()
+    for given in map(Path, paths):
+        if given.is_dir():
+            images, passed_over = find_images(given)
+            found.update(images)
+            if said := summarize_passed_over(passed_over):
+                _log.warning("%s: %s", printable(given), said)
+        elif given.is_file():
+            found.add(given)
+        else:
+            raise FileNotFoundError(f"{given} does not exist; give image files or folders that hold some.")
+    if not found:
+        raise FileNotFoundError(f"no image files found; siamura reads {', '.join(IMAGE_KINDS)}.")
+    rows = sorted({path.resolve() for path in found}, key=lambda path: natural_order(str(path)))
+    together = [
+        study == "folder" or (study == "auto" and bool(MURA_STUDY.fullmatch(p.parent.name))) for p in rows
+    ]
+    names = [str(p.parent) if whole else str(p) for p, whole in zip(rows, together, strict=True)]
+    return pd.DataFrame({"path": [str(p) for p in rows], "study": names})
+
+
+def check_film(image: npt.NDArray[np.uint8]) -> str:
+    """Say why an image cannot be a radiograph; an empty string where nothing speaks against it.
+
+    Parameters
+    ----------
+    image : uint8 (H, W)
+
+    Examples
+    --------
+    >>> check_film(np.zeros((500, 400), np.uint8))
+    'all its pixels are nearly one grey (0), so there is nothing to see'
+    """
+    height, width = image.shape
+    if min(height, width) < LEAST_SIDE:
+        return f"its {width} x {height} pixels are fewer than the {LEAST_SIDE} a side that a film needs"
+    step = max(1, int((image.size / 1e6) ** 0.5))  # a million pixels say it
+    if float(image[::step, ::step].std()) < LEAST_DEVIATION:
+        return f"all its pixels are nearly one grey ({int(image.mean(dtype=np.float64))}), so there is nothing to see"
+    return ""
+
+
+LEAST_SIDE = 32
+LEAST_DEVIATION = 2.0  # grey levels; one hundredth of a film in the collimator's light has 12
+
+
+class Predictor:
+    """A run's network and heads, loaded once, for as many films as come.
+
+    Parameters
+    ----------
+    run : path or Run
+        A finished run, or its folder.
+    head : {"knn", "mlp"}
+        Which head gives the probability.
+
+    Attributes
+    ----------
+    net : EmbeddingNet
+        The network, in evaluation mode.
+    heads : dict of str to head
+        All heads of the run.
+    head : KNNHead or MLPHead
+        The one that gives the probability.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no network or no heads.
+    ValueError
+        If the run has no such head, or its network was saved without the preprocessing.
+
+    Examples
+    --------
+    >>> import siamura
+    >>> predictor = siamura.Predictor("runs/first")
+    >>> views = predictor.views(films(["phantoms/valid/XR_FINGER"]).head(2))
+    >>> views.columns.tolist()
+    ['path', 'study', 'probability', 'distance', 'unlike', 'problem']
+    >>> studies_of(views).columns.tolist()
+    ['study', 'views', 'unreadable', 'unlike', 'probability', 'abnormal']
+    """
+
+    def __init__(self, run: str | os.PathLike[str] | _Run, *, head: str = "knn") -> None:
+        self.run: _Run = _Folder(Path(run)) if isinstance(run, (str, os.PathLike)) else run
+        self.net, self.heads = self.run.network().eval(), self.run.heads()
+        self.name = check_choice("head", head, tuple(sorted(self.heads)))
+        self.head = self.heads[head]
+        if self.net.preprocess is None:
+            raise ValueError(
+                f"the model in {self.run.folder} was saved without its preprocessing; train it again."
+            )
+        self._preprocess = self.net.preprocess
+        self._limit: DistanceLimit | None = None
+
+    def embed(self, images: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Embed greyscale images, uint8 (H, W) each, through the run's preprocessing: float32 (N, dim).
+
+        The same image gives the same vector, to the bit, as `siamura.embed` of a data set that holds it.
+        """
+        return self._embed([self._preprocess(image) for image in images])
+
+    def _embed(self, squares: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        from siamura.training import embed
+
+        if not squares:
+            return np.empty((0, self.net.dim), np.float32)
+        return embed(self.net, np.stack(squares), progress=False)
+
+    def probability(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Probability that a view is abnormal, float64 (N,)."""
+        return np.asarray(self.head.predict_proba(embeddings)[:, 1], dtype=np.float64)
+
+    @property
+    def limit(self) -> DistanceLimit:
+        """The distance beyond which a view is unlike the training films; measured here where the run lacks it."""
+        if self._limit is None:
+            self._limit = DistanceLimit.load(self.run.folder)
+        if self._limit is None:
+            vectors, table = self.run.embeddings()
+            self._limit = DistanceLimit.of(self.heads["knn"], vectors[(table["split"] == "valid").to_numpy()])
+        return self._limit
+
+    def distance(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Distance of each embedding to its k-th nearest training view, float64 (N,); above `limit` is unlike."""
+        if not len(embeddings):
+            return np.empty(0)
+        return np.asarray(self.heads["knn"].kneighbors(embeddings, k=self.limit.k)[0][:, -1])
+
+    def views(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Score the views of a table with a ``path`` column.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Every row, with ``probability``, ``distance`` (to the k-th nearest training view) and ``unlike``
+            (whether that is beyond the limit); for one that could not be read they are missing, and ``problem``
+            has the reason.
+        """
+        from tqdm import tqdm
+
+        rows: list[int] = []
+        squares: list[npt.NDArray[np.uint8]] = []
+        embeddings: list[npt.NDArray[np.float32]] = [np.empty((0, self.net.dim), np.float32)]
+        problems: list[str] = []
+        for row, path in enumerate(tqdm(table["path"], desc="scoring", unit="view", disable=None)):
+            square, problem = self._square(path)
+            problems.append(problem)
+            if square is not None:
+                squares.append(square)
+                rows.append(row)
+            if len(squares) == _AT_ONCE or row == len(table) - 1:
+                embeddings.append(self._embed(squares))
+                squares = []
+        vectors = np.concatenate(embeddings)
+        probability, distance = np.full(len(table), np.nan), np.full(len(table), np.nan)
+        if rows:
+            probability[rows], distance[rows] = self.probability(vectors), self.distance(vectors)
+        unlike = pd.array(distance > self.limit.limit, dtype="boolean")
+        unlike[np.isnan(distance)] = pd.NA
+        said = np.array(problems, dtype=str)
+        return table.assign(probability=probability, distance=distance, unlike=unlike, problem=said)
+
+    def _square(self, path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.uint8] | None, str]:
+        """The network's square of a file, or why there is none; the full image is given up at once."""
+        from siamura.pixels import UnreadableImage, read_image
+
+        try:
+            image = read_image(path)
+        except UnreadableImage as error:
+            return None, " ".join(str(error).split())
+        if reason := check_film(image):
+            return None, f"{path} cannot be read as a radiograph: {reason}."
+        return self._preprocess(image), ""
+
+
+_AT_ONCE = 32  # squares embedded together
+
+
+def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
+    """Aggregate scored views to studies: the mean of the views' probabilities, above `threshold` is abnormal.
+
+    Parameters
+    ----------
+    views : pandas.DataFrame
+        Of `Predictor.views`.
+    threshold : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a study with ``study``, ``views``, ``unreadable``, ``unlike`` (views unlike the training films),
+        ``probability`` and ``abnormal``; a study whose views are all unreadable has neither of the last two.
+
+    Examples
+    --------
+    >>> views = pd.DataFrame({"study": ["a", "a"], "probability": [0.9, 0.3], "unlike": [False, True]})
+    >>> studies_of(views).to_dict("records")
+    [{'study': 'a', 'views': 2, 'unreadable': 0, 'unlike': 1, 'probability': 0.6, 'abnormal': True}]
+    """
+    if "unlike" not in views:
+        views = views.assign(unlike=False)
+    grouped = views.assign(unlike=views["unlike"].fillna(False).astype(bool)).groupby("study", sort=True)
+    out = grouped.agg(
+        views=("probability", "count"),
+        unreadable=("probability", lambda p: int(p.isna().sum())),
+        unlike=("unlike", "sum"),
+        probability=("probability", "mean"),
+    ).reset_index()
+    out["abnormal"] = (out["probability"] > threshold).astype("boolean").mask(out["probability"].isna())
+    return out

@@ -1,0 +1,153 @@
+"""Which files make a study, one path to every embedding, and how views become a study's probability."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from siamura.experiments import Run
+from siamura.heads import KNNHead
+from siamura.heads.distance_limit import DistanceLimit
+from siamura.inference import Predictor, check_film, films, studies_of
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_mura_folders_make_studies_and_loose_files_stand_alone(tmp_path: Path) -> None:
+    touch(tmp_path / "patient1/study1_positive/image1.png", tmp_path / "patient1/study1_positive/image2.png")
+    touch(
+        tmp_path / "loose/a.PNG",
+        tmp_path / "loose/b.dcm",
+        tmp_path / "loose/notes.txt",
+        tmp_path / "loose/._a.png",
+    )
+    table = films([tmp_path])
+    assert table["path"].map(lambda p: Path(p).name).tolist() == [
+        "a.PNG",
+        "b.dcm",
+        "image1.png",
+        "image2.png",
+    ]
+    assert table["study"].nunique() == 3
+    assert films([tmp_path], study="folder")["study"].nunique() == 2
+    assert films([tmp_path], study="file")["study"].nunique() == 4
+
+
+def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png")
+    assert len(films([tmp_path, tmp_path / "a.png"])) == 1
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        films([tmp_path / "nowhere"])
+    with pytest.raises(FileNotFoundError, match="no image files"):
+        films([tmp_path])
+    with pytest.raises(ValueError, match="study='patient'"):
+        films([tmp_path], study="patient")
+
+
+def test_a_study_is_the_mean_of_its_readable_views() -> None:
+    views = pd.DataFrame({"study": ["b", "a", "a", "c", "d"], "probability": [0.5, 0.2, 0.9, np.nan, 0.51]})
+    studies = studies_of(views)
+    assert studies["study"].tolist() == ["a", "b", "c", "d"]
+    assert studies["probability"].round(3).tolist()[:2] == [0.55, 0.5]
+    assert studies["views"].tolist() == [2, 1, 0, 1]
+    assert studies["unreadable"].tolist() == [0, 0, 1, 0]
+    assert studies["abnormal"].tolist() == [
+        True,
+        False,
+        pd.NA,
+        True,
+    ]  # exactly at the threshold is not above it
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "study_mix",
+        "study",
+        "study1",
+        "study1_positiv",
+        "study1_positive_old",
+        "studyA_negative",
+        "Study1_positive",
+    ],
+)
+def test_only_murs_form_is_a_study(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / name / "a.png", tmp_path / name / "b.png")
+    assert films([tmp_path])["study"].nunique() == 2
+    touch(tmp_path / "study12_negative" / "a.png", tmp_path / "study12_negative" / "b.png")
+    assert films([tmp_path])["study"].nunique() == 3
+
+
+def test_a_path_and_a_run_predict_the_same(done: Run) -> None:
+    _, rows = done.embeddings()
+    table = rows[rows["split"] == "valid"].head(3)
+    for head in ("knn", "mlp"):
+        by_path, by_run = (Predictor(one, head=head).views(table) for one in (done.folder, done))
+        pd.testing.assert_frame_equal(by_path, by_run)
+    with pytest.raises(ValueError, match="head='tree' is unknown; choose one of knn, mlp"):
+        Predictor(done, head="tree")
+
+
+def test_views_that_cannot_be_radiographs_are_reported(done: Run, tmp_path: Path) -> None:
+    black, dot = np.zeros((300, 300), np.uint8), np.full((1, 1), 90, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 3, (300, 200), dtype=np.uint8)
+    for name, image in (("black", black), ("dot", dot), ("noise", noise)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    views = Predictor(done).views(films([tmp_path]))
+    assert views["probability"].isna().all()
+    assert views["unlike"].isna().all()
+    assert "nearly one grey (0)" in views["problem"][0]
+    assert "1 x 1 pixels" in views["problem"][1]
+    assert "nearly one grey (0)" in views["problem"][2]
+
+
+def test_a_film_that_shows_a_finger_on_black_is_a_film() -> None:
+    image = np.zeros((1000, 800), np.uint8)
+    image[100:200, 100:180] = 128  # a hundredth of it
+    assert check_film(image) == ""
+    assert "31 pixels" in check_film(np.arange(31 * 500, dtype=np.uint8).reshape(31, 500)[:, :31].T[:31])
+
+
+def test_the_limit_holds_99_percent_of_the_validation_views() -> None:
+    rng = np.random.default_rng(0)
+    train, valid = rng.normal(size=(300, 4)), rng.normal(size=(500, 4)).astype(np.float32)
+    head = KNNHead(k=5).fit(train, rng.integers(2, size=300))
+    limit = DistanceLimit.of(head, valid)
+    naive = np.sort(np.linalg.norm(valid[:, None] - train[None], axis=2), axis=1)[:, 4]
+    assert np.mean(naive <= limit.limit + 1e-6) == pytest.approx(0.99, abs=0.0021)
+    assert (limit.k, limit.views) == (5, 500)
+    with pytest.raises(ValueError, match="valid has no row"):
+        DistanceLimit.of(head, valid[:0])
+
+
+def test_a_run_keeps_its_limit_and_an_older_one_measures_it(done: Run, tmp_path: Path) -> None:
+    import shutil
+
+    stored = DistanceLimit.load(done.folder)
+    assert stored is not None
+    folder = tmp_path / "older"
+    shutil.copytree(done.folder, folder)
+    (folder / "knn" / "distance_limit.json").unlink()
+    assert Predictor(folder).limit == stored
+    (folder / "knn" / "distance_limit.json").write_text('{"k": 5, "limit": "NaN"}')
+    with pytest.raises(ValueError, match=r"distance_limit\.json is damaged"):
+        _ = Predictor(folder).limit
+
+
+def test_a_view_beyond_the_limit_is_unlike(done: Run) -> None:
+    predictor = Predictor(done)
+    stored, rows = done.embeddings()
+    valid = stored[(rows["split"] == "valid").to_numpy()]
+    assert np.mean(predictor.distance(valid) > predictor.limit.limit) <= 0.01
+    assert (predictor.distance(valid + 10) > predictor.limit.limit).all()
+    views = pd.DataFrame({"study": ["a", "a"], "probability": [0.1, np.nan], "unlike": [True, pd.NA]})
+    assert studies_of(views)["unlike"].tolist() == [1]
