@@ -77,11 +77,6 @@ class Each:
         return self.make(self.paths[index])[None], self.labels[index]
 
 
-def identity(batch: object) -> object:
-    """Take a batch as it is."""
-    return batch
-
-
 def epoch_and_build(folder: Path) -> Iterator[Row]:
     """Time the store's building, and an epoch from it."""
     from torch.utils.data import DataLoader
@@ -108,7 +103,7 @@ def epoch_and_build(folder: Path) -> Iterator[Row]:
     data = build()
     order = np.random.default_rng(0).permutation(FILES)
     plan = [order[i : i + BATCH].tolist() for i in range(0, FILES, BATCH)]
-    stored = DataLoader(data, batch_sampler=plan, collate_fn=identity)
+    stored = DataLoader(data, batch_sampler=plan)
     each = Each(table, lambda path: pre(read_image(path)))
     read = DataLoader(each, batch_sampler=plan, num_workers=cores)  # type: ignore[arg-type, var-annotated]
     ours, peer = paired(lambda: list(stored), lambda: list(read), runs=3)
@@ -134,7 +129,7 @@ class Timed:
     def __getitems__(self, positions: Sequence[int]) -> object:
         start = time.perf_counter()
         try:
-            return self.data.__getitems__(positions)  # type: ignore[attr-defined]
+            return self.data.batch(positions)  # type: ignore[attr-defined]
         finally:
             self.seconds += time.perf_counter() - start
 
@@ -149,7 +144,7 @@ def waiting(folder: Path) -> Row:
         table, siamura.Preprocess(size=size), cache=folder / "wait", progress=False
     )
     timed = Timed(data, data.table)
-    batches = siamura.samplers.PKBatchSampler(table["label"], p=2, k=BATCH // 2, seed=0, length=steps)
+    batches = siamura.samplers.PKBatchSampler(data.labels, p=2, k=BATCH // 2, seed=0, length=steps)
     net = siamura.EmbeddingNet("densenet169", dim=128)
     loss = siamura.losses.BatchHardTripletLoss(margin=0.2)
     start = time.perf_counter()

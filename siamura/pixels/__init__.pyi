@@ -1,5 +1,6 @@
 from .augmentation import Augmentation
-from .dataset import BatchLoader, RadiographDataset
+from .checks import check_film, check_gray
+from .dataset import RadiographDataset
 from .geometry import Geometry
 from .preprocessing import CLAHE, Preprocess
 from .reading import UnreadableImage, read_image
@@ -8,11 +9,12 @@ from .store import StoreError
 __all__ = [
     "CLAHE",
     "Augmentation",
-    "BatchLoader",
     "Geometry",
     "Preprocess",
     "RadiographDataset",
     "StoreError",
     "UnreadableImage",
+    "check_film",
+    "check_gray",
     "read_image",
 ]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,31 +17,25 @@ from torch.utils.data import Dataset
 from .preprocessing import Preprocess
 from .store import kept, mapped, prepared
 
-__all__ = ["BatchLoader", "RadiographDataset"]
+__all__ = ["RadiographDataset"]
 
 log = logging.getLogger(__name__)
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-class Ready(Protocol):
-    """Data that give whole batches."""
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Give one batch."""
-
-
 class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     """Preprocessed radiographs with their labels, in the order of a table.
 
     Every file is read and preprocessed when the data set is made, by all cores; an item afterwards costs a
-    copy. For a `torch.utils.data.DataLoader` pass ``collate_fn=lambda batch: batch``: `__getitems__` gives
-    whole batches.
+    copy. A `torch.utils.data.DataLoader` takes it as it is, with worker processes too; `batch` gives a whole
+    batch by one indexing, without a loader.
 
     Parameters
     ----------
     table : DataFrame
-        Columns ``path`` and ``label`` (whole numbers) at least; one row an image.
+        Columns ``path`` and ``label`` (whole numbers) at least; one row an image. ``patient``, where it is there,
+        gives `patients`.
     pre : Preprocess
     cache : path or None
         A folder in which the preprocessed images are kept and memory-mapped, shared by runs and processes.
@@ -63,7 +54,10 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     table : DataFrame
         The rows that have an image, with a new index.
     images : uint8 (N, S, S)
-    labels : int64 tensor (N,)
+    labels : int64 ndarray (N,)
+        Of the rows that have an image: what a sampler and a head are to be made from, rather than the table.
+    classes : tuple or None
+        The names of the classes, where the table carries them (``table.attrs["classes"]``).
     unreadable : DataFrame
         ``path`` and ``reason`` of the rows left out.
 
@@ -75,9 +69,11 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     True
     >>> table = pd.DataFrame({"path": [str(file)], "label": [1]})
     >>> data = RadiographDataset(table, Preprocess(size=64), progress=False)
-    >>> images, labels = data.__getitems__([0, 0])
+    >>> images, labels = data.batch([0, 0])
     >>> images.shape, images.dtype, labels.tolist()
     (torch.Size([2, 1, 64, 64]), torch.uint8, [1, 1])
+    >>> data.labels
+    array([1])
     """
 
     def __init__(
@@ -121,32 +117,71 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
             log.warning("%s", message)
         self.table = table.iloc[stored.rows].reset_index(drop=True)
         self.images: NDArray[np.uint8] = stored.images
-        self.labels = torch.from_numpy(labels[stored.rows])
+        self.labels: NDArray[np.int64] = labels[stored.rows]
+        classes = table.attrs.get("classes")
+        self.classes: tuple[Any, ...] | None = None if classes is None else tuple(classes)
         self._file = stored.file
 
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """The patient of each image, str (N,).
+
+        Raises
+        ------
+        AttributeError
+            If the table has no column ``patient``.
+        """
+        if "patient" not in self.table:
+            raise AttributeError(
+                "the table has no column 'patient', so the patients of these images are unknown; add the column, as "
+                "the readers of siamura.studies do"
+            )
+        return self.table["patient"].to_numpy(dtype=np.str_)
+
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """One image as uint8 (1, S, S), and its label."""
-        images, labels = self.__getitems__([index])
+        images, labels = self.batch([index])
         return images[0], int(labels[0])
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Give a whole batch: uint8 (B, 1, S, S) and int64 (B,)."""
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
+        """Give the items of a batch, which torch's `DataLoader` asks for at once and joins itself."""
+        images, labels = self.batch(indices)
+        return list(zip(images, labels.tolist(), strict=True))
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Give a whole batch: uint8 (B, 1, S, S) and int64 (B,).
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Positions, in any order; one may stand there twice.
+        """
         positions = np.asarray(indices, dtype=np.intp)
         # Indexing copies out of the map, so that a batch can be written to and outlives the store.
         images = torch.from_numpy(np.asarray(self.images[positions]))[:, None]
         if self.augment is not None:
             images = self.augment(images)
-        return images, self.labels[torch.from_numpy(positions)]
+        return images, torch.from_numpy(self.labels[positions])
 
     def __repr__(self) -> str:
-        positive = int(self.labels.sum())
+        values, counts = np.unique(self.labels, return_counts=True)
+        said = ", ".join(f"{n} {self._class_name(int(v))}" for v, n in zip(values, counts, strict=True))
         where = "in memory" if self._file is None else f"mapped from {self._file.parent}"
         return (
-            f"RadiographDataset({len(self)} images, {positive} positive, {self.pre.size} px, {where},"
+            f"RadiographDataset({len(self)} images: {said}; {self.pre.size} px, {where},"
             f" {len(self.unreadable)} unreadable)"
+        )
+
+    def _class_name(self, label: int) -> str:
+        if label < 0:
+            return "unlabelled"
+        if self.classes is not None and label < len(self.classes):
+            return str(self.classes[label])
+        return (
+            {0: "negative", 1: "positive"}.get(label, "") if self.labels.max() <= 1 else f"of class {label}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -181,75 +216,3 @@ def _paths(column: pd.Series) -> list[str]:
                 f"path is {path!r} in row {row}; give the path of an image file, or leave that row out"
             )
     return [os.fspath(path) for path in column]
-
-
-class BatchLoader:
-    """Ready batches of a data set, made by a thread while the network is busy with the one before.
-
-    What a `torch.utils.data.DataLoader` gives, without a copy from item to item or from process to process:
-    a batch is one indexing of the memory map.
-
-    Parameters
-    ----------
-    data : RadiographDataset
-    batch_sampler : iterable of lists of int
-        A `siamura.samplers.PKBatchSampler`, or any other. It is asked `ahead` batches early.
-    ahead : int
-        Batches made before they are asked for.
-    pin : bool
-        Give page-locked tensors, which travel to a GPU without waiting (``.to(device, non_blocking=True)``).
-
-    Attributes
-    ----------
-    waited : float
-        Seconds for which batches have been waited for so far.
-
-    Examples
-    --------
-    >>> import numpy as np, torch
-    >>> class Ramp:
-    ...     def __getitems__(self, indices):
-    ...         return torch.tensor(indices), torch.zeros(len(indices))
-    >>> [images.tolist() for images, labels in BatchLoader(Ramp(), [[0, 1], [2, 3]])]
-    [[0, 1], [2, 3]]
-    """
-
-    def __init__(
-        self, data: Ready, batch_sampler: Iterable[Sequence[int]], *, ahead: int = 2, pin: bool = False
-    ) -> None:
-        if ahead < 1:
-            raise ValueError(f"ahead={ahead!r}: at least 1 batch is wanted")
-        self.data = data
-        self.batch_sampler = batch_sampler
-        self.ahead = ahead
-        self.pin = pin
-        self.waited = 0.0
-
-    def __len__(self) -> int:
-        return len(self.batch_sampler)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Give the batches of one epoch."""
-        pending: deque[Future[Batch]] = deque()
-        # One thread: batches, and with them the draws of an augmentation, keep their order.
-        pool = ThreadPoolExecutor(1, thread_name_prefix="siamura-batches")
-        try:
-            for indices in self.batch_sampler:
-                pending.append(pool.submit(self._made, indices))
-                if len(pending) > self.ahead:
-                    yield self._awaited(pending.popleft())
-            while pending:
-                yield self._awaited(pending.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _made(self, indices: Sequence[int]) -> Batch:
-        images, labels = self.data.__getitems__(indices)
-        return (images.pin_memory(), labels.pin_memory()) if self.pin else (images, labels)
-
-    def _awaited(self, batch: Future[Batch]) -> Batch:
-        start = time.perf_counter()
-        try:
-            return batch.result()
-        finally:
-            self.waited += time.perf_counter() - start

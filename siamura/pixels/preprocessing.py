@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import check_gray
 from .geometry import Geometry, resized
 
 __all__ = ["CLAHE", "Preprocess"]
@@ -264,11 +265,17 @@ def _is_int(value: object) -> bool:
 
 
 def _checked(image: Gray) -> Gray:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+    if not isinstance(image, np.ndarray) or image.ndim != 2 or image.size == 0:
         seen = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(
             f"image is {seen}: a grey uint8 array (H, W) with at least one pixel is wanted;"
             " siamura.read_image gives one from any file"
+        )
+    if image.dtype != np.uint8:
+        check_gray(image, "image")
+        raise ValueError(
+            f"image is {image.dtype} {image.shape}: a grey uint8 array (H, W) is wanted; where its values are"
+            " whole numbers from 0 to 255, image.astype(numpy.uint8) gives one"
         )
     return image
 

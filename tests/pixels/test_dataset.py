@@ -1,22 +1,20 @@
 """RadiographDataset and its batches."""
 
-import itertools
 import logging
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from drawn import png_files
+from siamura.samplers import PKBatchSampler
 from torch.utils.data import DataLoader
 
-from siamura.pixels import Augmentation, BatchLoader, Preprocess, RadiographDataset, read_image
+from siamura.pixels import Augmentation, Preprocess, RadiographDataset, read_image
 
 PRE = Preprocess(size=32)
 
@@ -61,7 +59,7 @@ def test_items_and_batches_are_the_preprocessed_files_in_order(make, tmp_path):
         assert type(label) is int
         assert label == table["label"].iloc[i]
         np.testing.assert_array_equal(image[0].numpy(), expected)
-    images, labels = data.__getitems__([7, 7, 2])
+    images, labels = data.batch([7, 7, 2])
     assert images.shape == (3, 1, 32, 32)
     assert labels.dtype == torch.int64
     assert labels.tolist() == [1, 1, 0]
@@ -74,7 +72,7 @@ def test_items_and_batches_are_the_preprocessed_files_in_order(make, tmp_path):
 def test_a_batch_may_be_written_to_without_harm(make, tmp_path):
     data = make(table_of(png_files(tmp_path / "in", 4)))
     before = np.array(data.images)
-    images, labels = data.__getitems__([0, 1])
+    images, labels = data.batch([0, 1])
     images.zero_()
     labels.fill_(9)
     data[2][0].zero_()
@@ -144,7 +142,7 @@ def test_labels_of_any_type_that_are_whole_numbers(make, tmp_path):
     paths = png_files(tmp_path / "in", 3)
     for column in ([0, 1, 2], [0.0, 1.0, 2.0], pd.array([0, 1, 2], dtype="Int64"), pd.Categorical([0, 1, 2])):
         labels = make(pd.DataFrame({"path": paths, "label": column})).labels
-        assert labels.dtype == torch.int64
+        assert labels.dtype == np.int64
         assert labels.tolist() == [0, 1, 2]
     assert make(pd.DataFrame({"path": paths, "label": [True, False, True]})).labels.tolist() == [1, 0, 1]
 
@@ -162,95 +160,59 @@ def test_it_travels_to_other_processes_without_its_pixels(tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(in_memory)).images, data.images)
 
 
-def identity(batch):
-    return batch
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_torchs_loader_takes_whole_batches(tmp_path, workers):
+@pytest.mark.parametrize(("workers", "context"), [(0, None), (2, None), (1, "spawn")])
+def test_torchs_loader_takes_it_as_it_is(tmp_path, workers, context):
     data = RadiographDataset(
         table_of(png_files(tmp_path / "in", 10)), PRE, cache=tmp_path / "cache", progress=False
     )
     plan = [[0, 3, 9], [1, 1], [5]]
-    loader = DataLoader(data, batch_sampler=plan, collate_fn=identity, num_workers=workers)
+    loader = DataLoader(data, batch_sampler=plan, num_workers=workers, multiprocessing_context=context)
     for wanted, (images, labels) in zip(plan, loader, strict=True):
+        assert images.shape == (len(wanted), 1, 32, 32)
+        assert images.dtype == torch.uint8
+        assert labels.dtype == torch.int64
         np.testing.assert_array_equal(images[:, 0].numpy(), data.images[wanted])
         assert labels.tolist() == data.table["label"][wanted].tolist()
+
+
+def test_labels_and_patients_are_those_of_the_images_that_are_left(make, tmp_path):
+    paths = png_files(tmp_path / "in", 6)
+    Path(paths[1]).write_bytes(b"nothing")
+    table = table_of(paths).assign(patient=["7", "7", "8", "9", "9", "10"])
+    table.attrs["classes"] = ("normal", "fracture")
+    data = make(table, on_error="skip")
+    kept = table.iloc[[0, 2, 3, 4, 5]]
+    assert isinstance(data.labels, np.ndarray)
+    assert data.labels.tolist() == kept["label"].tolist()
+    assert data.patients.tolist() == kept["patient"].tolist()
+    assert data.patients.dtype.kind == "U"
+    assert data.classes == ("normal", "fracture")
+    batches = PKBatchSampler(data.labels, p=2, k=2, groups=data.patients, seed=0)
+    for batch in batches:
+        assert max(batch) < len(data)
+        assert sorted(data.batch(batch)[1].tolist()) == [0, 0, 1, 1]
+    nameless = make(table_of(paths[2:]))
+    assert nameless.classes is None
+    with pytest.raises(AttributeError, match="no column 'patient'"):
+        _ = nameless.patients
+
+
+def test_its_description_counts_every_class_and_those_without_a_label(make, tmp_path):
+    paths = png_files(tmp_path / "in", 4)
+    said = lambda labels: repr(make(pd.DataFrame({"path": paths, "label": labels})))  # noqa: E731
+    assert "4 images: 4 unlabelled; 32 px" in said([-1, -1, -1, -1])
+    assert "4 images: 3 negative, 1 positive; 32 px" in said([0, 0, 1, 0])
+    assert "4 images: 1 of class 0, 1 of class 1, 2 of class 4; 32 px" in said([0, 4, 1, 4])
 
 
 def test_augmentation_is_applied_to_batches_and_not_to_the_store(make, tmp_path):
     table = table_of(png_files(tmp_path / "in", 8))
     plain = make(table)
     changed = make(table, augment=Augmentation.preset("mura", seed=4))
-    images, _ = changed.__getitems__(list(range(8)))
-    expected = Augmentation.preset("mura", seed=4)(plain.__getitems__(list(range(8)))[0])
+    images, _ = changed.batch(list(range(8)))
+    expected = Augmentation.preset("mura", seed=4)(plain.batch(list(range(8)))[0])
     assert torch.equal(images, expected)
     np.testing.assert_array_equal(changed.images, plain.images)
-
-
-# --- BatchLoader
-
-
-def test_the_loader_gives_the_planned_batches_in_order_every_epoch(make, tmp_path):
-    data = make(table_of(png_files(tmp_path / "in", 10)))
-    plan = [[9, 0], [3], [4, 4, 1], [2], [5, 6]]
-    loader = BatchLoader(data, plan, ahead=3)
-    assert len(loader) == 5
-    for _ in range(2):
-        for wanted, (images, labels) in zip(plan, loader, strict=True):
-            np.testing.assert_array_equal(images[:, 0].numpy(), data.images[wanted])
-            assert labels.tolist() == data.table["label"][wanted].tolist()
-
-
-class Slow:
-    """Batches that take a while, and tell when they were made."""
-
-    def __init__(self, seconds, bad=None):
-        self.seconds, self.bad, self.made = seconds, bad, []
-
-    def __getitems__(self, indices):
-        time.sleep(self.seconds)
-        if indices[0] == self.bad:
-            raise RuntimeError("batch 2 is broken")
-        self.made.append(indices[0])
-        return torch.tensor(indices), torch.tensor(indices)
-
-
-def test_batches_are_made_while_the_last_one_is_in_use():
-    data = Slow(0.001)
-    for turn, _ in enumerate(BatchLoader(data, [[i] for i in range(10)], ahead=2)):
-        deadline = time.monotonic() + 10
-        while len(data.made) < min(10, turn + 3) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert data.made == list(range(min(10, turn + 3)))  # two ahead, no more
-
-
-def test_time_waited_is_counted(monkeypatch):
-    ticks = itertools.count()  # a clock that moves on by 1 each time it is asked, whatever the machine does
-    monkeypatch.setattr("siamura.pixels.dataset.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    loader = BatchLoader(Slow(0.0), [[i] for i in range(5)])
-    assert sum(1 for _ in loader) == 5
-    assert loader.waited == 5
-
-
-def test_an_error_in_a_batch_reaches_the_loop_and_an_early_end_stops_the_thread():
-    loader = BatchLoader(Slow(0.0, bad=2), [[i] for i in range(5)])
-    batches = iter(loader)
-    assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
-    with pytest.raises(RuntimeError, match="batch 2 is broken"):
-        next(batches)
-    slow = Slow(0.005)
-    for _ in BatchLoader(slow, [[i] for i in range(1000)], ahead=4):
-        break
-    made = len(slow.made)
-    assert made <= 6
-    time.sleep(0.05)
-    assert len(slow.made) == made
-
-
-def test_ahead_must_be_positive():
-    with pytest.raises(ValueError, match="ahead=0"):
-        BatchLoader(Slow(0), [[0]], ahead=0)
 
 
 def test_importing_the_room_loads_neither_torch_nor_opencv():
