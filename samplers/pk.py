@@ -49,6 +49,8 @@ class PKBatchSampler:
 
     Attributes
     ----------
+    labels : array (n,)
+        As given.
     epoch : int
         The epoch that the next iteration draws. It moves on by itself when an iteration has run to its end.
     dropped : int
@@ -95,6 +97,8 @@ class PKBatchSampler:
             )
         if short not in ("raise", "repeat", "drop"):
             raise ValueError(f"short={short!r} is unknown; use 'raise', 'repeat' or 'drop'")
+        #: What was given, so that who uses the sampler can compare it with the data.
+        self.labels = np.asarray(labels)
         names, label = _codes("labels", labels, None)
         n = len(label)
         _, group = _codes("groups", groups, n) if groups is not None else ([], -1 - np.arange(n))

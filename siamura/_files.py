@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import secrets
 import shutil
 import unicodedata
@@ -123,6 +124,33 @@ def sync(path: str | os.PathLike[str]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say in one sentence that a file could not be written, and what to do.
+
+    Raises
+    ------
+    OSError
+        Of the same ``errno``, in place of an OSError inside, and of what other libraries raise on a full disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        number = getattr(cause, "errno", None)
+        if number is None and (found := re.search(r"os error (\d+)", str(error))):  # of a library in Rust
+            number = int(found[1])
+        if number is None:
+            raise
+        told = OSError(number, os.strerror(number))
+        remedy = (
+            "free some space, or write to another disk" if is_disk_full(told) else "choose another folder"
+        )
+        raise OSError(number, f"{path} could not be written ({os.strerror(number)}); {remedy}.") from error
 
 
 def is_disk_full(error: BaseException) -> bool:

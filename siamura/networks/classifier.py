@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .embedding import GreyNet
 from .heads import make_pool
+from .weights import imagenet_file, read_weights
 
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess
@@ -219,8 +220,6 @@ class Classifier(GreyNet):
     def _published_classes(self) -> None:
         """Take over the published classifier, as system C does."""
         from torchvision import models
-
-        from .weights import imagenet_file, read_weights
 
         url = models.get_model_weights(self.trunk.name).DEFAULT.url
         held = read_weights(imagenet_file(self.trunk.name, url))

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from siamura._files import atomic_path, atomic_write, writing
+
+from ._config import check_sizes, read_config
 from .heads import EmbeddingHead, Pooling
 from .hub import fetched
-from .trunks import Trunk
+from .trunks import Trunk, check_trunk
+from .weights import load_weights, weight_shapes
 
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess
@@ -48,6 +53,8 @@ class GreyNet(nn.Module):
             image_size = preprocess.size
         self.preprocess = preprocess
         self.trunk = Trunk(trunk, weights, image_size=image_size)
+        #: Whether the trunk began with trained weights, which few images should not spoil.
+        self.weights_given = weights is not None
         self.register_buffer("mean", torch.tensor(255.0 * self.trunk.mean))
         self.register_buffer("std", torch.tensor(255.0 * self.trunk.std))
         self.config: dict[str, Any] = {"trunk": trunk, "image_size": image_size}
@@ -84,21 +91,17 @@ class GreyNet(nn.Module):
         Path
             The folder.
         """
-        from safetensors.torch import save_file
-
-        import siamura
+        import siamura  # not at the top, as it imports this module
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"class": type(self).__name__, "siamura": siamura.__version__, **self.config}
         config["preprocess"] = None if self.preprocess is None else self.preprocess.to_dict()
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        beside = folder / f".model.{os.getpid()}"
-        save_file(state, beside, metadata={"format": "pt"})
-        beside.replace(folder / "model.safetensors")
-        beside = folder / f".config.{os.getpid()}"
-        beside.write_text(json.dumps(config, indent=2) + "\n")
-        beside.replace(folder / "config.json")
+        with writing(folder / "model.safetensors"), atomic_path(folder / "model.safetensors") as beside:
+            save_file(state, beside, metadata={"format": "pt"})
+        with writing(folder / "config.json"):
+            atomic_write(folder / "config.json", json.dumps(config, indent=2) + "\n")
         return folder
 
     @classmethod
@@ -132,8 +135,6 @@ class GreyNet(nn.Module):
         ValueError
             If the folder holds another kind of network, or its files do not belong together.
         """
-        from .weights import load_weights
-
         folder = fetched(
             folder, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
         )
@@ -142,20 +143,17 @@ class GreyNet(nn.Module):
                 raise FileNotFoundError(
                     f"{folder / name} is missing; save_pretrained writes it with the other one."
                 )
+        arguments = read_config(folder / "config.json", cls.__name__)
+        shapes = weight_shapes(folder / "model.safetensors")
+        check_sizes(arguments, shapes, folder / "config.json")
+        check_trunk(arguments["trunk"], shapes)
         try:
-            config = dict(json.loads((folder / "config.json").read_text()))
-            kind, made = config.pop("class"), config.pop("preprocess")
-            config.pop("siamura")
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / 'config.json'} is no network's description ({error!r}).") from error
-        if kind != cls.__name__:
-            raise ValueError(f"{folder} holds a {kind}; load it by siamura.networks.{kind}.from_pretrained.")
-        if made is not None:
-            from siamura.pixels import Preprocess
-
-            made = Preprocess.from_dict(made)
-        net = cls(**config, preprocess=made)
+            net = cls(**arguments)
+        except (TypeError, RuntimeError) as error:  # what a trunk says of a size that it cannot take
+            told = str(error).split("\n")[0]
+            raise ValueError(f"{folder / 'config.json'} describes no network ({told}).") from error
         load_weights(net, folder / "model.safetensors")
+        net.weights_given = True
         return net.eval()
 
 

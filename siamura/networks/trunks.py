@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TRUNKS", "Trunk", "fold_grey"]
+__all__ = ["TRUNKS", "Trunk", "check_trunk", "fold_grey"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class Trunk(nn.Module):
                 _LOG.info("%s keeps three channels: %s", name, error)
                 self.grey = False
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a probe tells the channels of any trunk
-            side = image_size or max(self.min_size, 64 if name not in _FIXED else self.input_size)
+            side = max(self.min_size, 64) if name not in _FIXED else self.input_size
             self.channels = int(self.eval()(torch.zeros(1, 1, side, side)).shape[1])
         self.train()
 
@@ -119,15 +121,7 @@ class Trunk(nn.Module):
     ) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
         from torchvision import models
 
-        known = models.list_models(module=models)
-        if name not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, known, n=3) or list(TRUNKS)
-            raise ValueError(
-                f"trunk={name!r} is unknown; did you mean {', '.join(near)}? Any torchvision classifier will "
-                'do, and "timm:NAME" with the [timm] extra.'
-            )
+        _known(name)
         enum = models.get_model_weights(name)
         self.input_size = int(getattr(enum.DEFAULT.transforms(), "crop_size", [224])[0])
         options: dict[str, Any] = {}
@@ -158,15 +152,7 @@ class Trunk(nn.Module):
     def _timm(
         self, name: str, weights: str | Path | None
     ) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
-        try:
-            import timm
-        except ImportError as error:
-            raise ImportError(
-                f'trunk="timm:{name}" needs the timm package: pip install "siamura[timm]".'
-            ) from error
-        if not timm.is_model(name.split(".")[0]):
-            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
-            raise ValueError(f'trunk="timm:{name}" is unknown to timm {timm.__version__}; {near}.')
+        timm = _import_timm(name)
         try:
             model = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, global_pool="")
         except Exception as error:  # timm and the Hub raise a dozen kinds where there is no network
@@ -265,6 +251,75 @@ class Trunk(nn.Module):
                     if scale is not None and not scale.requires_grad:
                         module.eval()
         return self
+
+
+def check_trunk(name: str, shapes: Mapping[str, Sequence[int]]) -> None:
+    """See, before it is made, that a trunk is about as large as the weights that are to fill it.
+
+    Parameters
+    ----------
+    name : str
+        See `Trunk`.
+    shapes : mapping of str to sequence of int
+        Of the file's tensors.
+
+    Raises
+    ------
+    ValueError
+        If no such trunk is known, or it is more than twice as large.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):  # takes no memory
+        if name.startswith("timm:"):
+            model = _import_timm(name.removeprefix("timm:")).create_model(
+                name.removeprefix("timm:"), pretrained=False, num_classes=0
+            )
+        else:
+            from torchvision import models
+
+            options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+            model = models.get_model(_known(name), weights=None, **options)
+    wanted = sum(weight.numel() for weight in model.parameters())
+    held = sum(math.prod(shape) for shape in shapes.values())
+    # A model with its classifier, which the file does not hold: VGG's has 120 million weights.
+    tops = sum(
+        weight.numel()
+        for top in ("classifier", "fc", "head", "heads", "aux1", "aux2", "AuxLogits")
+        if isinstance(module := getattr(model, top, None), nn.Module)
+        for weight in module.parameters()
+    )
+    if wanted - tops > 2 * held:
+        raise ValueError(
+            f"trunk={name!r} has {wanted - tops} weights, and the file of weights beside it holds {held}; they do not "
+            "belong together."
+        )
+
+
+def _known(name: str) -> str:
+    """Give the name of a torchvision classifier, or say which are near it."""
+    from torchvision import models  # as everything else of torchvision here: it takes a second
+
+    known = models.list_models(module=models)
+    if name in known:
+        return name
+    near = get_close_matches(name, known, n=3) or list(TRUNKS)
+    raise ValueError(
+        f"trunk={name!r} is unknown; did you mean {', '.join(near)}? Any torchvision classifier will "
+        'do, and "timm:NAME" with the [timm] extra.'
+    )
+
+
+def _import_timm(name: str) -> Any:
+    """Import timm, an extra, and see that it knows the name."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            f'trunk="timm:{name}" needs the timm package: pip install "siamura[timm]".'
+        ) from error
+    if not timm.is_model(name.split(".")[0]):
+        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
+        raise ValueError(f'trunk="timm:{name}" is unknown to timm {timm.__version__}; {near}.')
+    return timm
 
 
 def fold_grey(model: nn.Module) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["imagenet_file", "load_weights", "read_weights"]
+__all__ = ["imagenet_file", "load_weights", "read_weights", "weight_shapes"]
 
 _LOG = logging.getLogger(__name__)
 _TOPS = ("classifier.", "fc.", "head.", "heads.", "AuxLogits.", "aux1.", "aux2.", "num_batches_tracked")
@@ -97,8 +99,6 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     held: Any
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             held = load_file(path)
         else:
             held = torch.load(path, map_location="cpu", weights_only=True)
@@ -117,6 +117,25 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not state:
         raise ValueError(f"weights={str(path)!r} holds no weights; expected a state dict of tensors.")
     return state
+
+
+def weight_shapes(path: str | os.PathLike[str]) -> dict[str, list[int]]:
+    """Read names and shapes from the header of a safetensors file, and none of its weights.
+
+    Raises
+    ------
+    ValueError
+        If it is cut short, or no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as held:
+            return {name: list(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        told = str(error).split("\n")[0]
+        raise ValueError(
+            f"{path} cannot be read as weights ({told}). It is cut short, or no safetensors file; save the network "
+            "again."
+        ) from error
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool = True) -> list[str]:

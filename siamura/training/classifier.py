@@ -20,10 +20,19 @@ from torch.utils.data import Dataset, TensorDataset
 from siamura.networks import Classifier
 
 from .callbacks import Averaging, Validation
-from .data import Augment, ShuffledBatches, check_valid, chosen_augment, fetch, labels_of, plain
+from .data import (
+    Augment,
+    ShuffledBatches,
+    check_valid,
+    chosen_augment,
+    fetch,
+    labels_of,
+    without_augmentation,
+)
 from .distributed import gather_rows, rank_and_world
 from .embedding import forward_rows
 from .engine import RunSettings, run
+from .machine import check_weights
 from .metric import run_length
 from .module import Feed, TrainModule
 from .optimisers import OptimiserSettings
@@ -195,6 +204,12 @@ accelerator, progress
     for name, found in (("data", labels), ("valid", None if valid is None else labels_of(valid))):
         if found is not None and not set(np.unique(found).tolist()) <= {0, 1}:
             raise ValueError(f"labels must be 0 or 1; {name} has {np.unique(found)[:5].tolist()}.")
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"all {len(labels)} rows of data have the label {labels[0] if len(labels) else None}; a classifier is "
+            "learnt from both."
+        )
+    check_weights(net)
     if (patience is not None or schedule == "plateau") and valid is None:
         raise ValueError('patience and schedule="plateau" go by validation figures; give valid=.')
     check_valid(data, valid)
@@ -243,7 +258,7 @@ accelerator, progress
         settings = replace(settings, precision="32", channels_last=False, compile=False)
     module = ClassifierModule(
         learner,
-        Feed(_Weighted(data, weight), batches, total, made, seed, workers),
+        Feed(_Weighted(data, weight), batches, total, made, seed, workers, images=not cached),
         optimiser,
         channels_last=settings.layout,
     )
@@ -260,7 +275,7 @@ accelerator, progress
                 plateau=3 if schedule == "plateau" else None,
             )
         )
-    with plain(data):
+    with without_augmentation(data):
         history = run(module, settings, [*beside, *callbacks])
     net.eval()
     if cached and settings.out is not None and rank_and_world()[0] == 0:
@@ -332,7 +347,7 @@ def _features(net: Classifier, data: Dataset[Any], options: dict[str, Any]) -> T
 def _worth_keeping(net: Classifier, data: Dataset[Any], frozen: bool, augment: Augment | None) -> bool:
     if not frozen or augment is not None:
         return False
-    with plain(data):
+    with without_augmentation(data):
         image = fetch(data, [0])[0]
     with torch.inference_mode():
         one = _Trunk(net).eval()(image.to(next(net.parameters()).device))
@@ -355,6 +370,12 @@ def _weights(
     if found.shape != (len(labels),) or not bool((found >= 0).all()):
         raise ValueError(
             f"weights has shape {tuple(found.shape)}; expected one number >= 0 a row, ({len(labels)},)."
+        )
+    silent = [int(label) for label in np.unique(labels) if not bool((found[labels == label] > 0).any())]
+    if silent:
+        raise ValueError(
+            f"weights are 0 for all rows with the label {' and '.join(map(str, silent))}, so nothing is learnt from "
+            'them; with weights="part" each part needs both labels.'
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +19,17 @@ from .seeds import own_rng
 __all__ = [
     "ShuffledBatches",
     "Stream",
+    "check_pixels",
+    "check_sampler",
     "check_valid",
     "chosen_augment",
     "collate",
     "fetch",
+    "known_labels",
     "labels_of",
     "make_augment",
-    "plain",
     "stream_loader",
+    "without_augmentation",
 ]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -45,11 +49,13 @@ class Stream(Sampler[list[int]]):
     rank, world_size : int
         Each process takes every `world_size`-th position of a batch. A sampler that splits its batches itself
         (it has a `world_size` above 1) is taken as it is.
+    count : int, optional
+        Rows of the data; a position beyond them is refused.
 
     Raises
     ------
     ValueError
-        If `batches` yields no lists, is empty, or a batch cannot be split evenly.
+        If `batches` yields no lists, is empty, names a row that is not there, or a batch cannot be split evenly.
 
     Examples
     --------
@@ -58,13 +64,20 @@ class Stream(Sampler[list[int]]):
     """
 
     def __init__(
-        self, batches: Iterable[Any], total: int, start: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        batches: Iterable[Any],
+        total: int,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        count: int | None = None,
     ) -> None:
         self.batches = batches
         self.total = total
         self.start = start
         self.rank = rank
         self.world_size = 1 if getattr(batches, "world_size", 1) > 1 else world_size
+        self.count = count
         self.per_epoch = batch_count(batches)
 
     def __len__(self) -> int:
@@ -102,6 +115,12 @@ class Stream(Sampler[list[int]]):
                 f"batches must yield lists of positions, one list a batch; it yielded {batch!r}. "
                 "Use siamura.samplers.PKBatchSampler, or wrap an index sampler in torch's BatchSampler."
             ) from None
+        if self.count is not None and any(not 0 <= position < self.count for position in positions):
+            wrong = next(position for position in positions if not 0 <= position < self.count)
+            raise ValueError(
+                f"batches gave the position {wrong}, and data has {self.count} rows; make the sampler from the data "
+                "set that it is used with."
+            )
         if self.world_size == 1:
             return positions
         if len(positions) % self.world_size:
@@ -177,6 +196,92 @@ def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]
     return collate(many(list(positions)) if many is not None else [data[i] for i in positions])
 
 
+def check_pixels(images: Tensor) -> None:
+    """See that images are grey values from 0 to 255, which is what every network here normalises.
+
+    Raises
+    ------
+    ValueError
+        If they are booleans, complex, not finite, out of 0 to 255, or numbers between 0 and 1; with the remedy.
+
+    Examples
+    --------
+    >>> check_pixels(torch.tensor([[0, 128, 255]], dtype=torch.uint8))
+    >>> check_pixels(torch.tensor([[0.0, 0.5, 1.0]]))
+    Traceback (most recent call last):
+    ValueError: images lie between 0 and 1 (float32); expected grey values from 0 to 255: multiply by 255.
+    """
+    if images.dtype == torch.uint8 or not images.numel():
+        return
+    kind = str(images.dtype).removeprefix("torch.")
+    if images.dtype == torch.bool or images.is_complex():
+        raise ValueError(f"images are {kind}; expected grey values from 0 to 255, such as read_image gives.")
+    wide = images.float() if images.dtype in (torch.uint16, torch.uint32, torch.uint64) else images
+    low, high = (float(value) for value in torch.aminmax(wide))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"images hold NaN or infinite values ({kind}); expected grey values from 0 to 255.")
+    if low < 0:
+        raise ValueError(
+            f"images lie between {low:g} and {high:g} ({kind}); expected grey values from 0 to 255, as the network "
+            "normalises them itself."
+        )
+    if high > 255:
+        raise ValueError(
+            f"images lie between {low:g} and {high:g} ({kind}); expected grey values from 0 to 255: window them to "
+            "8 bits first, as read_image does."
+        )
+    if 0 < high <= 1:
+        raise ValueError(
+            f"images lie between 0 and 1 ({kind}); expected grey values from 0 to 255: multiply by 255."
+        )
+
+
+def check_sampler(batches: Iterable[Any], data: Dataset[Any]) -> None:
+    """See that a batch sampler was made for the data: as many rows, and labels that agree.
+
+    A sampler tells its labels as `PKBatchSampler` does, by ``labels``, or as an index sampler inside a
+    `BatchSampler`. Its labels may be finer than those of the data, or have other names.
+
+    Raises
+    ------
+    ValueError
+        If it does not; the message names the first row that differs.
+    """
+    count = len(data)  # type: ignore[arg-type]
+    told = next(
+        (
+            found
+            for source in (batches, getattr(batches, "sampler", None))
+            if (found := getattr(source, "labels", None)) is not None and not callable(found)
+        ),
+        None,
+    )
+    if told is None:
+        return
+    theirs = np.asarray(told)
+    if theirs.ndim != 1:
+        return
+    if len(theirs) != count:
+        raise ValueError(
+            f"batches was made for {len(theirs)} rows, and data has {count}; make the sampler from the data set: "
+            "PKBatchSampler(data.labels, ...). Files that could not be read are not in data."
+        )
+    mine = known_labels(data)
+    if mine is None:
+        return
+    _, kinds = np.unique(theirs, return_inverse=True)
+    first = np.full(kinds.max() + 1, -1)
+    first[kinds[::-1]] = np.arange(count)[::-1]  # the first row of each of the sampler's labels
+    wrong = np.flatnonzero(mine != mine[first[kinds]])
+    if len(wrong):
+        row, other = int(wrong[0]), int(first[kinds[wrong[0]]])
+        raise ValueError(
+            f"batches takes rows {other} and {row} for one label ({theirs[row]}), and in data they have "
+            f"{mine[other]} and {mine[row]}; {len(wrong)} rows differ. Make the sampler from the data set: "
+            "PKBatchSampler(data.labels, ...)."
+        )
+
+
 def check_valid(data: Dataset[Any], valid: Dataset[Any] | None) -> None:
     """See that validation images are made like those of the training, and are of other patients.
 
@@ -213,14 +318,25 @@ def stream_loader(data: Dataset[Any], stream: Stream, workers: int, seed: int) -
     )
 
 
+def known_labels(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Labels of all rows where the data set tells them without reading images, else None."""
+    count = len(data)  # type: ignore[arg-type]
+    held: Any = getattr(data, "labels", None)
+    if held is None or callable(held) or len(held) != count:
+        held = getattr(data, "table", None)
+        held = None if held is None else held["label"]
+    if held is None:
+        held = getattr(data, "tensors", (None, None))[1]
+    if held is None and isinstance(data, (list, tuple)):
+        held = [int(row[1]) for row in data]
+    return None if held is None else np.asarray(held, dtype=np.int64)
+
+
 def labels_of(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Labels of all rows, without reading images where the data set tells them."""
-    table = getattr(data, "table", None)
-    if table is not None:
-        return np.asarray(table["label"], dtype=np.int64)
-    tensors = getattr(data, "tensors", None)
-    if tensors is not None:
-        return np.asarray(tensors[1], dtype=np.int64)
+    known = known_labels(data)
+    if known is not None:
+        return known
     return np.asarray([int(data[i][1]) for i in range(len(data))], dtype=np.int64)  # type: ignore[arg-type]
 
 
@@ -241,7 +357,7 @@ def make_augment(augment: str | Augment | None) -> Augment | None:
     if augment is None or augment == "none":
         return None
     if isinstance(augment, str):
-        from siamura.pixels.augmentation import Augmentation
+        from siamura.pixels.augmentation import Augmentation  # OpenCV, which embedding does not need
 
         augment = Augmentation.preset(augment)
     own = getattr(augment, "generator", None)
@@ -270,7 +386,7 @@ def chosen_augment(augment: str | Augment | None, data: Dataset[Any]) -> Augment
 
 
 @contextmanager
-def plain(data: Dataset[Any]) -> Iterator[Any]:
+def without_augmentation(data: Dataset[Any]) -> Iterator[Any]:
     """Give images as they are, whatever augmentation the data set applies by itself; yields that one."""
     augment = getattr(data, "augment", None)
     if augment is not None:

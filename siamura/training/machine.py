@@ -7,10 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch import nn
+
+from siamura._validation import check_choice
 
 __all__ = [
     "Precision",
     "autocast",
+    "check_weights",
+    "prefers_channels_last",
     "processes",
     "resolve_channels_last",
     "resolve_device",
@@ -31,30 +36,76 @@ def resolve_device(accelerator: str = "auto") -> torch.device:
     raise ValueError(f"accelerator={accelerator!r} is unknown; choose auto, cpu, cuda or mps.")
 
 
-def resolve_precision(precision: str, device: torch.device) -> Literal["32", "bf16", "fp16"]:
-    """``auto`` is bf16 where the machine computes in it (AMX, AVX512-BF16, a GPU since Ampere), else float32.
+def prefers_channels_last(net: nn.Module) -> bool:
+    """Tell whether float32 convolutions on a CPU are faster with channels last: in networks of depthwise ones."""
+    return any(
+        isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.groups == layer.in_channels
+        for layer in net.modules()
+    )
+
+
+def resolve_precision(
+    precision: str, device: torch.device, net: nn.Module | None = None
+) -> Literal["32", "bf16", "fp16"]:
+    """Choose what ``auto`` means: bf16 where it makes training faster, else float32.
+
+    That is where the machine computes in it (AMX, AVX512-BF16, a GPU since Ampere); on a CPU not for networks of
+    depthwise convolutions, whose backward pass is slower in bf16 than in float32 with channels last.
 
     Raises
     ------
     ValueError
         If the name is unknown.
     """
-    if precision not in ("auto", "32", "bf16", "fp16"):
-        raise ValueError(f"precision={precision!r} is unknown; choose auto, 32, bf16 or fp16.")
+    check_choice("precision", precision, ("auto", "32", "bf16", "fp16"))
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision='fp16' needs a GPU; on a CPU choose bf16, 32 or auto.")
     if precision != "auto":
         return precision  # type: ignore[return-value]
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
-    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+    if device.type == "cpu" and (net is None or not prefers_channels_last(net)) and _cpu_has_bf16():
         return "bf16"
     return "32"
 
 
-def resolve_channels_last(wanted: bool | None, precision: str, device: torch.device) -> bool:
-    """Whether convolutions get their channels last: by default where they compute in half precision."""
-    return wanted if wanted is not None else precision != "32" and device.type in ("cpu", "cuda")
+def _cpu_has_bf16() -> bool:
+    """Ask for AMX or AVX512-BF16; older versions of torch cannot tell the second."""
+    asked = (
+        getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
+    return any(ask is not None and ask() for ask in asked)
+
+
+def resolve_channels_last(
+    wanted: bool | None, precision: str, device: torch.device, net: nn.Module | None = None
+) -> bool:
+    """Whether channels come last: by default in half precision, and for depthwise convolutions on a CPU."""
+    if wanted is not None:
+        return wanted
+    if device.type not in ("cpu", "cuda"):
+        return False
+    return precision != "32" or (device.type == "cpu" and net is not None and prefers_channels_last(net))
+
+
+def check_weights(net: nn.Module) -> torch.device:
+    """See that a network's weights are float32 and in memory, and tell the device that they are on.
+
+    Raises
+    ------
+    ValueError
+        If they are of another precision, or on torch's meta device, which holds no values.
+    """
+    weights = [weight for weight in net.parameters() if weight.is_floating_point()]
+    for weight in weights:
+        if weight.dtype != torch.float32:
+            raise ValueError(
+                f"net has weights of {weight.dtype}; call net.float() first. It computes in half precision where "
+                'precision="bf16" or "fp16" is given.'
+            )
+        if weight.device.type == "meta":
+            raise ValueError("net is on the meta device, which holds no weights; load some first.")
+    return weights[0].device if weights else torch.device("cpu")
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import nn
 from torch.utils.data import Dataset
 
 from .callbacks import Averaging, CollapseWatch, Validation
-from .data import Augment, batch_count, check_valid, chosen_augment, plain
+from .data import (
+    Augment,
+    batch_count,
+    check_sampler,
+    check_valid,
+    chosen_augment,
+    known_labels,
+    without_augmentation,
+)
 from .engine import RunSettings, run
-from .module import Curriculum, Feed, MetricModule
+from .machine import check_weights
+from .module import Curriculum, Feed, MetricModule, mines_triplets
 from .optimisers import OptimiserSettings
 from .validation import NeighbourCheck
 
@@ -189,6 +199,9 @@ def fit(
             "in it (loss.loss)."
         )
     check_valid(data, valid)
+    check_sampler(batches, data)
+    _check_triplets(loss, batches, data)
+    check_weights(net)
     _adopt_preprocess(net, data)
     settings = RunSettings(
         out=None if out is None else Path(out),
@@ -245,8 +258,25 @@ def fit(
         )
     if on_collapse is not None:
         beside.append(CollapseWatch(on_collapse))
-    with plain(data):  # its own augmentation is in the feed, where its draws belong to a step
+    with without_augmentation(data):  # its own augmentation is in the feed, where its draws belong to a step
         return run(module, settings, [*beside, *callbacks])
+
+
+def _check_triplets(loss: nn.Module, batches: Iterable[Any], data: Dataset[Any]) -> None:
+    """Refuse what can never give a triplet, where that is known before the first step."""
+    labels = known_labels(data)
+    if labels is not None and len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"all {len(labels)} rows of data have the label {labels[0] if len(labels) else None}; a distance is learnt "
+            "from at least two labels."
+        )
+    if mines_triplets(loss):
+        for name in ("p", "k"):
+            if getattr(batches, name, 2) == 1:
+                raise ValueError(
+                    f"batches has {name}=1: no batch holds a triplet (two rows of one label and one of another), and "
+                    f"{type(loss).__name__} learns from nothing else; choose p and k of at least 2."
+                )
 
 
 def run_length(batches: Iterable[Any], epochs: int | None, steps: int | None) -> int:

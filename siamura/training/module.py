@@ -12,12 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .data import Augment, Stream, batch_count, stream_loader
+from .data import Augment, Stream, batch_count, check_pixels, stream_loader
 from .distributed import gather_rows, rank_and_world
 from .optimisers import OptimiserSettings
 from .seeds import own_rng, step_generator, step_seed
 
-__all__ = ["Feed", "MetricModule", "TrainModule"]
+__all__ = ["Feed", "MetricModule", "NothingToLearn", "TrainModule", "mines_triplets"]
+
+# Steps without a single triplet after which a run is given up.
+PATIENCE = 50
+
+
+class NothingToLearn(ValueError):
+    """A run whose loss never had anything to learn from."""
 
 
 @dataclass
@@ -38,6 +45,8 @@ class Feed:
         Of augmentation and dropout.
     workers : int
         Processes that load.
+    images : bool
+        Whether these are images, grey from 0 to 255, and not features.
     """
 
     data: Dataset[Any]
@@ -46,6 +55,7 @@ class Feed:
     augment: Augment | None = None
     seed: int = 0
     workers: int = 0
+    images: bool = True
 
 
 class TrainModule(pl.LightningModule):
@@ -94,6 +104,8 @@ class TrainModule(pl.LightningModule):
         """One step, with random numbers of its own."""
         images, labels = batch
         rank, _ = rank_and_world()
+        if self._feed.images:
+            check_pixels(images)
         if self._feed.augment is not None:
             images = self._augmented(images)
         if self._channels_last and images.ndim == 4:
@@ -143,7 +155,8 @@ class TrainModule(pl.LightningModule):
         # A run that stopped early is complete: resumed by the same settings, it has no step left.
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         total = self.step_done if any(getattr(c, "stopped", False) for c in callbacks) else self._feed.total
-        stream = Stream(self._feed.batches, total, self.step_done, rank, world)
+        count = len(self._feed.data)  # type: ignore[arg-type]
+        stream = Stream(self._feed.batches, total, self.step_done, rank, world, count)
         return stream_loader(self._feed.data, stream, self._feed.workers, step_seed(self._feed.seed, 3))
 
     def configure_optimizers(self) -> Any:
@@ -266,11 +279,14 @@ class MetricModule(TrainModule):
         self.curriculum = curriculum
         self.loss = curriculum.loss
         self.warmup = curriculum.warmup
+        self._mines = mines_triplets(curriculum.loss)
+        self._had_triplets = False
 
     def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Embed, gather what the other processes embedded, and mine the whole batch."""
         emb = gather_rows(self.net(images).float())
         labels = gather_rows(labels)
+        self._had_triplets = self._had_triplets or has_triplet(labels)
         share = self.curriculum.share(self.step_done)
         with torch.autocast(emb.device.type, enabled=False):
             if self.warmup is None:
@@ -290,6 +306,24 @@ class MetricModule(TrainModule):
         row = {name: figures.get(name, float("nan")) for name in STATISTICS}
         return loss, row | {"objective": type(used).__name__, "share": share}
 
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Count the step; a run that trains on nothing ends early."""
+        super().on_train_batch_end(*args)
+        done = self.step_done
+        if done == min(self.total, PATIENCE) and not self._had_triplets and (self._mines or self._all_zero()):
+            raise NothingToLearn(
+                f"no batch of the first {done} steps held a triplet: two rows of one label and one of another. "
+                "Choose k of at least 2 and p of at least 2 in the sampler, and look at the labels of data."
+            )
+        if done == self.total and self._all_zero():
+            raise NothingToLearn(
+                f"the loss was 0 in every one of the {done} steps, so nothing was trained; look at its miner and its "
+                "margin, at the labels and groups of the batches, or at whether the network is trained already."
+            )
+
+    def _all_zero(self) -> bool:
+        return all(row["loss"] == 0.0 for row in self.history)
+
     @torch.no_grad()
     def _collapsed(self, emb: Tensor, labels: Tensor) -> float:
         """The final loss with all embeddings in one point."""
@@ -299,11 +333,24 @@ class MetricModule(TrainModule):
         """Keep the curriculum's place too."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["siamura"]["curriculum"] = self.curriculum.state_dict()
+        checkpoint["siamura"]["had_triplets"] = self._had_triplets
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         super().on_load_checkpoint(checkpoint)
         self.curriculum.load_state_dict(checkpoint["siamura"]["curriculum"])
+        self._had_triplets = checkpoint["siamura"].get("had_triplets", True)
+
+
+def mines_triplets(loss: nn.Module) -> bool:
+    """Tell whether a loss learns from nothing but the triplets within a batch."""
+    return type(loss).__module__.startswith("siamura.losses") and measured(loss) is loss
+
+
+def has_triplet(labels: Tensor) -> bool:
+    """Tell whether a batch has two rows of one label and one of another."""
+    counts = torch.unique(labels, return_counts=True)[1]
+    return len(counts) > 1 and int(counts.max()) > 1
 
 
 def measured(loss: nn.Module) -> nn.Module:
