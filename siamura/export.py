@@ -89,7 +89,7 @@ def to_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f'exporting needs {error.name}: pip install "siamura[onnx]".') from error
-    from siamura.index import fingerprint
+    from siamura._fingerprints import fingerprint
 
     path = Path(path)
     if path.suffix != ".onnx":

@@ -15,7 +15,7 @@ rows[:] = np.random.default_rng(0).normal(size=rows.shape)
 label = np.arange(len(rows)) % 2
 head = siamura.KNNHead(k=3).fit(rows, label)
 assert (head.predict_proba(rows[:5]).sum(axis=1) == 1).all()
-table = pd.DataFrame({"path": "x", "part": "XR_HAND", "study": "1", "label": label})
+table = pd.DataFrame({"path": [f"{i}.png" for i in range(900)], "part": "XR_HAND", "study": "1", "label": label})
 table["patient"] = np.arange(900).astype(str)
 cases = siamura.CaseIndex.create(sys.argv[1] + "/cases", dim=8, exact_up_to=100)
 cases.add(rows, table)

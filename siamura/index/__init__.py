@@ -1,7 +1,8 @@
-"""Similar cases: embeddings with their study rows, kept on disk."""
+"""Similar cases: embeddings with their study rows, kept in a database."""
+
+from siamura._fingerprints import Fingerprint, fingerprint
 
 from .cases import CaseIndex
-from .files import DamagedIndex
-from .fingerprints import Fingerprint, fingerprint
+from .tables import DamagedIndex
 
 __all__ = ["CaseIndex", "DamagedIndex", "Fingerprint", "fingerprint"]

@@ -1,122 +1,192 @@
-"""Which cases may be found, which of them are nearest, and their rows."""
+"""The two searches: of vectors read from SQLite into memory, and in SQL by pgvector."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from . import nearest
-from .columns import REQUIRED
-from .files import LABEL, PART, PATIENT, Segment, digest64, read_lines
+from siamura._database import Database
+from siamura.neighbours import Neighbours
 
+from .tables import DamagedIndex, State, cases_table, read_state
 
-def allowed_cases(
-    segments: Sequence[Segment], part: str | Sequence[str] | None, label: int | None
-) -> NDArray[np.bool_] | None:
-    """Return which cases are of these parts and this label; None for all."""
-    if part is None and label is None:
-        return None
-    wanted = digest64(_names(part, "part") if part is not None else ())
-    allowed = np.ones(sum(map(len, segments)), dtype=bool)
-    first = 0
-    for segment in segments:
-        here = allowed[first : first + len(segment)]
-        if part is not None:
-            here &= np.isin(segment.keys[:, PART], wanted)
-        if label is not None:
-            here &= segment.keys[:, LABEL] == label
-        first += len(segment)
-    return allowed
-
-
-def own_patients(patient: str | Sequence[str] | None, queries: int) -> NDArray[np.int64] | None:
-    """Return the key of each query's patient; None where no patient is left out."""
-    if patient is None:
-        return None
-    names = [patient] * queries if isinstance(patient, str) else _names(patient, "exclude_patient")
-    if len(names) != queries:
-        raise ValueError(
-            f"exclude_patient names {len(names)} patients for {queries} queries; give one for each."
-        )
-    return digest64(names)
-
-
-def _names(given: str | Sequence[str], name: str) -> list[str]:
-    """Give texts as a list; what is none (a missing patient, a number) would silently be no one's."""
-    names = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-    odd = [value for value in names if not isinstance(value, str)]
-    if odd:
-        raise ValueError(f"{name} holds {odd[0]!r}; give text, as it stands in the table.")
-    return names
-
-
-def rows_of(
-    segments: Sequence[Segment], numbers: NDArray[np.int64], columns: Mapping[str, str]
-) -> pd.DataFrame:
-    """Read the table's rows of these cases."""
-    edges = np.cumsum([0, *map(len, segments)])
-    where = np.searchsorted(edges, numbers, side="right") - 1
-    lines = [segments[s].line(n - edges[s]) for s, n in zip(where, numbers, strict=True)]
-    return read_lines(lines, dict(columns) or dict.fromkeys(REQUIRED[:-1], "str") | {"label": "int64"})
+log = logging.getLogger(__name__)
+Found = tuple[NDArray[np.float64], NDArray[np.int64]]  # distances and numbers of cases, (m, k)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a search asks for.
+class Held:
+    """An SQLite index in memory at one revision; never changed, so that threads may share it."""
 
-    Parameters
-    ----------
-    queries : float32 (m, dim)
-    k : int
-        Cases wanted for each.
-    allowed : bool (cases,) or None
-        Which cases may be found; None for all.
-    patients : int64 (m,) or None
-        The key of each query's patient, whose cases are not found.
-    """
+    revision: int
+    numbers: NDArray[np.int64]  # ascending
+    studies: NDArray[np.int64]  # a code for each
+    patients: dict[str, int]
+    near: Neighbours
 
-    queries: NDArray[np.float32]
-    k: int
-    allowed: NDArray[np.bool_] | None
-    patients: NDArray[np.int64] | None
+    def mask(self, among: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+        """Mark these cases, all of them held; None for all."""
+        mask = np.full(len(self.numbers), among is None)
+        mask[np.searchsorted(self.numbers, among if among is not None else [])] = True
+        return mask
 
-    def within(self, cases: int) -> int:
-        """How many of so many cases may be found; 0 where nothing is asked."""
-        if not len(self.queries):
-            return 0
-        return cases if self.allowed is None else int(np.count_nonzero(self.allowed))
+    def views(self, queries: Any, k: int, own: Sequence[str], among: NDArray[np.bool_] | None) -> Found:
+        """Search each query by itself; `own` holds none, or each one's patient."""
+        groups = np.array([self.patients.get(name, -1) for name in own], np.int64) if own else None
+        distance, place = self.near.search(queries, k, groups=groups, among=among)
+        return distance, np.append(self.numbers, -1)[place]
 
-    def exactly(self, segments: Sequence[Segment]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Compare with every case; distances and numbers of the nearest, -1 where there are no more."""
-        return nearest.exact_search(self.queries, self.k, segments, self.allowed, self.patients)
+    def by_study(self, views: Any, k: int, own: Sequence[str], among: NDArray[np.bool_], how: str) -> Any:
+        """Search studies by all views of one: (distance, nearest case's number, views) of each, in order."""
+        assert self.near.groups is not None
+        at = np.flatnonzero(among & ~np.isin(self.near.groups, [self.patients.get(name, -1) for name in own]))
+        far = np.empty((len(at), len(views)))
+        for low in range(0, len(at), 16_384):
+            rows = self.near.rows[at[low : low + 16_384]].astype(np.float64)
+            for i, view in enumerate(views):
+                far[low : low + len(rows), i] = np.sqrt(((rows - view) ** 2).sum(axis=1))
+        _, study, count = np.unique(self.studies[at], return_inverse=True, return_counts=True)
+        first = np.lexsort((far.min(axis=1), study))[np.cumsum(count) - count]  # the nearest view of each
+        score = far.min(axis=1)[first] if how == "min" else np.bincount(study, far.mean(axis=1)) / count
+        order = np.argsort(score, kind="stable")[:k]
+        return list(zip(score[order], self.numbers[at[first[order]]], count[order], strict=True))
 
-    def nearly(
-        self, segments: Sequence[Segment], inverted: Any, nprobe: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Ask the inverted file, and compare with every case that it does not hold."""
-        covered, cases = inverted.ntotal, sum(map(len, segments))
-        # Where only a share of the cases may be found, as many more lists hold the same number of candidates.
-        nprobe = int(nprobe * cases / self.within(cases))
-        near = np.full((len(self.queries), self.k), -1, np.int64)
-        keys = np.concatenate([s.keys[:, PATIENT] for s in segments])[:covered]
-        for own in [None] if self.patients is None else np.unique(self.patients):
-            mine = slice(None) if own is None else np.flatnonzero(self.patients == own)
-            mask = None if self.allowed is None else self.allowed[:covered]
-            if own is not None:
-                others = keys != own
-                mask = others if mask is None else mask & others
-            near[mine] = nearest.inverted_search(inverted, self.queries[mine], self.k, nprobe, mask)
-        # What was added since the inverted file was made is compared one by one.
-        added = nearest.exact_search(self.queries, self.k, segments, self.allowed, self.patients, covered)[1]
-        distance, number = nearest.rescore(self.queries, np.hstack([near, added]), self.k, segments)
-        short = np.flatnonzero((number < 0).any(axis=1))  # the lists asked held too few that may be found
-        if short.size:
-            own_short = None if self.patients is None else self.patients[short]
-            again = replace(self, queries=self.queries[short], patients=own_short)
-            distance[short], number[short] = again.exactly(segments)
-        return distance, number
+
+def load(database: Database, connection: sa.Connection, state: State) -> Held:
+    """Read the vectors, and take the approximate index where it is kept and holds."""
+    rows: Sequence[Any] = []
+    if state.columns:
+        table = cases_table(database, state)
+        keys = [table.c[f"c{list(state.columns).index(name)}"] for name in ("patient", "part", "study")]
+        asked = sa.select(table.c.number, table.c.vector, *keys).order_by(table.c.number)
+        # By its length first: nothing larger than an embedding is read.
+        rows = connection.execute(asked.where(sa.func.length(table.c.vector) == 4 * state.dim)).fetchall()
+    if len(rows) != state.rows:
+        raise DamagedIndex(database.place, f"{state.rows - len(rows)} of {state.rows} cases cannot be read")
+    numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    vectors = (
+        np.frombuffer(b"".join([row[1] for row in rows]), "<f4").astype(np.float32).reshape(-1, state.dim)
+    )
+    patients: dict[str, int] = {}
+    studies: dict[Any, int] = {}
+    groups = np.fromiter((patients.setdefault(row[2], len(patients)) for row in rows), np.int64, len(rows))
+    codes = np.fromiter((studies.setdefault(row[2:], len(studies)) for row in rows), np.int64, len(rows))
+    near: Neighbours | None = None
+    if (facts := covered(state)) is not None and state.rows > state.exact_up_to:
+        path, n = beside(database, facts["revision"]), facts["rows"]
+        try:
+            if not path.is_file() or path.stat().st_size != facts["bytes"]:
+                raise ValueError(f"{path} is missing or has another size than was written")
+            near = Neighbours(vectors[:n], groups[:n], kind="ivf", kept=path, recall=facts["recall"])
+            if n < len(rows):
+                near.add(vectors[n:], groups[n:])
+        except ValueError as error:
+            # It can be made again from the cases, which are whole: slower until then, and no worse.
+            log.warning("%s; searching every case until the next addition makes it again.", error)
+    return Held(state.revision, numbers, codes, patients, near or Neighbours(vectors, groups))
+
+
+def beside(database: Database, revision: int) -> Path:
+    """Where the approximate index of the cases at a revision is kept."""
+    return Path(f"{database.place}.nearest-{revision}")
+
+
+def covered(state: State) -> dict[str, Any] | None:
+    """The facts of the approximate index, if none of its cases has gone or changed since."""
+    return state.nearest if state.nearest and state.removed <= state.nearest["revision"] else None
+
+
+def build(database: Database, state: State) -> dict[str, Any]:
+    """Build the approximate index of all cases; return its facts, which count once the state tells them."""
+    if database.postgres:
+        return _build_in_postgres(database, state)
+    with database.begin() as connection:
+        state = read_state(database, connection)
+        held = load(database, connection, replace(state, nearest=None))
+    near = Neighbours(held.near.rows, held.near.groups, kind="ivf")
+    path = beside(database, state.revision)
+    near.save(path)
+    return {
+        "revision": state.revision,
+        "rows": len(near),
+        "bytes": path.stat().st_size,
+        "recall": near.recall,
+    }
+
+
+def _build_in_postgres(database: Database, state: State) -> dict[str, Any]:
+    with database.begin(write=True) as connection:
+        table, state = cases_table(database, state), read_state(database, connection)
+        name = "CREATE INDEX IF NOT EXISTS siamura_nearest ON siamura_cases"
+        connection.exec_driver_sql(f"{name} USING hnsw (case_vector vector_l2_ops)")
+        sample = sa.select(table.c.vector).where(table.c.number % max(1, state.rows // 50) == 0).limit(50)
+        queries = np.array(connection.execute(sample).scalars().all(), np.float32)
+        true, found = (
+            postgres_views(connection, table, queries, 15, [], [], exact)[1] for exact in (True, False)
+        )
+    recall = float((true[:, :, None] == found[:, None, :]).any(axis=2).mean())
+    return {"revision": state.revision, "rows": state.rows, "recall": recall}
+
+
+def sweep(database: Database, state: State) -> None:
+    """Remove approximate indexes that no longer hold: they keep vectors of cases that were deleted."""
+    kept = covered(state)
+    for path in Path(database.place).parent.iterdir():
+        old = kept is None or path != beside(database, kept["revision"])
+        if old and path.name.startswith(f"{Path(database.place).name}.nearest-"):
+            path.unlink(missing_ok=True)
+
+
+def postgres_views(
+    connection: sa.Connection,
+    table: sa.Table,
+    queries: Any,
+    k: int,
+    own: Sequence[Any],
+    given: list[Any],
+    exact: bool,
+) -> Found:
+    """Search each query by pgvector; `own` and `given` are conditions, each query's and all queries'."""
+    distance, number = np.full((len(queries), k), np.inf), np.full((len(queries), k), -1, np.int64)
+    connection.exec_driver_sql("SET LOCAL hnsw.iterative_scan = strict_order")
+    connection.exec_driver_sql(f"SET LOCAL hnsw.ef_search = {min(1000, max(100, 2 * k))}")
+    for i, query in enumerate(queries):
+        asked = sa.select(table.c.number, table.c.vector).where(*given, *own[i : i + 1]).limit(k)
+        rows: Sequence[Any] = []
+        # All cases are compared where that is asked, or where the graph's walk ended among unwanted ones.
+        for scan in ("off",) if exact else ("on", "off"):
+            connection.exec_driver_sql(f"SET LOCAL enable_indexscan = {scan}")
+            if len(rows) < k:
+                rows = connection.execute(asked.order_by(table.c.vector.l2_distance(query))).fetchall()
+        vectors = np.array([row[1] for row in rows], np.float32).reshape(-1, len(query))
+        far = np.sqrt(((vectors - query.astype(np.float64)) ** 2).sum(axis=1))  # again, in double precision
+        numbers = np.array([row[0] for row in rows], np.int64)
+        order = np.lexsort((numbers, far))
+        distance[i, : len(rows)], number[i, : len(rows)] = far[order], numbers[order]
+    return distance, number
+
+
+def postgres_by_study(
+    connection: sa.Connection,
+    table: sa.Table,
+    study: list[Any],
+    views: Any,
+    k: int,
+    given: list[Any],
+    how: str,
+) -> Any:
+    """`Held.by_study`, in SQL; `study` are the columns that name one."""
+    far = [table.c.vector.l2_distance(view) for view in views]
+    least = sa.func.least(*far)
+    score = sa.func.min(least) if how == "min" else sa.func.avg(sum(far[1:], far[0]) / len(far))
+    nearest = sa.func.array_agg(aggregate_order_by(table.c.number, least), type_=sa.ARRAY(sa.BigInteger))[1]
+    asked = sa.select(score.label("score"), nearest, sa.func.count()).where(*given).group_by(*study)
+    return connection.execute(asked.order_by(sa.text("score")).limit(k)).fetchall()

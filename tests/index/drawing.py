@@ -14,7 +14,7 @@ def cases(n: int, dim: int = 8, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame
             "patient": [f'pat"ient\n{p:05d}' for p in patient],
             "study": [f"study{i % 3}" for i in range(n)],
             "label": rng.integers(0, 2, n),
-            "age": rng.choice([31.5, np.nan], n),
+            "age": rng.choice([31.5, 47.0, np.nan], n),
         }
     )
     return rng.standard_normal((n, dim)).astype(np.float32), table

