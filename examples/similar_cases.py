@@ -23,11 +23,9 @@ def main(
     net = done.network()
     embeddings, table = done.embeddings()
     train = (table["split"] == "train").to_numpy()
-    folder = run / "cases"
-    new = not folder.exists()
-    index = (CaseIndex.create if new else CaseIndex.open)(folder, model=net)
-    if new:
-        index.add(embeddings[train], table[train])
+    file = run / "cases.db"
+    index = (CaseIndex.open if file.exists() else CaseIndex.create)(file, model=net)
+    index.add(embeddings[train], table[train])  # a film that is there is updated
     if not 0 <= view < (~train).sum():
         raise ValueError(f"view={view} must be from 0 to {(~train).sum() - 1}.")
     query = table[~train].iloc[view]

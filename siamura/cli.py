@@ -212,7 +212,7 @@ def explain(
 @app.command()
 def index(
     run: RunFolder,
-    out: Annotated[Path, typer.Argument(help="A folder for the case index; a new one without --add.")],
+    out: Annotated[Path, typer.Argument(help="The file of the case index; a new one without --add.")],
     data: Annotated[
         Path | None, typer.Option(help="More radiographs; without it the run's training views.")
     ] = None,
@@ -229,8 +229,8 @@ def index(
         done = load_run(run)
         _part_needs_data(part, data)
         net = done.network()
-        if out.is_dir() and any(out.iterdir()) and not add:
-            raise FileExistsError(f"{out} exists and is not empty; add to it with --add, or choose another.")
+        if out.exists() and not add:
+            raise FileExistsError(f"{out} exists; add to it with --add, or choose another.")
         cases = siamura.CaseIndex.open(out, model=net) if add else None
         if data is None:
             vectors, table = done.embeddings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -182,13 +183,10 @@ class CaseIndex:
     def recover(cls, place: Place, new: Place) -> Self:
         """Make an index at `new` of the cases that a damaged file still holds whole; the file stays as it is."""
         old, rows = cls(place), []
-        with old._database.begin() as connection:
-            state = old._state(connection, proof=False)
-            for number in range(state.rows_ever):
-                try:
-                    rows += old._rows(connection, state, [number], whole=True)
-                except (sa.exc.DBAPIError, sa.exc.StatementError):
-                    continue
+        state = old._now()
+        for number in range(state.rows_ever):
+            with contextlib.suppress(DamagedIndex), old._database.begin() as connection:
+                rows += old._rows(connection, state, [number], whole=True)
         log.warning("%s: %d of %d cases can be read, and are kept in %s.", place, len(rows), state.rows, new)
         return cls._made(new, _content(state, rows), state.exact_up_to)
 

