@@ -7,7 +7,15 @@ from .index import CaseIndex
 from .inference import Predictor
 from .networks import EmbeddingNet
 from .pixels import CLAHE, Preprocess, RadiographDataset, read_image
-from .studies import make_phantoms, read_folders, read_mura, read_table, split_patients
+from .studies import (
+    make_phantoms,
+    read_folders,
+    read_mura,
+    read_studies,
+    read_table,
+    split_patients,
+    train_valid,
+)
 from .training import embed, fit
 
 __version__: str
@@ -36,10 +44,12 @@ __all__ = [
     "read_folders",
     "read_image",
     "read_mura",
+    "read_studies",
     "read_table",
     "run",
     "samplers",
     "split_patients",
     "studies",
+    "train_valid",
     "training",
 ]

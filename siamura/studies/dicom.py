@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
 import logging
 import os
 import re
-import secrets
-import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
+from siamura._files import printable
 from siamura._image_files import image_kind
+from siamura._validation import check_choice
 
-from .table import LEAK, UNKNOWN_PART, check_choice, finish, label_reader, missing
+from .checks import LEAK, Row, doubtful_patients, finish
+from .identifiers import namer
+from .labels import Classes, missing, two_classes
+from .names import listed, part_name
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,19 @@ MODALITIES: Final = frozenset({"CR", "DX"})
 NEEDED: Final = ["Modality", "PatientID", "StudyInstanceUID", "BodyPartExamined", "SOPClassUID"]
 DIRECTORY: Final = "1.2.840.10008.1.3.10"
 UNLABELLED: Final = -1
+
+KEPT: Final = {
+    "PatientAge": "age",
+    "PatientSex": "sex",
+    "Laterality": "laterality",
+    "ImageLaterality": "laterality",
+    "ViewPosition": "view",
+    "Manufacturer": "manufacturer",
+    "ManufacturerModelName": "scanner",
+    "Modality": "modality",
+}
+"""What `siamura.read_studies` keeps of a header, and the name of its column: nothing that names a person, a
+place, a date or a device."""
 
 Labels = Mapping[str, Any] | Callable[[str], Any]
 
@@ -41,7 +55,8 @@ def read_dicom_folder(
     """Read the radiographs below a folder of DICOM files as a table.
 
     PatientID becomes ``patient``, StudyInstanceUID ``study``, BodyPartExamined ``part`` (HAND becomes
-    ``"XR_HAND"``); nothing else of the header is kept. Modalities other than CR and DX, and files that are
+    ``"XR_HAND"``); nothing else of the header is kept (:func:`siamura.read_studies`
+    keeps age, sex and the like). Modalities other than CR and DX, and files that are
     no DICOM, are passed over and counted (:func:`siamura.studies.skipped`).
 
     Parameters
@@ -94,6 +109,99 @@ def read_dicom_folder(
     0  XR_HAND      17  1.2.3      1
     """
     check_choice("on_error", on_error, ("raise", "report"))
+    found = scan(root, labels, hash_identifiers, salt)
+    return found.table(two_classes((), None, found.name), on_error)
+
+
+@dataclass(frozen=True)
+class Film:
+    """A radiograph: its file, what its header says, and its label as it was given."""
+
+    path: str
+    part: str
+    patient: str
+    study: str
+    label: Any
+    kept: dict[str, Any]
+
+
+@dataclass
+class Archive:
+    """What a folder of DICOM files holds.
+
+    Parameters
+    ----------
+    name : str
+        The folder, for messages.
+    films : list of Film
+    bad : list of (path, reason)
+    left_out : dict
+    nameless : int
+        Files without PatientID.
+    labelled : bool
+        Whether labels were given.
+    """
+
+    name: str
+    films: list[Film] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=lambda: {"hidden": 0, "other": 0})
+    nameless: int = 0
+    labelled: bool = False
+
+    def table(
+        self,
+        classes: Classes,
+        on_error: str,
+        parts: set[str] | None = None,
+        keep: bool = False,
+        level: int = 4,
+    ) -> pd.DataFrame:
+        """Build the table, and warn of patients who are unknown or may be none."""
+        import warnings
+
+        if self.nameless:
+            warnings.warn(
+                f"{self.nameless} of {len(self.films)} files below {self.name} have no PatientID, so each of their "
+                f"studies counts as a person; {LEAK}. Put the PatientID back, or keep these files out.",
+                UserWarning,
+                stacklevel=level - 1,
+            )
+        rows: list[Row] = []
+        kept: list[dict[str, Any]] = []
+        bad = list(self.bad)
+        for film in self.films:
+            if parts is not None and film.part not in parts:
+                continue
+            code = classes.code(film.label) if self.labelled else UNLABELLED
+            if code is None:
+                what = "label" if keep else "0 or 1"
+                bad.append((film.path, f"labels has no {what} for its study, its path or its name"))
+                continue
+            rows.append((film.path, film.part, film.patient, film.study, code, "train"))
+            kept.append(film.kept)
+        extra = _columns(kept) if keep else None
+        options = {"classes": classes.names, "extra": extra, "by_view": keep}
+        table = finish(rows, bad, self.left_out, self.name, on_error, **options)  # type: ignore[arg-type]
+        if any(self.left_out.values()):
+            log.info(
+                "%s: passed over %d hidden files and %d that are no radiographs",
+                self.name,
+                *self.left_out.values(),
+            )
+        if len(table):
+            remedy = "Was the PatientID made anonymous, one for all? Put one for each person back."
+            doubtful_patients(table.assign(label=0), self.name, remedy, level)
+        return table
+
+
+def scan(
+    root: str | os.PathLike[str],
+    labels: Labels | None,
+    hash_identifiers: bool = True,
+    salt: str | None = None,
+) -> Archive:
+    """Read the headers of all radiographs below a folder."""
     try:
         from pydicom import dcmread
     except ImportError as error:
@@ -103,56 +211,90 @@ def read_dicom_folder(
     base = Path(root).expanduser().absolute()
     if not base.is_dir():
         raise FileNotFoundError(f"root={str(root)!r} is no folder: give one that holds DICOM files.")
-    name = _namer(salt) if hash_identifiers else str
-    find = _label_finder(labels)
-    left_out = {"hidden": 0, "other": 0}
-    rows: list[tuple[str, str, str, str | None, int, str]] = []
-    bad: list[tuple[str, str]] = []
-    nameless = 0
-    for path in _files(base, left_out):
+    name = namer(salt) if hash_identifiers else str
+    find = _LabelFinder(labels)
+    found = Archive(printable(base), labelled=labels is not None)
+    for path in _files(base, found.left_out):
         if image_kind(path) != "DICOM":
-            left_out["other"] += 1
+            found.left_out["other"] += 1
             continue
         try:
-            header = dcmread(path, force=True, specific_tags=NEEDED, stop_before_pixels=True)
-            patient, study, part, modality, kind = (
-                str(header.get(key) or "").strip()
-                for key in ("PatientID", "StudyInstanceUID", "BodyPartExamined", "Modality", "SOPClassUID")
-            )
+            header = dcmread(path, force=True, specific_tags=[*NEEDED, *KEPT], stop_before_pixels=True)
+            patient, study, part, modality, kind = (str(header.get(key) or "").strip() for key in _READ)
+            kept = _kept(header)
         except Exception as error:
             # pydicom raises what it likes on damaged bytes.
-            bad.append((path, f"its DICOM header is damaged ({' '.join(str(error).split())[:200]})"))
+            found.bad.append((path, f"its DICOM header is damaged ({' '.join(str(error).split())[:200]})"))
             continue
         stored_as = getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
         if modality not in MODALITIES or DIRECTORY in (kind, stored_as):
-            left_out["other"] += 1
+            found.left_out["other"] += 1
             continue
         if not study:
-            bad.append((path, "its DICOM header has no StudyInstanceUID, so its study is unknown"))
+            found.bad.append((path, "its DICOM header has no StudyInstanceUID, so its study is unknown"))
             continue
         label = find(study, os.path.relpath(path, base).replace(os.sep, "/"))
-        if label is None:
-            bad.append((path, "labels has no 0 or 1 for its study, its path or its name"))
-            continue
-        if not patient:
-            nameless += 1
-            patient = study
-        rows.append((path, _part(part), name(patient), name(study), label, "train"))
-    if not rows and not bad:
+        found.nameless += not patient
+        film = Film(path, part_of(part), name(patient or study), name(study), label, kept)
+        found.films.append(film)
+    if not found.films and not found.bad:
         raise ValueError(
-            f"root={str(root)!r} holds no radiograph: of its {left_out['other']} files none is a DICOM "
+            f"root={str(root)!r} holds no radiograph: of its {found.left_out['other']} files none is a DICOM "
             "file of the modality CR or DX."
         )
-    if nameless:
-        warnings.warn(
-            f"{nameless} of {len(rows)} files below {base} have no PatientID, so each of their studies "
-            f"counts as a person; {LEAK}. Put the PatientID back, or keep these files out.",
-            UserWarning,
-            stacklevel=2,
-        )
-    if any(left_out.values()):
-        log.info("%s: passed over %d hidden files and %d that are no radiographs", base, *left_out.values())
-    return finish(rows, bad, left_out, str(base), on_error)
+    find.tell_unused(found.name)
+    return found
+
+
+_READ: Final = ("PatientID", "StudyInstanceUID", "BodyPartExamined", "Modality", "SOPClassUID")
+
+
+def _kept(header: Any) -> dict[str, Any]:
+    """Read what is kept of a header, each value only in the form that its element has."""
+    found: dict[str, Any] = {}
+    for tag, column in KEPT.items():
+        value = str(header.get(tag) or "").strip()
+        if tag == "PatientAge":
+            found[column] = age_in_years(value)
+        elif value and column not in found:
+            form = {
+                "sex": r"[MFO]",
+                "laterality": r"[LRBU]",
+                "view": r"[A-Z0-9 _]{1,16}",
+                "modality": r"[A-Z]{2}",
+            }
+            if re.fullmatch(form.get(column, r"[^\^]{1,64}"), value):
+                found[column] = value
+    return found
+
+
+def age_in_years(value: str) -> float | None:
+    """Read a DICOM age, as in 063Y, 018M, 003W, 011D; above 89 it is 90, as few are so old.
+
+    References
+    ----------
+    DICOM PS3.5 6.2 (AS); 45 CFR 164.514(b)(2)(i)(C).
+
+    Examples
+    --------
+    >>> [age_in_years(age) for age in ("063Y", "018M", "101Y", "young")]
+    [63.0, 1.5, 90.0, None]
+    """
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", value)
+    if match is None:
+        return None
+    years = int(match.group(1)) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match.group(2)]
+    return min(round(years, 2), 90.0)
+
+
+def _columns(kept: list[dict[str, Any]]) -> pd.DataFrame:
+    """Put what was kept into columns; those that no file has are left out."""
+    frame = pd.DataFrame(index=range(len(kept)))
+    for column in dict.fromkeys(KEPT.values()):
+        values = [one.get(column) for one in kept]
+        if any(v is not None for v in values):
+            frame[column] = pd.Series(values, dtype="float64" if column == "age" else "str")
+    return frame
 
 
 def _files(base: Path, left_out: dict[str, int]) -> Iterator[str]:
@@ -163,68 +305,41 @@ def _files(base: Path, left_out: dict[str, int]) -> Iterator[str]:
         yield from (os.path.join(here, n) for n in sorted(files) if not n.startswith("."))
 
 
-def _part(examined: str) -> str:
+def part_of(examined: str) -> str:
     """Turn BodyPartExamined into a part's name."""
-    words = re.sub(r"[^A-Z0-9]+", "_", examined.upper()).strip("_")
-    return f"XR_{words}" if words else UNKNOWN_PART
+    return part_name(examined.replace("+", " "))
 
 
-def _label_finder(labels: Labels | None) -> Callable[[str, str], int | None]:
-    """Give the function that finds the label of a study and a path below the root."""
-    if labels is None:
-        return lambda study, below: UNLABELLED
-    if not callable(labels) and not isinstance(labels, Mapping):
-        raise ValueError(
-            f"labels is a {type(labels).__name__}; give a mapping from StudyInstanceUID, path or file name "
-            "to 0 or 1, or a function of the path."
-        )
-    read = label_reader(None)
+class _LabelFinder:
+    """Find the label of a study and a path below the root; keep in mind which labels were of use."""
 
-    def find(study: str, below: str) -> int | None:
-        if callable(labels):
-            value = labels(below)
-        else:
-            keys = (study, below, below.rpartition("/")[2])
-            value = next((labels[key] for key in keys if key in labels), None)
-        found: int | None = None if missing(value) else read(value)
-        return found
+    def __init__(self, labels: Labels | None) -> None:
+        if labels is not None and not callable(labels) and not isinstance(labels, Mapping):
+            raise ValueError(
+                f"labels is a {type(labels).__name__}; give a mapping from StudyInstanceUID, path or file name "
+                "to a label, as in 0 or 1, or a function of the path."
+            )
+        self.labels = labels
+        self.used: set[str] = set()
 
-    return find
+    def __call__(self, study: str, below: str) -> Any:
+        if self.labels is None:
+            return None
+        if callable(self.labels):
+            return self.labels(below)
+        keys = [key for key in (study, below, below.rpartition("/")[2]) if key in self.labels]
+        self.used.update(keys)
+        return next((self.labels[key] for key in keys if not missing(self.labels[key])), None)
 
-
-def _namer(salt: str | None) -> Callable[[str], str]:
-    """Give the function that replaces an identifier by its salted hash."""
-    if salt is not None and len(salt) < 8:
-        raise ValueError(
-            f"salt has {len(salt)} characters: give a secret of 8 or more, or leave it to siamura."
-        )
-    key = _kept_salt() if salt is None else salt.encode()
-    return lambda identifier: hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def _kept_salt() -> bytes:
-    """Read this user's salt; make it where there is none yet."""
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "siamura"
-    file = folder / "salt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written beside and linked: of two processes that start at once, both go on with the same salt.
-        draft = folder / f".salt-{secrets.token_hex(8)}"
-        if not file.exists():
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w") as handle:
-                handle.write(secrets.token_hex(32))
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, file)
-            draft.unlink()
-        kept = file.read_bytes().strip()
-    except OSError as error:
-        raise ValueError(
-            f"the salt for hashing identifiers cannot be kept in {file} ({error.strerror}): pass salt='a "
-            "secret of yours'."
-        ) from error
-    if len(kept) < 16:
-        raise ValueError(
-            f"the salt in {file} is too short to keep a secret: remove the file to get a new one."
-        )
-    return kept
+    def tell_unused(self, name: str) -> None:
+        """Say which labels are of no file."""
+        if isinstance(self.labels, Mapping):
+            rest = [key for key in self.labels if key not in self.used]
+            if rest:
+                log.warning(
+                    "%s: %d of %d labels are of no radiograph there: %s",
+                    name,
+                    len(rest),
+                    len(self.labels),
+                    listed(rest, 5),
+                )

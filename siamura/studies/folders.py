@@ -5,32 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from siamura._files import printable
 from siamura._image_files import HIDDEN, IMAGE_KINDS, find_images
+from siamura._validation import check_choice
 
-from .table import ABNORMAL, NORMAL, UNKNOWN_PART, check_choice, finish, warn_unknown
+from .checks import Row, doubtful_patients, finish, warn_unknown
+from .labels import Classes, choose_classes, label_key, two_classes
+from .names import UNKNOWN_PART, asked_for, listed, split_name
 
 log = logging.getLogger(__name__)
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-}
-PERSON = re.compile(r"(?:patient|person|subject|pat|subj)[-_ ]?\d+", re.IGNORECASE)
+PERSON = re.compile(r"(?<![A-Za-z])(?:patient|person|subject|subj|pat|pid)[-_ ]?\d+", re.IGNORECASE)
+_SPLITS = ("train", "valid", "test")
+_REMEDY = "Say where the patient stands in the path with patient=..., a regular expression or a function."
 
 
 def read_folders(
     root: str | os.PathLike[str],
     *,
-    positive: str | Sequence[str] | None = None,
+    positive: object = None,
     patient: str | Callable[[str], str | None] | None = None,
     part: str = UNKNOWN_PART,
     on_error: str = "raise",
@@ -40,21 +40,22 @@ def read_folders(
     Parameters
     ----------
     root : path
-        Holds the class folders, as in ``root/normal`` and ``root/fracture``; or folders named train, valid
-        (val, validation) and test that hold them.
-    positive : str or list of str, optional
+        Holds the class folders, as in ``root/normal`` and ``root/fracture``; or folders of splits (train,
+        training, valid, val, validation, test, in any case) above or below them.
+    positive : str or iterable of str, optional
         The classes that mean abnormal. Default: positive, abnormal, 1, true or yes; or, beside a folder
         called negative, normal, 0, false or no, the one other class.
     patient : str or callable, optional
         Where the patient stands: a regular expression looked for in the path below the class folder, whose
-        first group (or whole match) is the patient, or a function of that path. Default: the name of a
-        folder between the class and the image, else ``patient12``, ``person_12`` or ``subject-12`` in the
-        file's name. Images without count as a person each, with a warning.
+        first group (or whole match) is the patient, or a function of that path. Default: ``patient12``,
+        ``person_12`` or ``subject-12`` anywhere in the path below the class folder; else the name of the first
+        folder below the class whose names could be people (they are not shared by the classes, and none holds
+        most images). Images without count as a person each. A warning tells what is doubtful.
     part : str
         The body part of all images.
     on_error : {"raise", "report"}
-        Raise a ValueError for a patient in two splits, or leave those rows out and keep them for
-        :func:`siamura.studies.problems`.
+        Raise a ValueError for a patient in two splits, or leave the rows of all but the most held-out split
+        out and keep them for :func:`siamura.studies.problems`.
 
     Returns
     -------
@@ -82,6 +83,76 @@ def read_folders(
     2  patient2      0
     """
     check_choice("on_error", on_error, ("raise", "report"))
+    found = scan(root, patient)
+    classes = _binary(found.classes, positive, found.base)
+    return found.table(classes, part, on_error)
+
+
+@dataclass(frozen=True)
+class Film:
+    """An image of a folder: its file, its class folder, its split, its path below both."""
+
+    path: str
+    label: str
+    split: str
+    below: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder of classes holds.
+
+    Parameters
+    ----------
+    base : Path
+    classes : list of str
+        The class folders.
+    films : list of Film
+    people : list of str or None
+        The patient of each film.
+    guessed : bool
+        Whether the patients are a guess.
+    left_out : dict
+    """
+
+    base: Path
+    classes: list[str]
+    films: list[Film]
+    people: list[str | None]
+    guessed: bool
+    left_out: dict[str, int]
+
+    def table(
+        self,
+        classes: Classes,
+        part: str,
+        on_error: str,
+        extra: pd.DataFrame | None = None,
+        by_view: bool = False,
+    ) -> pd.DataFrame:
+        """Build the table, and warn of patients who are unknown or may be none."""
+        base = printable(self.base)
+        rows: list[Row] = []
+        for film, person in zip(self.films, self.people, strict=True):
+            who = f"{film.split}/{film.label}/{film.below}" if person is None else person
+            rows.append((film.path, part, who, None, classes.code(film.label) or 0, film.split))
+        unknown = sum(person is None for person in self.people)
+        if unknown:
+            remedy = "say where the patient stands in the path, with patient=..."
+            warn_unknown(unknown, len(rows), base, remedy, level=5)
+        if any(self.left_out.values()):
+            log.info(
+                "%s: passed over %d hidden files and %d that are no images", base, *self.left_out.values()
+            )
+        options = {"classes": classes.names, "extra": extra, "by_view": by_view}
+        table = finish(rows, [], self.left_out, base, on_error, **options)  # type: ignore[arg-type]
+        if self.guessed and unknown < len(rows) and len(table):
+            doubtful_patients(table, base, _REMEDY, level=5)
+        return table
+
+
+def scan(root: str | os.PathLike[str], patient: str | Callable[[str], str | None] | None = None) -> Scan:
+    """List the images of a folder of classes, with their class, split and patient."""
     base = Path(root).expanduser().absolute()
     if not base.is_dir():
         raise FileNotFoundError(
@@ -89,98 +160,126 @@ def read_folders(
         )
     left_out = {"hidden": 0, "other": 0}
     top = _subfolders(base, left_out)
-    splits = [name for name in top if name.lower() in SPLITS]
+    splits = [name for name in top if split_name(name) in _SPLITS]
     if splits and len(splits) < len(top):
         raise ValueError(
-            f"root={str(root)!r} holds splits ({', '.join(splits)}) beside other folders "
-            f"({', '.join(n for n in top if n not in splits)}): move one kind elsewhere."
+            f"root={str(root)!r} holds splits ({listed(splits)}) beside other folders "
+            f"({listed(n for n in top if n not in splits)}): move one kind elsewhere."
         )
-    places = {SPLITS[name.lower()]: base / name for name in splits} or {"train": base}
+    places = {split_name(name): base / name for name in splits} or {"train": base}
     if splits and len(places) < len(splits):
-        raise ValueError(
-            f"root={str(root)!r} holds one split under two names ({', '.join(splits)}): join them."
-        )
-    classes = {split: _subfolders(place, left_out) for split, place in places.items()}
-    names = sorted({name for found in classes.values() for name in found})
-    abnormal = _abnormal(names, positive, base)
-    who = _finder(patient)
-    rows: list[tuple[str, str, str, str | None, int, str]] = []
-    unknown = 0
+        raise ValueError(f"root={str(root)!r} holds one split under two names ({listed(splits)}): join them.")
+    films: list[Film] = []
+    held = {split: _subfolders(place, left_out) for split, place in places.items()}
     for split, place in places.items():
-        for name in classes[split]:
-            for below in _walk(place / name, left_out):
-                person = who(below)
-                if person is None:
-                    unknown += 1
-                    person = f"{split}/{name}/{below}"
-                rows.append((str(place / name / below), part, person, None, int(name in abnormal), split))
-    if not rows:
-        raise ValueError(
-            f"root={str(root)!r} holds no images in its class folders ({', '.join(names)}); siamura reads "
-            f"{', '.join(IMAGE_KINDS)}."
-        )
-    if unknown:
-        warn_unknown(
-            unknown, len(rows), str(base), "say where the patient stands in the path, with patient=..."
-        )
-    if any(left_out.values()):
-        log.info("%s: passed over %d hidden files and %d that are no images", base, *left_out.values())
-    return finish(rows, [], left_out, str(base), on_error)
-
-
-def _abnormal(names: list[str], positive: str | Sequence[str] | None, base: Path) -> set[str]:
-    """Say which classes mean abnormal, and refuse to guess."""
+        for name in held[split]:
+            films += [
+                Film(str(place / name / below), name, split, below) for below in _walk(place / name, left_out)
+            ]
+    names = sorted({name for found in held.values() for name in found})
     if len(names) < 2:
         raise ValueError(
             f"root={str(base)!r} holds {len(names)} class folder{'s' if len(names) != 1 else ''}"
-            f"{' (' + names[0] + ')' if names else ''}: one folder a class is needed, as in normal/ and "
-            "fracture/."
+            f"{' (' + printable(names[0]) + ')' if names else ''}: one folder a class is needed, as in normal/ "
+            "and fracture/."
         )
-    if positive is not None:
-        asked = {positive} if isinstance(positive, str) else set(positive)
-        absent = sorted(asked - set(names))
-        if absent or not asked:
-            raise ValueError(f"positive={positive!r} is no class of {base}; it holds {', '.join(names)}.")
-        if asked == set(names):
-            raise ValueError(f"positive={positive!r} names every class of {base}: none is left to be normal.")
-        return asked
-    yes = {n for n in names if n.lower() in ABNORMAL}
-    no = {n for n in names if n.lower() in NORMAL}
-    rest = set(names) - yes - no
-    if no and yes and not rest:
-        return yes
-    if no and len(rest) == 1 and not yes:
-        return rest
-    raise ValueError(
-        f"which of the classes {', '.join(names)} in {base} mean abnormal is not clear: say so with "
-        f"positive={names[0]!r}, or a list."
+    if not films:
+        raise ValueError(
+            f"root={str(root)!r} holds no images in its class folders ({listed(names)}); siamura reads "
+            f"{', '.join(IMAGE_KINDS)}."
+        )
+    if not splits:
+        films = _inner_splits(films)
+    people = (
+        _people(films, base) if patient is None else list(map(_finder(patient), (f.below for f in films)))
     )
+    return Scan(base, names, films, people, patient is None, left_out)
 
 
-def _finder(patient: str | Callable[[str], str | None] | None) -> Callable[[str], str | None]:
+def _inner_splits(films: list[Film]) -> list[Film]:
+    """Take folders below the classes as splits where all of them are named so."""
+    first = {PurePosixPath(film.below).parts[0] if "/" in film.below else "" for film in films}
+    if not all(split_name(name) in _SPLITS for name in first):
+        return films
+    cut = [film.below.partition("/") for film in films]
+    return [
+        Film(f.path, f.label, split_name(name), rest) for f, (name, _, rest) in zip(films, cut, strict=True)
+    ]
+
+
+def _people(films: list[Film], base: Path) -> list[str | None]:
+    """Find the patients: by their usual names, else by a folder whose names could be people."""
+    spelled: dict[str, str] = {}
+    people: list[str | None] = []
+    for film in films:
+        match = PERSON.search(film.below)
+        own = None if match is None else match.group()
+        people.append(None if own is None else spelled.setdefault(re.sub(r"[-_ ]", "", own.casefold()), own))
+    rest = [i for i, person in enumerate(people) if person is None and "/" in films[i].below]
+    if not rest:
+        return people
+    folders = {i: films[i].below.split("/")[:-1] for i in rest}
+    deepest = max(map(len, folders.values()))
+    level = next((n for n in range(deepest) if _like_people(films, folders, n)), 0)
+    log.info(
+        "%s: the patients of %d images are taken from folder %d below the class", base, len(rest), level + 1
+    )
+    for i, names in folders.items():
+        people[i] = names[min(level, len(names) - 1)]
+    return people
+
+
+def _like_people(films: list[Film], folders: dict[int, list[str]], level: int) -> bool:
+    """Tell whether the folders of a level could be people: of one class each, none with most images."""
+    files: Counter[str] = Counter()
+    classes: dict[str, set[str]] = {}
+    for i, names in folders.items():
+        if len(names) > level:
+            files[names[level]] += 1
+            classes.setdefault(names[level], set()).add(films[i].label)
+    shared = sum(len(found) > 1 for found in classes.values())
+    most = files.most_common(1)[0][1]
+    return 2 * shared < len(classes) and (len(folders) < 4 or 2 * most <= len(folders))
+
+
+def _binary(names: list[str], positive: object, base: Path) -> Classes:
+    """Say which classes mean abnormal, and refuse to guess."""
+    where = printable(base)
+    if positive is not None:
+        asked = asked_for("positive", positive)
+        known = {label_key(name) for name in names}
+        absent = [one for one in asked if label_key(one) not in known]
+        if absent:
+            raise ValueError(f"positive={absent[0]!r} is no class of {where}; it holds {listed(names)}.")
+        if known == {label_key(one) for one in asked}:
+            raise ValueError(f"positive={asked!r} names every class of {where}: none is left to be normal.")
+        return two_classes(names, asked, where)
+    try:
+        classes = choose_classes(names, where)
+    except ValueError:
+        classes = None
+    if classes is None or len(classes.names) != 2:
+        raise ValueError(
+            f"which of the classes {listed(names)} in {where} mean abnormal is not clear: say so with "
+            f"positive={names[0]!r}, or a list."
+        )
+    return classes
+
+
+def _finder(patient: str | Callable[[str], str | None]) -> Callable[[str], str | None]:
     """Give the function that finds the patient in a path below the class folder."""
     if callable(patient):
         return patient
-    if patient is not None:
-        try:
-            pattern = re.compile(patient)
-        except re.error as error:
-            raise ValueError(f"patient={patient!r} is no regular expression ({error}).") from error
+    try:
+        pattern = re.compile(patient)
+    except re.error as error:
+        raise ValueError(f"patient={patient!r} is no regular expression ({error}).") from error
 
-        def search(below: str) -> str | None:
-            match = pattern.search(below)
-            return None if match is None else (match.group(1) if pattern.groups else match.group())
+    def search(below: str) -> str | None:
+        match = pattern.search(below)
+        return None if match is None else (match.group(1) if pattern.groups else match.group())
 
-        return search
-
-    def usual(below: str) -> str | None:
-        folder, _, name = below.rpartition("/")
-        if folder:
-            return folder.split("/")[0]
-        match = PERSON.search(name)
-        return None if match is None else match.group()
-
-    return usual
+    return search
 
 
 def _subfolders(folder: Path, left_out: dict[str, int]) -> list[str]:

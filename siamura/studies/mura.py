@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from siamura._files import printable
 from siamura._image_files import image_kind, is_named_as_image
+from siamura._validation import check_choice
 
-from .table import check_choice, finish
+from .checks import Row, finish
+from .names import asked_for, part_name, split_name
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid")
 SUFFIX = {"positive": 1, "negative": 0}
 
-_Row = tuple[str, str, str, str | None, int, str]
-
 
 def read_mura(
     root: str | os.PathLike[str],
-    part: str | Sequence[str] | None = None,
+    part: str | Iterable[str] | None = None,
     split: str | None = None,
     on_error: str = "raise",
 ) -> pd.DataFrame:
@@ -39,10 +40,10 @@ def read_mura(
     ----------
     root : path
         The folder that holds the CSVs and the splits, or its parent, whatever they are called.
-    part : str or list of str, optional
+    part : str or iterable of str, optional
         ``"XR_FINGER"``, or several; ``"finger"`` will do. Default: all.
     split : {"train", "valid"}, optional
-        Default: both. A patient who is in both splits is noticed either way.
+        Default: both; "val" and "training" will do. A patient who is in both splits is noticed either way.
     on_error : {"raise", "report"}
         What to do about files that are missing, labels that contradict the folder's name, paths outside the
         root, duplicates, and patients in both splits: raise one ValueError that lists them, or leave those
@@ -80,14 +81,14 @@ def read_mura(
     """
     check_choice("on_error", on_error, ("raise", "report"))
     if split is not None:
-        check_choice("split", split, SPLITS)
+        split = check_choice("split", split_name(split), SPLITS)
     base = _find(Path(root))
     walk = _Walk(str(base))
     sides = {side: list(_views(base, side, walk)) for side in SPLITS}
     found = sorted({view.part for views in sides.values() for view in views})
     wanted = _parts(part, found, base)
     labels = {side: _labels(base, side, walk) for side in SPLITS}
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for side in (split,) if split else SPLITS:
         rows += _rows(base, side, [v for v in sides[side] if v.part in wanted], labels[side], walk)
     if split is not None:
@@ -158,6 +159,24 @@ def _find(root: Path) -> Path:
         "valid_image_paths.csv, or train/XR_* and valid/XR_* folders; for another layout use "
         "siamura.read_folders or siamura.read_table."
     )
+
+
+def find_mura(root: Path) -> str | None:
+    """Say why a folder is taken for MURA's layout; None where it is not.
+
+    Raises
+    ------
+    ValueError
+        If it holds several such data sets, or is one split of one.
+    """
+    root = root.expanduser().absolute()
+    children = (Path(e.path) for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    part_of_one = root.name in SPLITS and _is_mura(root.parent)
+    if not (_is_mura(root) or part_of_one or any(map(_is_mura, children))):
+        return None
+    base = _find(root)
+    lists = [f"{side}_image_paths.csv" for side in SPLITS if (base / f"{side}_image_paths.csv").is_file()]
+    return f"{printable(base)} holds {lists[0] if lists else 'folders such as train/XR_HAND'}"
 
 
 def _is_mura(folder: Path) -> bool:
@@ -268,18 +287,14 @@ def _images(folder: str, walk: _Walk) -> set[str]:
     return images
 
 
-def _parts(part: str | Sequence[str] | None, found: list[str], base: Path) -> set[str]:
+def _parts(part: str | Iterable[str] | None, found: list[str], base: Path) -> set[str]:
     """Find the parts that are asked for, by the names they have on disk."""
     if part is None:
         return set(found)
-    by_name = {name.upper(): name for name in found}
-    asked = [part] if isinstance(part, str) else list(part)
-    if not asked:
-        raise ValueError(f"part=[] names no part; {base} holds {', '.join(found)}.")
+    by_name = {part_name(name): name for name in found}
     wanted = set()
-    for one in asked:
-        name = str(one).upper()
-        match = by_name.get(name) or by_name.get(f"XR_{name}")
+    for one in asked_for("part", part):
+        match = by_name.get(part_name(one))
         if match is None:
             raise ValueError(
                 f"part={one!r} is not in {base}; it holds {', '.join(found) or 'no part at all'}."
@@ -311,9 +326,9 @@ def _labels(base: Path, side: str, walk: _Walk) -> dict[tuple[str, ...], tuple[i
 
 def _rows(
     base: Path, side: str, views: list[_View], labels: dict[tuple[str, ...], tuple[int, int]], walk: _Walk
-) -> list[_Row]:
+) -> list[Row]:
     """Look the views up on disk and give each its label."""
-    rows: list[_Row] = []
+    rows: list[Row] = []
     from_csv = (base / f"{side}_image_paths.csv").is_file()
     top = os.path.join(walk.base, side)
     folders: dict[tuple[str, str, str], tuple[str, set[str] | None, str, int | None]] = {}
@@ -363,12 +378,12 @@ def _label(
 
 
 def _leaking(
-    rows: list[_Row], split: str, sides: dict[str, list[_View]], wanted: set[str], walk: _Walk
-) -> list[_Row]:
+    rows: list[Row], split: str, sides: dict[str, list[_View]], wanted: set[str], walk: _Walk
+) -> list[Row]:
     """Find patients of this split in the other one, though only this one is read."""
     other = "valid" if split == "train" else "train"
     there = {view.patient for view in sides[other] if view.part in wanted}
-    kept: list[_Row] = []
+    kept: list[Row] = []
     told: set[str] = set()
     for row in rows:
         if row[2] in there and row[2] not in told:

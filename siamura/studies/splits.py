@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -10,7 +11,12 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from .table import check_filled, check_table
+from siamura._validation import check_filled
+
+from .checks import check_table
+from .names import listed, split_names
+
+log = logging.getLogger(__name__)
 
 
 def split_patients(
@@ -86,6 +92,78 @@ def split_patients(
             stacklevel=2,
         )
     return result
+
+
+def train_valid(table: pd.DataFrame, valid: float = 0.2, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give the two splits of a table: its own, or made by patient where it has none.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `siamura.read_studies` returns it.
+    valid : float
+        Share of the validation split where it has to be made, between 0 and 1.
+    seed : int
+        Of a split that has to be made: same seed, same split.
+
+    Returns
+    -------
+    train, valid : DataFrame
+        Each with an index from 0. In both, ``attrs["split"]`` says how the split came about: ``made`` (bool),
+        ``valid`` and ``seed`` where it was made, and ``sentence`` for a report. Rows of other splits, such as
+        test, are in neither.
+
+    Raises
+    ------
+    ValueError
+        A patient or file is on both sides, or the table has splits but no train.
+
+    Notes
+    -----
+    A table with train and valid keeps them. One with train alone, or train and test, has its train split by
+    patient (see `split_patients`); test stays aside.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"path": [f"{i}.png" for i in range(40)], "part": "XR_HAND",
+    ...                       "patient": [f"p{i // 2}" for i in range(40)], "study": "study1",
+    ...                       "label": [i // 2 % 2 for i in range(40)], "split": "train"})
+    >>> train, valid = train_valid(table, seed=1)
+    >>> len(train), len(valid), valid.attrs["split"]["sentence"]
+    (32, 8, 'The table had no validation split: one fifth of its patients (valid=0.2) was drawn with seed 1.')
+    """
+    check_table(table)
+    check_filled(table, ("patient", "split"))
+    names = table["split"].map(split_names(dict.fromkeys(table["split"])))
+    there = list(dict.fromkeys(names))
+    if "train" not in there:
+        raise ValueError(
+            f"table has the splits {listed(there) if there else '(no row)'} but no train; name the column of the "
+            'splits with columns={"its name": "split"}, or set table["split"] to "train" and "valid".'
+        )
+    rows = table.assign(split=names.astype("str"))
+    rest = [name for name in there if name not in ("train", "valid")]
+    said: dict[str, object]
+    if "valid" in there:
+        said = {"made": False, "sentence": "The split into training and validation is the table's own."}
+    else:
+        inner = rows[rows["split"] == "train"].reset_index(drop=True)
+        share = "one fifth" if valid == 0.2 else f"{100 * valid:g} %"
+        sentence = (
+            f"The table had no validation split: {share} of its patients (valid={valid:g}) was drawn with seed "
+            f"{seed}."
+        )
+        said = {"made": True, "valid": float(valid), "seed": int(seed), "sentence": sentence}
+        rows = split_patients(inner, valid, seed)
+    sides = []
+    for name in ("train", "valid"):
+        side = rows[rows["split"] == name].reset_index(drop=True)
+        side.attrs = {**table.attrs, "split": said}
+        sides.append(side)
+    check_disjoint(*sides)
+    log.info("%s%s", said["sentence"], f" Not used: {listed(rest)}." if rest else "")
+    return sides[0], sides[1]
 
 
 def _shares(valid: object) -> dict[str, float]:

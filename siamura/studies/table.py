@@ -1,29 +1,30 @@
-"""The table every reader returns, and what can be asked of it."""
+"""A table of one's own: a CSV in any of its forms, Excel, Parquet, or a DataFrame."""
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-COLUMNS: Final = ("path", "part", "patient", "study", "label", "split")
-"""The columns of a table, in order."""
+from siamura._files import neutralize, printable
+from siamura._validation import check_choice
 
-STUDY: Final = ("part", "patient", "study")
-"""The three columns that name a study together."""
+from .checks import COLUMNS, Row, finish, identifier, lost_digits, warn_unknown
+from .labels import Classes, Seen, missing, two_classes
+from .names import UNKNOWN_PART, listed, split_names
+from .sheets import read_sheet, sensible
 
-UNKNOWN_PART: Final = "XR_UNKNOWN"
-ABNORMAL: Final = frozenset({"1", "1.0", "positive", "abnormal", "true", "yes"})
-NORMAL: Final = frozenset({"0", "0.0", "negative", "normal", "false", "no"})
+log = logging.getLogger(__name__)
 
-LEAK: Final = (
-    "a split by image would then put views of one person on both sides, and the score would measure "
-    "recognising that person instead of the abnormality"
-)
+_MURA = ("_image_paths.csv", "_labeled_studies.csv")
 
 
 def read_table(
@@ -34,7 +35,9 @@ def read_table(
     positive: object = None,
     on_error: str = "raise",
 ) -> pd.DataFrame:
-    """Read a table of one's own: a CSV with a header, or a DataFrame.
+    """Read a table of one's own with two classes: a CSV, Excel or Parquet file, or a DataFrame.
+
+    `siamura.read_studies` reads the same with any classes, and keeps further columns.
 
     Parameters
     ----------
@@ -48,12 +51,14 @@ def read_table(
         or the working directory for a DataFrame; then paths may lead anywhere.
     columns : mapping, optional
         Your names to siamura's, as in ``{"file": "path", "subject": "patient"}``.
-    positive : object or list of objects, optional
+    positive : object or iterable of objects, optional
         The values of ``label`` that mean abnormal; every other value means normal. Default: 1, positive,
-        abnormal, true, yes against 0, negative, normal, false, no, and anything else is an error.
+        abnormal, true, yes against 0, negative, normal, false, no, and anything else is an error. Case,
+        spaces, and 1, 1.0, "1" and True are no difference.
     on_error : {"raise", "report"}
         What to do about files that are missing, labels that contradict each other, and the like: raise one
-        ValueError that lists them, or leave those rows out and keep them for :func:`problems`.
+        ValueError that lists them, or leave those rows out and keep them for :func:`problems`. Of a patient
+        in several splits, the most held-out split's rows stay (test, then valid, then others, then train).
 
     Returns
     -------
@@ -65,8 +70,8 @@ def read_table(
     FileNotFoundError
         No such CSV, or no such ``root``.
     ValueError
-        A column is missing or there twice, `columns` names one that is not there, or a row is wrong and
-        ``on_error="raise"``.
+        A column is missing or there twice, `columns` or `positive` names what is not there, or a row is wrong
+        and ``on_error="raise"``.
 
     Examples
     --------
@@ -81,87 +86,226 @@ def read_table(
     1       8  study1      1  train
     """
     check_choice("on_error", on_error, ("raise", "report"))
+    sheet = open_sheet(source, root, columns)
+    classes = two_classes(sheet.frame["label"], positive, sheet.name)
+    rows, _, bad = build(sheet, classes, sheet.parts(str))
+    return finish(rows, bad, {}, sheet.name, on_error, classes=classes.names)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A person's own table with siamura's names for its columns, and where its files lie.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    name : str
+        For messages.
+    base : Path
+        What relative paths start from.
+    inside : bool
+        Whether no path may leave it.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    base: Path
+    inside: bool
+
+    def parts(self, form: Callable[[str], str]) -> list[str | None] | None:
+        """Read the column of parts in some form; None where there is no such column."""
+        return (
+            None
+            if "part" not in self.frame
+            else [None if missing(v) else form(identifier(v)) for v in self.frame["part"]]
+        )
+
+    def extra(self) -> pd.DataFrame:
+        """Give the further columns, each with the type that its cells have."""
+        frame = self.frame
+        named = [bool(re.fullmatch(r"(?:|Unnamed: \d+|index|level_0)", str(c))) for c in frame.columns]
+        twice = frame.columns.duplicated()
+        if twice.any():
+            log.warning(
+                "%s: columns there twice are left out the second time: %s",
+                self.name,
+                listed(dict.fromkeys(frame.columns[twice])),
+            )
+        keep = [i for i, c in enumerate(frame.columns) if c not in COLUMNS and not twice[i] and not named[i]]
+        return pd.DataFrame(
+            {str(frame.columns[i]): sensible(frame.iloc[:, i]) for i in keep}, index=frame.index
+        )
+
+
+def open_sheet(
+    source: str | os.PathLike[str] | pd.DataFrame,
+    root: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    needed: Sequence[str] = ("path", "label"),
+) -> Sheet:
+    """Open a table of one's own and give its columns siamura's names."""
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ValueError(f"columns={columns!r} is no mapping; give {{'its name': 'path', ...}}.")
+    theirs = dict(columns or {})
     if isinstance(source, pd.DataFrame):
         frame, name, base = source, "the DataFrame", Path.cwd()
     else:
-        file = Path(source)
+        file = Path(source).expanduser()
         if not file.is_file():
             raise FileNotFoundError(
                 f"source={str(source)!r} is no file: give the path of a CSV with a header."
             )
-        try:
-            frame = pd.read_csv(file, dtype=str, encoding="utf-8-sig", keep_default_na=False, na_values=[""])
-        except (ValueError, pd.errors.ParserError) as error:
-            raise ValueError(f"{file} is no CSV with a header line and commas ({error}).") from error
-        name, base = str(file), file.resolve().parent
+        name, base = printable(file), file.resolve().parent
+        if file.name.endswith(_MURA):
+            raise ValueError(f"{name} is one of MURA's lists, which have no header: give the folder {base}.")
+        back = {ours: own for own, ours in theirs.items()}
+        frame = read_sheet(file, [*theirs, *(c for c in needed if c not in back)])
     if root is not None:
         base = Path(os.path.abspath(Path(root).expanduser()))
         if not base.is_dir():
             raise FileNotFoundError(f"root={str(root)!r} is no folder.")
-    absent = [given for given in columns or {} if given not in frame]
-    if absent:
-        raise ValueError(
-            f"columns names {absent[0]!r}, which {name} does not have (its columns: "
-            f"{', '.join(map(str, frame.columns))})."
-        )
-    frame = frame.rename(columns=dict(columns or {})).reset_index(drop=True)
+    frame = _renamed(frame, theirs, name).reset_index(drop=True)
     twice = [c for c in COLUMNS if (frame.columns == c).sum() > 1]
     if twice:
         raise ValueError(
             f"{name} has the column {twice[0]!r} twice, by its own names or by columns=; name one of them."
         )
-    for needed in ("path", "label"):
-        if needed not in frame:
+    for column in needed:
+        if column not in frame:
             raise ValueError(
-                f"{name} has no column {needed!r} (its columns: {', '.join(map(str, frame.columns))}); "
-                f"rename it, or say which one it is with columns={{'its name': {needed!r}}}."
+                f"{name} has no column {column!r} (its columns: {listed(frame.columns)}); "
+                f"rename it, or say which one it is with columns={{{_likely(frame, column)!r}: {column!r}}}."
             )
     if not len(frame):
         raise ValueError(f"{name} has no rows: one row an image is wanted.")
-    return _build(frame, name, base, root is not None, positive, on_error)
+    return Sheet(frame, name, base, root is not None)
 
 
-def _build(
-    frame: pd.DataFrame, name: str, base: Path, inside: bool, positive: object, on_error: str
-) -> pd.DataFrame:
-    """Check the rows of a person's own table and put them into the common form."""
+def _renamed(frame: pd.DataFrame, theirs: Mapping[str, str], name: str) -> pd.DataFrame:
+    """Give columns siamura's names; where no name fits to the letter, case and spaces do not matter."""
+    plain: dict[str, list[Any]] = {}
+    for column in frame.columns:
+        plain.setdefault(str(column).strip().casefold(), []).append(column)
+    new: dict[Any, str] = {}
+    for own, ours in theirs.items():
+        found = [own] if own in frame else plain.get(str(own).strip().casefold(), [])
+        if not found:
+            turned = ours in frame.columns and own in COLUMNS
+            near = difflib.get_close_matches(str(own), list(map(str, frame.columns)), n=1)
+            hint = (
+                f" It is the other way round: columns={{{ours!r}: {own!r}}}."
+                if turned
+                else f" Did you mean {near[0]!r}?"
+                if near
+                else ""
+            )
+            raise ValueError(
+                f"columns names {own!r}, which {name} does not have (its columns: {listed(frame.columns)}).{hint}"
+            )
+        new |= dict.fromkeys(found, ours)
+    for ours in COLUMNS:
+        if ours not in frame and ours not in new.values() and len(found := plain.get(ours, [])) == 1:
+            new.setdefault(found[0], ours)
+    frame = frame.rename(columns=new)
+    frame.columns = pd.Index([str(c).strip() for c in frame.columns], dtype=object)
+    return frame
+
+
+def _likely(frame: pd.DataFrame, column: str) -> str:
+    """Name the column that is most likely meant, for an example in a message."""
+    usual = {
+        "path": ("file", "filename", "file_name", "image", "image_path", "img", "filepath", "dicom", "film"),
+        "label": ("finding", "class", "diagnosis", "target", "fracture", "abnormal", "grade"),
+    }
+    plain = {str(c).strip().casefold(): str(c) for c in frame.columns}
+    return next((plain[u] for u in usual.get(column, ()) if u in plain), "its name")
+
+
+def build(
+    sheet: Sheet,
+    classes: Classes,
+    parts: Sequence[str | None] | None,
+    chosen: np.ndarray | None = None,
+    splits: Sequence[str] | None = None,
+) -> tuple[list[Row], list[int], list[tuple[str, str]]]:
+    """Check the rows of a person's own table and put them into the common form.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    classes : Classes
+        How its labels become codes.
+    parts : sequence of str or None, or None
+        Part of each row; None where the table knows none.
+    chosen : boolean array, optional
+        The rows that are asked for.
+    splits : sequence of str, optional
+        The splits that are asked for: of others, problems are passed over.
+
+    Returns
+    -------
+    rows : list of Row
+    places : list of int
+        The number of each in the sheet.
+    bad : list of (path, reason)
+    """
+    frame, name, base = sheet.frame, sheet.name, sheet.base
     bad: list[tuple[str, str]] = []
-    count = len(frame)
-    raw = [None if missing(v) else str(v) for v in frame["path"]]
-    known = {
-        key: [None if missing(v) else text(v) for v in frame[key]]
-        for key in ("patient", "study", "part", "split")
+    raw = [None if missing(v) else str(v).strip() for v in frame["path"]]
+    known: dict[str, Sequence[str | None]] = {
+        key: [None if missing(v) or _none(v) else identifier(v) for v in frame[key]]
+        for key in ("patient", "study", "split")
         if key in frame
     }
-    read = label_reader(positive)
-    rows: list[tuple[str, str, str, str | None, int, str]] = []
+    if "split" in known:
+        form = split_names(dict.fromkeys(v for v in known["split"] if v is not None))
+        changed = {old: new for old, new in form.items() if old != new}
+        if changed:
+            log.info("%s: splits renamed: %s", name, listed(f"{o} to {n}" for o, n in changed.items()))
+        known["split"] = [None if v is None else form[v] for v in known["split"]]
+    if parts is not None:
+        known["part"] = parts
+    seen_labels = Seen.of(frame["label"]).names
+    rows: list[Row] = []
+    places: list[int] = []
     seen: dict[str, int] = {}
+    asked = [one.casefold() for one in splits or ()]
+    cut = "patient" in frame and [lost_digits(v) for v in frame["patient"]]
     for i, (given, label) in enumerate(zip(raw, frame["label"], strict=True)):
-        where = f"{name}, row {i + 1}"
-        if given is None:
-            bad.append((where, "the path is empty"))
+        if chosen is not None and not chosen[i]:
             continue
-        path = os.path.normpath(os.path.join(base, given))
-        empty = [key for key, values in known.items() if values[i] is None]
-        number = None if missing(label) else read(label)
-        if inside and os.path.commonpath((path, base)) != str(base):
-            bad.append((path, f"lies outside the root {base} ({where})"))
+        where = f"{name}, row {i + 1}"
+        wanted = (
+            splits is None or "split" not in known or (known["split"][i] or "").casefold() in ("", *asked)
+        )
+        if given is None:
+            if wanted:
+                bad.append((where, "the path is empty"))
+            continue
+        path = locate(given, base)
+        empty = [
+            key for key in ("patient", "study", "part", "split") if key in known and known[key][i] is None
+        ]
+        number = classes.code(label)
+        reason = None
+        if sheet.inside and not _within(path, str(base)):
+            reason = f"lies outside the root {base} ({where})"
         elif empty:
-            bad.append((path, f"{' and '.join(empty)} empty ({where})"))
+            reason = f"{' and '.join(empty)} empty ({where})"
         elif number is None:
-            bad.append(
-                (
-                    path,
-                    f"label {label!r} is neither 0/1 nor a word for it; say which values mean abnormal "
-                    f"with positive=... ({where})",
-                )
+            reason = _no_label(label, seen_labels, where)
+        elif cut and cut[i]:
+            reason = (
+                f"patient {frame['patient'].iloc[i]!r} has lost digits in a spreadsheet, so people may become "
+                f"one: export the column as text ({where})"
             )
         elif path in seen:
-            bad.append((path, f"stands in rows {seen[path]} and {i + 1} of {name}"))
-        elif not os.path.isfile(path):
-            bad.append((path, f"there is no such file ({where})"))
-        else:
+            reason = f"stands in rows {seen[path]} and {i + 1} of {name}"
+        elif wanted and not os.path.isfile(path):
+            reason = f"there is no such file ({where}{_hint(given)})"
+        if reason is None and number is not None:
             seen[path] = i + 1
+            places.append(i)
             rows.append(
                 (
                     path,
@@ -172,226 +316,53 @@ def _build(
                     known["split"][i] or "" if "split" in known else "train",
                 )
             )
-    if "patient" not in known and count:
-        warn_unknown(count, count, name, "add a column 'patient'")
-    return finish(rows, bad, {}, name, on_error)
+        elif reason is not None and wanted:
+            bad.append((path, reason))
+    if "patient" not in known and (rows or bad):
+        number_of = len(rows) + len(bad)
+        warn_unknown(number_of, number_of, name, "add a column 'patient'", level=5)
+    return rows, places, bad
 
 
-def finish(
-    rows: list[tuple[str, str, str, str | None, int, str]],
-    bad: list[tuple[str, str]],
-    left_out: Mapping[str, int],
-    name: str,
-    on_error: str,
-) -> pd.DataFrame:
-    """Build the table from its rows; check what only the whole shows; raise or keep the problems.
-
-    A study of None is numbered within its (part, patient): every such view is a study of its own.
-    """
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    unnamed = table["study"].isna()
-    if unnamed.any():
-        number = table[unnamed].groupby(["part", "patient"]).cumcount() + 1
-        table.loc[unnamed, "study"] = "study" + number.astype(str)
-    table = table.astype({**{c: "str" for c in COLUMNS if c != "label"}, "label": "int64"})
-    if len(table):
-        table, more = contradictions(table)
-        bad = bad + more
-    if bad and on_error == "raise":
-        raise ValueError(listing(bad, name))
-    table.attrs["problems"] = tuple(bad)
-    table.attrs["skipped"] = dict(left_out)
-    return table
+def locate(given: str, base: Path) -> str:
+    """Find the file that a cell names: with Windows' separators too, and without a spreadsheet's apostrophe."""
+    path = os.path.normpath(os.path.join(base, given))
+    if os.path.isfile(path):
+        return path
+    others = [given.replace("\\", "/")] if "\\" in given else []
+    others += [given[1:]] if given[:1] == "'" and neutralize(given[1:]) == given else []
+    for other in others:
+        found = os.path.normpath(os.path.join(base, other))
+        if os.path.isfile(found):
+            return found
+    return path
 
 
-def contradictions(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Leave out studies with two labels, and patients of the training side found in another split."""
-    bad: list[tuple[str, str]] = []
-    labels = table.groupby(list(STUDY), sort=False)["label"].transform("nunique")
-    twice = (labels > 1).to_numpy()
-    if twice.any():
-        for key, rows in table[twice].groupby(list(STUDY), sort=False):
-            bad.append(
-                (str(rows["path"].iloc[0]), f"study {'/'.join(map(str, key))} has views with label 0 and 1")
-            )
-        table = table[~twice].reset_index(drop=True)
-    if table["split"].nunique() > 1:
-        splits = table.groupby("patient", sort=False)["split"].transform("nunique")
-        both = (splits > 1).to_numpy()
-        if both.any():
-            for patient, rows in table[both].groupby("patient", sort=False):
-                found = " and ".join(dict.fromkeys(rows["split"]))
-                bad.append((str(rows["path"].iloc[0]), f"patient {patient} is in {found}: a leak"))
-            # The held-out side stays whole, so that scores stay comparable.
-            table = table[~(both & (table["split"] == "train").to_numpy())].reset_index(drop=True)
-    return table, bad
+def _hint(given: str) -> str:
+    """Say what a path that is not there may be."""
+    if re.match(r"[A-Za-z]:[\\/]", given) and os.name != "nt":
+        return "; a path of Windows: make it relative to the table, or give root="
+    if given.startswith(("http://", "https://", "file:")):
+        return "; an address: download the file"
+    return ""
 
 
-def problems(table: pd.DataFrame) -> pd.DataFrame:
-    """List what a reader left out with ``on_error="report"``: one row a problem, columns path and reason.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> problems(pd.DataFrame()).columns.tolist()
-    ['path', 'reason']
-    """
-    found = list(table.attrs.get("problems", ()))
-    return pd.DataFrame(found, columns=["path", "reason"]).astype({"path": "str", "reason": "str"})
-
-
-def skipped(table: pd.DataFrame) -> dict[str, int]:
-    """Count the files a reader passed over: hidden ones (``._image2.png``), and those that are no images.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> skipped(pd.DataFrame())
-    {'hidden': 0, 'other': 0}
-    """
-    counts: Mapping[str, int] = table.attrs.get("skipped", {})
-    return {"hidden": 0, "other": 0, **counts}
-
-
-def describe(table: pd.DataFrame, totals: bool = False) -> pd.DataFrame:
-    """Count patients, studies and views for each part, split and label.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A table as the readers return it.
-    totals : bool
-        Add rows for both labels together and for all parts together, marked ``"All"`` (label -1 stands for
-        both). A patient with a normal and an abnormal study counts once there.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``part, split, label, patients, studies, views``.
-
-    Raises
-    ------
-    ValueError
-        A column is missing, or a value in one.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"path": ["a", "b", "c"], "part": "XR_HAND", "patient": ["p1", "p1", "p2"],
-    ...                       "study": "study1", "label": [1, 1, 0], "split": "train"})
-    >>> describe(table)
-          part  split  label  patients  studies  views
-    0  XR_HAND  train      0         1        1      1
-    1  XR_HAND  train      1         1        1      2
-    """
-    check_table(table)
-    check_filled(table, COLUMNS)
-    work = table.loc[:, list(COLUMNS)].copy()
-    work.attrs = {}
-    work["key"] = work.groupby(list(STUDY)).ngroup()
-    pieces = [work]
-    if totals:
-        whole = work.assign(part="All")
-        pieces = [work, work.assign(label=-1), whole, whole.assign(label=-1)]
-    counted = []
-    for piece in pieces:
-        groups = piece.groupby(["part", "split", "label"], sort=True)
-        counted.append(
-            groups.agg(
-                patients=("patient", "nunique"), studies=("key", "nunique"), views=("path", "size")
-            ).reset_index()
-        )
-    result = pd.concat(counted, ignore_index=True)
-    if totals:
-        result["_all"] = result["part"] == "All"
-        result["_both"] = result["label"] == -1
-        result = result.sort_values(["_all", "part", "split", "_both", "label"], ignore_index=True)
-        result = result.drop(columns=["_all", "_both"])
-    return result.astype({"patients": "int64", "studies": "int64", "views": "int64"})
-
-
-def check_table(table: pd.DataFrame, needed: Iterable[str] = COLUMNS) -> None:
-    """Refuse what is no table."""
-    if not isinstance(table, pd.DataFrame):
-        raise ValueError(f"table is a {type(table).__name__}; give the DataFrame that read_mura returns.")
-    absent = [c for c in needed if c not in table]
-    if absent:
-        raise ValueError(
-            f"table has no column {absent[0]!r} (its columns: {', '.join(map(str, table.columns))}); "
-            "make it with read_mura, read_table or read_folders."
-        )
-
-
-def check_filled(table: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Refuse missing values: grouping would leave their rows out, or make one person of many."""
-    for name in columns:
-        empty = table[name].isna().to_numpy()
-        if empty.any():
-            raise ValueError(
-                f"table[{name!r}] is missing in row {int(empty.argmax())}, one of {int(empty.sum())}; fill it, or "
-                "leave those rows out."
-            )
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose {' or '.join(map(repr, choices))}.")
-
-
-def listing(bad: list[tuple[str, str]], name: str, most: int = 5) -> str:
-    """Join problems into one message: how many, the first few, and the remedy."""
-    shown = "\n".join(f"  {path}: {reason}" for path, reason in bad[:most])
-    rest = f"\n  ... and {len(bad) - most} more" if len(bad) > most else ""
-    number = "1 problem" if len(bad) == 1 else f"{len(bad)} problems"
+def _no_label(label: object, seen: Mapping[str, str], where: str) -> str:
+    if missing(label):
+        return f"label {label!r} is neither a class nor a word for one: it is empty ({where})"
     return (
-        f"{number} in {name}:\n{shown}{rest}\n"
-        'Mend them, or pass on_error="report" to go on without these rows; siamura.studies.problems(table) '
-        "lists them all."
+        f"label {label!r} is neither 0/1 nor a word for it; say which values mean abnormal "
+        f"with positive=..., of {listed(seen.values())} ({where})"
     )
 
 
-def warn_unknown(unknown: int, total: int, name: str, remedy: str) -> None:
-    """Say what it means that patients are unknown."""
-    import warnings
-
-    whose = "all" if unknown == total else f"{unknown} of the"
-    warnings.warn(
-        f"The patients of {whose} {total} images in {name} are unknown, so each counts as a person of its "
-        f"own; {LEAK}. To prevent it, {remedy}.",
-        UserWarning,
-        stacklevel=4,
-    )
+def _none(value: object) -> bool:
+    """Tell whether an identifier is Python's None, written as text."""
+    return isinstance(value, str) and value.strip() == "None"
 
 
-def missing(value: object) -> bool:
-    """Tell whether a cell is empty: None, NaN or blank."""
-    if value is None or value is pd.NA or value is pd.NaT:
-        return True
-    if isinstance(value, float):
-        return value != value
-    return isinstance(value, str) and not value.strip()
-
-
-def text(value: object) -> str:
-    """Write an identifier as text; 12.0, which pandas makes of 12 beside an empty cell, as "12"."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
-def label_reader(positive: object) -> Any:
-    """Give the function that turns a label's value into 0 or 1, or None where it cannot."""
-    if positive is None:
-
-        def read(value: object) -> int | None:
-            word = str(value).strip().lower()
-            return 1 if word in ABNORMAL else 0 if word in NORMAL else None
-    else:
-        many = isinstance(positive, list | tuple | set | frozenset)
-        words = {text(v).lower() for v in (positive if many else [positive])}  # type: ignore[attr-defined]
-
-        def read(value: object) -> int | None:
-            return int(text(value).lower() in words)
-
-    return read
+def _within(path: str, base: str) -> bool:
+    try:
+        return os.path.commonpath((path, base)) == base
+    except ValueError:  # another drive of Windows
+        return False

@@ -280,7 +280,7 @@ def test_arguments(tmp_path: Path) -> None:
         siamura.read_mura(root, part="XR_KNEE")
     with pytest.raises(ValueError, match=r"part=\[\] names no part"):
         siamura.read_mura(root, part=[])
-    with pytest.raises(ValueError, match="split='test' is unknown; choose 'train' or 'valid'"):
+    with pytest.raises(ValueError, match="split='test' is unknown; choose one of train, valid"):
         siamura.read_mura(root, split="test")
     with pytest.raises(ValueError, match="on_error='ignore' is unknown"):
         siamura.read_mura(root, on_error="ignore")
