@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from .preprocessing import Preprocess
-from .store import kept, mapped, prepared
+from .store import map_store, open_store, preprocess_all
 
 __all__ = ["RadiographDataset"]
 
@@ -97,9 +97,9 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
         labels = _whole(table["label"])
         paths = _paths(table["path"])
         if cache is None:
-            stored = prepared(paths, pre, progress=progress)
+            stored = preprocess_all(paths, pre, progress=progress)
         else:
-            stored = kept(paths, pre, cache, progress=progress)
+            stored = open_store(paths, pre, cache, progress=progress)
         self.pre = pre
         self.augment = augment
         self.unreadable = pd.DataFrame(
@@ -194,7 +194,7 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._file is not None:
-            self.images = mapped(Path(self._file), len(self.table), self.pre.size)
+            self.images = map_store(Path(self._file), len(self.table), self.pre.size)
 
 
 def _whole(column: pd.Series) -> NDArray[np.int64]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import Damaged, Grey, check_jpeg, check_size
+from .dicom_layout import OVERLAYS, find_layout
+from .formats import Damaged, Grey, check_jpeg, check_memory, check_size
+from .levels import check_mapping, histogram, look_up
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -57,7 +59,19 @@ NEEDED: Final = (
 """All that is read of the header: nothing that names a person."""
 
 
-def decode_dicom(data: bytes) -> Grey:
+SINGLE: Final = (
+    "BitsAllocated",
+    "BitsStored",
+    "Columns",
+    "HighBit",
+    "NumberOfFrames",
+    "PixelRepresentation",
+    "Rows",
+    "SamplesPerPixel",
+)
+
+
+def decode_dicom(data: bytes) -> tuple[Grey, list[str]]:
     """Decode a DICOM file to 8-bit grey, bone bright.
 
     Parameters
@@ -68,33 +82,40 @@ def decode_dicom(data: bytes) -> Grey:
     Returns
     -------
     ndarray of uint8, shape (H, W)
+    list of str
+        What of the header was not believed, as the pixels contradict it, and what was done.
 
     Raises
     ------
     Damaged
-        With the reason: colour, several frames, a compression without installed decoder, pixels missing.
-    ModuleNotFoundError
-        pydicom is not installed.
+        With the reason: colour, several frames, a compression without installed decoder, pixels missing,
+        pydicom not installed.
     """
     try:
         from pydicom import dcmread
     except ImportError as error:
         raise Damaged(MISSING) from error
-    header = dcmread(io.BytesIO(data), force=True, specific_tags=list(NEEDED))
-    _check(header)
-    stored = _stored(header)
-    bits = int(header.BitsStored)
-    low = -(1 << bits - 1) if header.PixelRepresentation else 0
-    high = low + (1 << bits) - 1
-    values, low_value, high_value = _modality(header, stored, low, high)
-    grey = _voi(header, values, low_value, high_value)
+    header = dcmread(io.BytesIO(data), force=True, specific_tags=[*NEEDED, *OVERLAYS])
+    _check(header, len(data))
+    codes = _codes(header)
+    counts = histogram(codes, 1 << 8 * codes.dtype.itemsize)
+    layout, said = find_layout(header, codes, counts)
+    # From here on everything is done to the table of all codes, not to the pixels.
+    stored = layout.values(8 * codes.dtype.itemsize)
+    padding, more = _padding(header, stored, counts)
+    values, low, high = _modality(header, stored, *layout.range, said)
+    if not np.isfinite(values).all():
+        raise Damaged("its rescale slope and intercept make values that are not finite")
+    grey = _voi(header, values, low, high, said)
+    grey, replaced = check_mapping(values, grey, np.where(padding, 0, counts))
     if header.PhotometricInterpretation == "MONOCHROME1":
         grey = 1.0 - grey
-    grey[_padding(header, stored)] = 0.0
-    return np.rint(grey * 255.0).astype(np.uint8)
+    grey[padding] = 0.0
+    said += [*more, *([replaced] if replaced else [])]
+    return look_up(np.rint(grey * 255.0).astype(np.uint8), codes), said
 
 
-def _check(header: Dataset) -> None:
+def _check(header: Dataset, size: int) -> None:
     """Refuse what is no single grey image."""
     if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         raise Damaged("its pixels are floating-point numbers, which radiographs have not")
@@ -116,6 +137,11 @@ def _check(header: Dataset) -> None:
     ]
     if absent:
         raise Damaged(f"its DICOM header lacks {', '.join(absent)}")
+    several = [name for name in SINGLE if _count(header.get(name)) > 1]
+    if several:
+        raise Damaged(
+            f"its DICOM header holds several values of {', '.join(several)}, each of which must be one"
+        )
     kind = str(header.PhotometricInterpretation)
     samples = int(header.get("SamplesPerPixel") or 1)
     if samples != 1 or not kind.startswith("MONOCHROME"):
@@ -131,10 +157,13 @@ def _check(header: Dataset) -> None:
     if allocated not in (8, 16) or not 1 <= bits <= allocated:
         raise Damaged(f"it stores {bits} of {allocated} bits a pixel; siamura reads up to 16 of 8 or 16")
     check_size(int(header.Columns), int(header.Rows))
+    pixels = int(header.Columns) * int(header.Rows)
+    # The header holds the pixels once more; decoders of compressed ones need some copies.
+    check_memory(2 * size + pixels * (1 + allocated // 8 * (4 if len(header.PixelData) < pixels else 1)))
 
 
-def _stored(header: Dataset) -> NDArray[np.int64]:
-    """Give the stored values: decompressed, without the overlay bits that old devices put above them."""
+def _codes(header: Dataset) -> NDArray[Any]:
+    """Give the codes as they are stored, decompressed: uint8 or uint16 (H, W)."""
     from pydicom.pixels.decoders.base import get_decoder
 
     syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
@@ -144,6 +173,11 @@ def _stored(header: Dataset) -> NDArray[np.int64]:
         # Files without the header that names it can only be uncompressed.
         syntax = ImplicitVRLittleEndian if header.original_encoding[0] else ExplicitVRLittleEndian
         header.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_private or not syntax.is_transfer_syntax:
+        raise Damaged(
+            f"its transfer syntax {syntax} is none of the DICOM standard's, so that only its maker's software can "
+            "decode it; export it as Explicit VR Little Endian"
+        )
     if syntax.is_compressed:
         try:
             decoder = get_decoder(syntax)
@@ -168,15 +202,7 @@ def _stored(header: Dataset) -> NDArray[np.int64]:
         pixels = header.pixel_array
     if pixels.shape != (int(header.Rows), int(header.Columns)):
         raise Damaged(f"its pixels are {pixels.shape}, but its header says {header.Rows} x {header.Columns}")
-    bits = int(header.BitsStored)
-    top = int(header.get("HighBit") if header.get("HighBit") is not None else bits - 1)
-    shift = top + 1 - bits
-    if not 0 <= shift <= int(header.BitsAllocated) - bits:
-        raise Damaged(f"its high bit {top} does not go with {bits} of {header.BitsAllocated} bits")
-    values = pixels.astype(np.int64) >> shift & (1 << bits) - 1
-    if header.PixelRepresentation:
-        values -= (values >> bits - 1) << bits
-    return values
+    return pixels.view(f"u{pixels.dtype.itemsize}") if pixels.dtype.kind == "i" else pixels
 
 
 def _native(header: Dataset) -> NDArray[Any]:
@@ -205,33 +231,34 @@ def _baseline(encapsulated: bytes) -> NDArray[Any]:
 
 
 def _modality(
-    header: Dataset, stored: NDArray[np.int64], low: int, high: int
+    header: Dataset, stored: NDArray[np.int64], low: int, high: int, said: list[str]
 ) -> tuple[NDArray[np.float64], float, float]:
     """Apply the Modality LUT or rescale; return the values, and the least and the greatest possible."""
     table = header.get("ModalityLUTSequence")
     if table:
-        values, greatest = _looked_up(table[0], stored, bool(header.PixelRepresentation))
+        values, greatest = _looked_up(table[0], stored, low < 0, said)
         return values, 0.0, greatest
-    slope = header.get("RescaleSlope")
-    intercept = header.get("RescaleIntercept")
-    slope = 1.0 if slope is None else float(slope)
-    intercept = 0.0 if intercept is None else float(intercept)
+    slope, intercept = _first(header.get("RescaleSlope")), _first(header.get("RescaleIntercept"))
+    slope = 1.0 if slope is None else slope
+    intercept = 0.0 if intercept is None else intercept
     if not np.isfinite((slope, intercept)).all() or slope == 0:
         raise Damaged(f"its rescale slope {slope:g} and intercept {intercept:g} make no image")
     ends = sorted((low * slope + intercept, high * slope + intercept))
     return stored.astype(np.float64) * slope + intercept, ends[0], ends[1]
 
 
-def _voi(header: Dataset, values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+def _voi(
+    header: Dataset, values: NDArray[np.float64], low: float, high: float, said: list[str]
+) -> NDArray[np.float64]:
     """Apply the VOI LUT or the first window; without either, the whole range of the stored bits."""
     table = header.get("VOILUTSequence")
     if table:
-        out, greatest = _looked_up(table[0], np.rint(values).astype(np.int64), low < 0)
+        out, greatest = _looked_up(table[0], np.rint(values).astype(np.int64), low < 0, said)
         return out / greatest
     centre, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
     if centre is None or width is None:
         return (values - low) / (high - low) if high > low else np.zeros_like(values)
-    function = str(header.get("VOILUTFunction") or "LINEAR").upper()
+    function = str(next(iter(_all(header.get("VOILUTFunction"))), "LINEAR")).upper()
     if not np.isfinite((centre, width)).all() or width <= 0 or (function == "LINEAR" and width < 1):
         raise Damaged(f"its window (centre {centre:g}, width {width:g}) makes no image")
     if function == "SIGMOID":
@@ -246,7 +273,9 @@ def _voi(header: Dataset, values: NDArray[np.float64], low: float, high: float) 
     return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
 
 
-def _looked_up(item: Dataset, values: NDArray[np.int64], signed: bool) -> tuple[NDArray[np.float64], float]:
+def _looked_up(
+    item: Dataset, values: NDArray[np.int64], signed: bool, said: list[str]
+) -> tuple[NDArray[np.float64], float]:
     """Look values up in a LUT of the header; return them, and the greatest value its bits can hold."""
     descriptor = item.get("LUTDescriptor")
     entries = item.get("LUTData")
@@ -262,26 +291,56 @@ def _looked_up(item: Dataset, values: NDArray[np.int64], signed: bool) -> tuple[
         packed = bits <= 8 and len(entries) <= length + 1
         table = np.frombuffer(entries[: len(entries) // 2 * 2], "u1" if packed else "<u2").astype(np.float64)
     else:
-        table = np.atleast_1d(np.asarray(entries, dtype=np.float64))
+        table = np.atleast_1d(np.asarray(entries, dtype=np.float64)) % (1 << 16)  # read as signed, perhaps
     if len(table) < length:
         raise Damaged(f"one of its lookup tables holds {len(table)} of {length} entries")
-    greatest = float((1 << bits) - 1)
-    return np.clip(table[np.clip(values - first, 0, length - 1)], 0, greatest), greatest
+    if len(table) <= length + 1:
+        table = table[:length]  # what is over is there to make it even
+    else:
+        said.append(
+            f"one of its lookup tables declares {length} entries and holds {len(table)}; all were used"
+        )
+    greatest, needed = (1 << bits) - 1, int(table.max()).bit_length()
+    if needed > bits:
+        said.append(f"one of its lookup tables declares {bits} bits and holds {needed}; these were taken")
+        greatest = (1 << needed) - 1
+    return table[np.clip(values - first, 0, len(table) - 1)], float(greatest)
 
 
-def _padding(header: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Find the pixels that the device has filled in around the image, which belong to the background."""
-    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
-    if value is None:
-        return np.zeros(stored.shape, bool)
-    ends = sorted((int(value), int(value if limit is None else limit)))
-    return (stored >= ends[0]) & (stored <= ends[1])
+def _padding(
+    header: Dataset, stored: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Find the codes that the device has filled in around the image, which belong to the background."""
+    of = [int(value) for value in _all(header.get("PixelPaddingValue"))]
+    limits = [int(value) for value in _all(header.get("PixelPaddingRangeLimit"))]
+    inside = np.zeros(stored.shape, bool)
+    span = int(stored.max()) - int(stored.min()) + 1
+    for value in of:
+        for limit in limits or [value]:
+            # The same bits may be written with and without a sign.
+            low, high = sorted(
+                v - span if v > stored.max() else v + span if v < stored.min() else v for v in (value, limit)
+            )
+            inside |= (stored >= low) & (stored <= high)
+    if inside.any() and counts[inside].sum() >= 0.999 * counts.sum() and (counts[inside] > 0).sum() > 1:
+        return np.zeros(stored.shape, bool), [
+            f"its PixelPaddingValue {', '.join(map(str, of + limits))} takes in the whole image, and was left out"
+        ]
+    return inside, []
+
+
+def _count(value: Any) -> int:
+    return len(value) if hasattr(value, "__len__") and not isinstance(value, str) else 1
+
+
+def _all(value: Any) -> list[Any]:
+    """Give the values of an element that should have one, but may have none or several."""
+    if value is None or value == "":
+        return []
+    return list(value) if hasattr(value, "__len__") and not isinstance(value, str) else [value]
 
 
 def _first(value: Any) -> float | None:
     """Take the first of several windows: the one that the device meant to be used."""
-    if value is None or value == "":
-        return None
-    if hasattr(value, "__len__") and not isinstance(value, str):
-        return float(value[0]) if len(value) else None
-    return float(value)
+    values = _all(value)
+    return float(values[0]) if values else None

@@ -16,6 +16,12 @@ Grey = NDArray[np.uint8]
 MAX_PIXELS: Final = 80_000_000
 """Images beyond are refused: the largest radiographs, a whole spine stitched together, stay below."""
 
+MAX_MEMORY: Final = 800_000_000
+"""Bytes that decoding one image may take at its height, so that a process stays below a gibibyte."""
+
+KEPT_ROWS: Final = 1 << 25
+"""Bytes of a PNG's rows beyond which they are counted, not kept."""
+
 ADAM7: Final = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -54,6 +60,15 @@ def check_size(width: int, height: int) -> None:
         raise Damaged(f"it claims {width} x {height} pixels, more than the {MAX_PIXELS:,} allowed")
 
 
+def check_memory(needed: int) -> None:
+    """Refuse what would take too much memory to decode, by an estimate of all copies, before it is decoded."""
+    if needed > MAX_MEMORY:
+        raise Damaged(
+            f"reading it would take some {needed / 1e6:,.0f} MB of memory, more than the {MAX_MEMORY / 1e6:,.0f} MB "
+            "allowed; save it as 8-bit or 16-bit grey, or smaller"
+        )
+
+
 class Png(NamedTuple):
     """What the walk through a PNG found.
 
@@ -73,7 +88,8 @@ class Png(NamedTuple):
 
 def check_png(data: bytes) -> Png:
     """Walk the chunks of a PNG, compare their checksums and count its pixels, none of which decoders do."""
-    position, depth, colour, stream, simple, palette = 8, 0, 0, [], True, 0
+    view, stream = memoryview(data), list[memoryview]()
+    position, depth, colour, simple, palette = 8, 0, 0, True, 0
     while True:
         head = data[position : position + 8]
         if len(head) < 8:
@@ -86,7 +102,7 @@ def check_png(data: bytes) -> Png:
         critical = not kind[0] & 0x20
         if critical:
             (found,) = struct.unpack(">I", data[end - 4 : end])
-            if zlib.crc32(data[position + 4 : end - 4]) != found:
+            if zlib.crc32(view[position + 4 : end - 4]) != found:
                 raise Damaged(f"it is damaged: the checksum of its {name!r} chunk does not match")
         if position == 8:
             if kind != b"IHDR" or length != 13:
@@ -101,13 +117,13 @@ def check_png(data: bytes) -> Png:
         elif kind == b"IDAT":
             if colour == 3 and (palette == 0 or palette % 3):
                 raise Damaged("it is damaged: the palette that its pixels point into is missing")
-            stream.append(data[position + 8 : end - 4])
+            stream.append(view[position + 8 : end - 4])
         elif kind in (b"tRNS", b"eXIf"):
             simple = False
         elif kind == b"IEND":
-            rows = _check_rows(data, b"".join(stream))
-            simple = simple and depth == 8 and colour in (0, 2) and not data[28]
-            return Png(depth, colour, _stored(data, rows) if simple else None)
+            rows = _check_rows(data, stream)
+            simple = simple and rows is not None and depth == 8 and colour in (0, 2) and not data[28]
+            return Png(depth, colour, _stored(data, rows) if simple and rows is not None else None)
         position = end
 
 
@@ -123,8 +139,11 @@ def _stored(data: bytes, rows: bytes) -> bytes:
     )
 
 
-def _check_rows(data: bytes, stream: bytes) -> bytes:
-    """Return a PNG's filtered rows, if all are there: Pillow would leave those that are missing black."""
+def _check_rows(data: bytes, stream: list[memoryview]) -> bytes | None:
+    """Return a PNG's filtered rows, if all are there: Pillow would leave those that are missing black.
+
+    Of large images the rows are only counted, and None is returned.
+    """
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     check_size(width, height)
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
@@ -133,13 +152,23 @@ def _check_rows(data: bytes, stream: bytes) -> bytes:
         columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
         if columns > 0 and rows > 0:
             needed += rows * (1 + -(-columns * bits // 8))
+    found, small = 0, needed <= KEPT_ROWS
+    kept = b""
+    unpacked = zlib.decompressobj()
     try:
-        rows_found = zlib.decompressobj().decompress(stream, needed)
+        if small:
+            kept = unpacked.decompress(b"".join(stream), needed)
+            found = len(kept)
+        for part in () if small else stream:
+            for start in range(0, len(part), 1 << 15):
+                if found >= needed:
+                    break
+                found += len(unpacked.decompress(part[start : start + (1 << 15)]))
     except zlib.error as error:
         raise Damaged("it is damaged: its compressed pixels cannot be decompressed") from error
-    if (missing := needed - len(rows_found)) > 0:
+    if (missing := needed - found) > 0:
         raise Damaged(f"it is truncated: {missing:,} of its {needed:,} bytes of pixels are missing")
-    return rows_found
+    return kept if small else None
 
 
 def check_jpeg(data: bytes) -> bytes:

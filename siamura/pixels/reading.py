@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import Damaged, Grey, check_jpeg, check_png, check_size, kind_of, webp_size
+from .formats import Damaged, Grey, check_jpeg, check_memory, check_png, check_size, kind_of, webp_size
+from .levels import chunks, window
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 MAX_BYTES: Final = 1 << 30
 """Files beyond are refused before they are read."""
+
+
+TRANSPARENT: Final = "every pixel of it is transparent"
 
 
 class UnreadableImage(ValueError):
@@ -55,6 +60,10 @@ def read_image(path: str | os.PathLike[str]) -> Grey:
     own range: the darkest pixel becomes 0, the brightest 255. DICOM goes through its Modality LUT and its
     VOI LUT or window, and MONOCHROME1 is inverted after that, so that bone is bright.
 
+    A header is checked against the pixels. Where it contradicts them (bits declared that no pixel has, a window
+    beside the data), or a few hot pixels would take the range for themselves, the range of the data is taken,
+    and a UserWarning says so.
+
     Parameters
     ----------
     path : path
@@ -68,7 +77,8 @@ def read_image(path: str | os.PathLike[str]) -> Grey:
     ------
     UnreadableImage
         With the path and the reason: missing, empty, truncated, damaged, of another format, of more than one
-        frame, or larger than 80 million pixels. A ValueError.
+        frame, larger than 80 million pixels, or such that decoding it takes more than a gigabyte of memory. A
+        ValueError.
 
     Examples
     --------
@@ -138,6 +148,38 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
     UnreadableImage
         As for :func:`read_image`.
     """
+    grey, remarks = decode_checked(data, path)
+    if remarks:
+        warnings.warn(remarked(path, remarks), UserWarning, stacklevel=2)
+    return grey
+
+
+def remarked(path: str | os.PathLike[str], remarks: list[str]) -> str:
+    """Say of one file what of it was not believed."""
+    return f"{os.fspath(path)}: {'; '.join(remarks)}."
+
+
+def decode_checked(data: bytes, path: str | os.PathLike[str] = "the image") -> tuple[Grey, list[str]]:
+    """Decode the bytes of an image file, and say what of its header was not believed.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    path : path
+        Where it comes from, for messages.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W)
+    list of str
+        Empty for files whose header and pixels agree.
+
+    Raises
+    ------
+    UnreadableImage
+        As for :func:`read_image`.
+    """
     try:
         kind = kind_of(data)
         if kind == "DICOM":
@@ -159,20 +201,7 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
         raise UnreadableImage(path, f"its {kind} data are damaged ({said})") from error
 
 
-def window(values: NDArray[Any]) -> Grey:
-    """Map an image's own range to 0..255; a constant image becomes 0."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Damaged("it holds values that are not finite (NaN or infinite)")
-    low, high = values.min(), values.max()
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    scaled = values.astype(np.float64)
-    scaled -= float(low)
-    scaled *= 255.0 / (float(high) - float(low))
-    return np.rint(scaled).astype(np.uint8)
-
-
-def _decode(data: bytes, kind: str) -> Grey:
+def _decode(data: bytes, kind: str) -> tuple[Grey, list[str]]:
     """Decode anything but DICOM. The plugins are called by name: Pillow's own search tries all formats."""
     deep = False
     if kind == "PNG":
@@ -180,7 +209,7 @@ def _decode(data: bytes, kind: str) -> Grey:
 
         png = check_png(data)
         if png.stored is not None:
-            return _stored(png.stored)
+            return _stored(png.stored), []
         deep = png.depth == 16 and png.colour != 0
         image: ImageFile = PngImageFile(io.BytesIO(data))
     elif kind == "JPEG":
@@ -203,6 +232,7 @@ def _decode(data: bytes, kind: str) -> Grey:
         check_size(*webp_size(data))
         image = WebPImageFile(io.BytesIO(data))
     check_size(*image.size)
+    check_memory(len(data) + _bytes_a_pixel(image.mode, kind, deep) * image.size[0] * image.size[1])
     frames = 1 if kind in ("PNG", "JPEG") else getattr(image, "n_frames", 1)
     if frames > 1:
         raise Damaged(f"it holds {frames} images; a radiograph is one: save the right one by itself")
@@ -212,27 +242,50 @@ def _decode(data: bytes, kind: str) -> Grey:
         image.draft("L", None)  # of a colour JPEG, decode the luma alone
     image.load()
     if deep:
-        grey = _deep(data)
+        image.close()
+        grey, remarks = _deep(data)
     else:
-        grey = _grey(image, inverted)
+        grey, remarks = _grey(image, inverted)
         if kind == "TIFF":
             turn = 1  # Pillow has applied it
-    return _turned(grey, turn)
+    return _turned(grey, turn), remarks
 
 
-def _grey(image: ImageFile, inverted: bool) -> Grey:
+def _bytes_a_pixel(mode: str, kind: str, deep: bool) -> int:
+    """Estimate what decoding takes at its height, all copies together."""
+    if kind == "WebP":
+        return 24  # its decoder holds the picture twice, and gives a copy
+    if deep:
+        return 16
+    if kind == "JPEG":
+        return 9  # the coefficients of all scans of a progressive one
+    return {"1": 3, "L": 3, "P": 3}.get(mode, 6 if mode.startswith("I;16") else 10 if mode in "IF" else 7)
+
+
+def _grey(image: ImageFile, inverted: bool) -> tuple[Grey, list[str]]:
     """Turn a decoded image of any mode into grey."""
     mode = image.mode
     if mode[0] in "IF":
-        values = window(np.asarray(image))
+        values, remarks = window(np.asarray(image))
         # Pillow inverts white-is-zero up to 8 bits only.
-        return 255 - values if inverted else values
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        both = np.asarray(image.convert("RGBA").convert("LA"))
-        return _on_black(both[..., 0], both[..., 1], 255).astype(np.uint8)
-    if mode == "CMYK":
-        return np.asarray(image.convert("RGB").convert("L"))
-    return np.asarray(image.convert("L"))
+        return (255 - values if inverted else values), remarks
+    clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if not clear and mode != "CMYK":
+        return np.asarray(image.convert("L")), []
+    width, height = image.size
+    out = np.empty((height, width), np.uint8)
+    opaque = False
+    for rows in chunks(height, width):
+        strip = image.crop((0, rows.start, width, min(rows.stop, height)))
+        if clear:
+            both = np.asarray(strip.convert("RGBA").convert("LA"))
+            opaque = opaque or bool(both[..., 1].any())
+            out[rows] = _on_black(both[..., 0], both[..., 1], 255)
+        else:
+            out[rows] = np.asarray(strip.convert("RGB").convert("L"))
+    if clear and not opaque:
+        raise Damaged(TRANSPARENT)
+    return out, []
 
 
 def _stored(data: bytes) -> Grey:
@@ -248,23 +301,30 @@ def _stored(data: bytes) -> Grey:
     return np.array(fromarray(pixels[..., ::-1]).convert("L"))
 
 
-def _deep(data: bytes) -> Grey:
+def _deep(data: bytes) -> tuple[Grey, list[str]]:
     """Read colour of 16 bits a sample, of which Pillow keeps 8; it has found the data whole."""
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
         raise Damaged("its layout of more than 8 bits a sample is not supported; save it as 16-bit grey")
-    grey = pixels[..., :3].astype(np.float64) @ np.array([0.114, 0.587, 0.299])
-    if pixels.shape[2] == 4:
-        grey = _on_black(grey, pixels[..., 3], 65535 if pixels.dtype.itemsize == 2 else 255)
-    return window(np.rint(grey))
+    grey = np.empty(pixels.shape[:2], pixels.dtype)
+    opaque = pixels.shape[2] == 3
+    for rows in chunks(*pixels.shape[:2]):
+        some = np.rint(pixels[rows, :, :3].astype(np.float64) @ np.array([0.114, 0.587, 0.299]))
+        if pixels.shape[2] == 4:
+            alpha = pixels[rows, :, 3]
+            opaque = opaque or bool(alpha.any())
+            some = _on_black(some, alpha, 65535 if pixels.dtype.itemsize == 2 else 255)
+        grey[rows] = some
+    if not opaque:
+        raise Damaged(TRANSPARENT)
+    del pixels
+    return window(grey)
 
 
 def _on_black(grey: NDArray[Any], alpha: NDArray[Any], opaque: int) -> NDArray[np.float64]:
     """Lay a picture with transparency on black, which is air."""
-    if not alpha.any():
-        raise Damaged("every pixel of it is transparent")
     laid: NDArray[np.float64] = np.rint(grey.astype(np.float64) * alpha / opaque)
     return laid
 
@@ -277,7 +337,7 @@ def _turned(grey: Grey, orientation: object) -> Grey:
         grey = grey[:, ::-1]
     if orientation in (3, 4, 7, 8):
         grey = grey[::-1]
-    return np.array(grey, order="C")  # Pillow's own memory is read-only
+    return np.require(grey, requirements=["C", "W", "O"])  # Pillow's own memory is read-only
 
 
 def _said(error: Exception) -> str:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .digests import digests_of, fingerprint_of
-from .preprocessing import Preprocess
-from .reading import UnreadableImage, decode_image, read_bytes
-from .spreading import spread
+from siamura._files import is_disk_full, lock, printable
 
-__all__ = ["StoreError", "Stored", "kept", "prepared"]
+from .digests import digests_of, fingerprint_of
+from .parallel import parallel_map
+from .preprocessing import Preprocess
+from .reading import UnreadableImage, decode_checked, read_bytes, remarked
+
+__all__ = ["StoreError", "Stored", "map_store", "open_store", "preprocess_all"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+# Raise with the layout of a store, and whenever reading begins to give other pixels for some file.
+FORMAT = 2
 PIXELS, JOURNAL, MANIFEST = "images.u8", "journal.bin", "manifest.json"
 ENTRY = np.dtype([("row", "<u4"), ("crc", "<u4")])
 
@@ -80,7 +83,7 @@ class Stored:
     file: Path | None = None
 
 
-def prepared(paths: Sequence[str], pre: Preprocess, *, progress: bool = True) -> Stored:
+def preprocess_all(paths: Sequence[str], pre: Preprocess, *, progress: bool = True) -> Stored:
     """Read and preprocess files with all cores, into memory.
 
     Parameters
@@ -92,19 +95,27 @@ def prepared(paths: Sequence[str], pre: Preprocess, *, progress: bool = True) ->
     """
     images = np.empty((len(paths), pre.size, pre.size), np.uint8)
 
+    remarks: dict[int, str] = {}
+
     def one(row: int) -> str | None:
         try:
-            images[row] = pre(decode_image(read_bytes(paths[row]), paths[row]))
+            image, said = decode_checked(read_bytes(paths[row]), paths[row])
         except UnreadableImage as error:
             return error.reason
+        if said:
+            remarks[row] = remarked(paths[row], said)
+        images[row] = pre(image)
         return None
 
-    bad = {row: reason for row, reason in spread(one, range(len(paths)), progress) if reason is not None}
+    bad = {
+        row: reason for row, reason in parallel_map(one, range(len(paths)), progress) if reason is not None
+    }
+    _say_remarks(remarks, len(paths))
     rows = np.array([row for row in range(len(paths)) if row not in bad], np.int64)
     return Stored(images[rows] if bad else images, rows, tuple(sorted(bad.items())))
 
 
-def kept(
+def open_store(
     paths: Sequence[str], pre: Preprocess, cache: str | os.PathLike[str], *, progress: bool = True
 ) -> Stored:
     """Open the store of these files and this preprocessing; build it first, or what is missing of it.
@@ -121,23 +132,38 @@ def kept(
     Raises
     ------
     StoreError
-        On a full disk, and where a file changes while it is read.
+        On a full disk, where the cache can be no folder, and where a file changes while it is read.
     """
     cache = Path(cache).absolute()
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = (
+            "it, or a folder above it, is a file"
+            if isinstance(error, (FileExistsError, NotADirectoryError))
+            else (error.strerror)
+        )
+        raise StoreError(
+            f"cache={str(cache)!r} cannot be made a folder ({why}); choose another folder, or None to keep the images "
+            "in memory"
+        ) from error
     once = _ReadOnce()
     digests = digests_of(
-        paths, cache, lambda one, rows: spread(one, rows, progress, "hashing", at_once=32), once.read
+        paths, cache, lambda one, rows: parallel_map(one, rows, progress, "hashing", at_once=32), once.read
     )
     folder = cache / _key(digests, pre)
     build = _Build(folder, list(paths), digests, once.taken, pre)
     stored = build.opened()
     if stored is None:
-        lock = folder.with_name(folder.name + ".lock")
-        with _room_for(folder, len(paths) * pre.size**2), _locked(lock):
+        waiting = f"another process is building {folder}: waiting for it"
+        with (
+            _room_for(folder, len(paths) * pre.size**2),
+            lock(folder.with_name(folder.name + ".lock"), waiting=waiting),
+        ):
             stored = build.opened()  # another process may have finished it meanwhile
             if stored is None:
                 build.run(progress)
+                _say_remarks(build.remarks, len(paths))
                 stored = build.opened(written=True)
     if stored is None:
         raise StoreError(
@@ -175,6 +201,7 @@ class _Build:
     digests: list[str]
     taken: Callable[[str], bytes | None]
     pre: Preprocess
+    remarks: dict[int, str] = field(default_factory=dict)
 
     @property
     def row_bytes(self) -> int:
@@ -197,8 +224,8 @@ class _Build:
             if len(crcs) != len(rows) or file.stat().st_size != len(rows) * self.row_bytes:
                 raise ValueError("its size does not fit its manifest")
             size = self.pre.size
-            images = mapped(file, len(rows), size)
-            sound = spread(
+            images = map_store(file, len(rows), size)
+            sound = parallel_map(
                 lambda row: zlib.crc32(images[row]) == crcs[row],
                 range(0 if written else len(rows)),
                 False,
@@ -221,36 +248,32 @@ class _Build:
         partial = self.folder.with_name(self.folder.name + ".partial")
         partial.mkdir(exist_ok=True)
         count = len(self.paths)
-        with open(partial / PIXELS, "ab"), open(partial / JOURNAL, "ab") as journal:
-            descriptor = os.open(partial / PIXELS, os.O_RDWR)
-            try:
-                os.posix_fallocate(descriptor, 0, max(1, count * self.row_bytes))
-                done = self._resumed(partial, descriptor)
-                if done:
-                    log.info("resuming %s: %d of %d images are there", self.folder, len(done), count)
-                bad: dict[int, str] = {}
-                written = time.monotonic()
-                todo = [row for row in range(count) if row not in done]
-                one = lambda row: self._written(row, descriptor)  # noqa: E731
-                for row, outcome in spread(one, todo, progress, already=len(done)):
-                    if isinstance(outcome, str):
-                        bad[row] = outcome
-                        continue
-                    done[row] = outcome
-                    journal.write(np.array([(row, outcome)], ENTRY).tobytes())
-                    if time.monotonic() - written > 0.2:
-                        journal.flush()
-                        written = time.monotonic()
-                journal.flush()
-                good = sorted(done)
-                # Close the gaps. Should this be cut off, the moved rows fail their checksums and are redone.
-                for place, row in enumerate(good):
-                    if place != row:
-                        pixels = os.pread(descriptor, self.row_bytes, row * self.row_bytes)
-                        _write(descriptor, pixels, place * self.row_bytes)
-                os.ftruncate(descriptor, len(good) * self.row_bytes)
-            finally:
-                os.close(descriptor)
+        with _Pixels(partial / PIXELS) as pixels, open(partial / JOURNAL, "ab") as journal:
+            pixels.reserve(count * self.row_bytes)
+            done = self._resumed(partial, pixels)
+            if done:
+                log.info("resuming %s: %d of %d images are there", self.folder, len(done), count)
+            bad: dict[int, str] = {}
+            written = time.monotonic()
+            todo = [row for row in range(count) if row not in done]
+            one = lambda row: self._written(row, pixels)  # noqa: E731
+            for row, outcome in parallel_map(one, todo, progress, already=len(done)):
+                if isinstance(outcome, str):
+                    bad[row] = outcome
+                    continue
+                done[row] = outcome
+                journal.write(np.array([(row, outcome)], ENTRY).tobytes())
+                if time.monotonic() - written > 0.2:
+                    journal.flush()
+                    written = time.monotonic()
+            journal.flush()
+            good = sorted(done)
+            # Close the gaps. Should this be cut off, the moved rows fail their checksums and are redone.
+            for place, row in enumerate(good):
+                if place != row:
+                    moved = pixels.read(self.row_bytes, row * self.row_bytes)
+                    pixels.write(moved, place * self.row_bytes)
+            pixels.truncate(len(good) * self.row_bytes)
         _write_manifest(
             partial,
             {
@@ -267,7 +290,7 @@ class _Build:
             shutil.rmtree(self.folder)
         os.rename(partial, self.folder)
 
-    def _resumed(self, partial: Path, descriptor: int) -> dict[int, int]:
+    def _resumed(self, partial: Path, pixels: _Pixels) -> dict[int, int]:
         """Rows a killed build finished, each checked against its checksum."""
         raw = (partial / JOURNAL).read_bytes()
         entries = np.frombuffer(raw[: len(raw) // ENTRY.itemsize * ENTRY.itemsize], ENTRY)
@@ -276,9 +299,9 @@ class _Build:
             os.truncate(partial / JOURNAL, len(entries) * ENTRY.itemsize)
 
         def sound(row: int) -> bool:
-            return zlib.crc32(os.pread(descriptor, self.row_bytes, row * self.row_bytes)) == claimed[row]
+            return zlib.crc32(pixels.read(self.row_bytes, row * self.row_bytes)) == claimed[row]
 
-        return {row: claimed[row] for row, good in spread(sound, claimed, False, at_once=256) if good}
+        return {row: claimed[row] for row, good in parallel_map(sound, claimed, False, at_once=256) if good}
 
     def _image(self, row: int) -> NDArray[np.uint8] | str:
         path = self.paths[row]
@@ -288,22 +311,25 @@ class _Build:
                 data = read_bytes(path)
                 if fingerprint_of(data) != self.digests[row]:
                     raise StoreError(
-                        f"{path} changed while the store was built: run again once it stays as it is"
+                        f"{printable(path)} changed while the store was built: run again once it stays as it is"
                     )
-            return self.pre(decode_image(data, path))
+            image, said = decode_checked(data, path)
+            if said:
+                self.remarks[row] = remarked(path, said)
+            return self.pre(image)
         except UnreadableImage as error:
             return error.reason
 
-    def _written(self, row: int, descriptor: int) -> int | str:
+    def _written(self, row: int, pixels: _Pixels) -> int | str:
         image = self._image(row)
         if isinstance(image, str):
             return image
-        pixels = image.tobytes()
-        _write(descriptor, pixels, row * self.row_bytes)
-        return zlib.crc32(pixels)
+        data = image.tobytes()
+        pixels.write(data, row * self.row_bytes)
+        return zlib.crc32(data)
 
 
-def mapped(file: Path, count: int, size: int) -> NDArray[np.uint8]:
+def map_store(file: Path, count: int, size: int) -> NDArray[np.uint8]:
     """Map the pixels of a store, read-only."""
     if count == 0:  # an empty file cannot be mapped
         return np.empty((0, size, size), np.uint8)
@@ -316,11 +342,70 @@ def _key(digests: Iterable[str], pre: Preprocess) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(descriptor, view, offset)
-        view, offset = view[count:], offset + count
+class _Pixels:
+    """The file of the pixels, written and read at any place by several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        # Windows tells text from bytes, and lacks reading and writing at a place: there one thread at a time does.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._folder = path.parent
+        self._turn = threading.Lock()
+        self._pread = getattr(os, "pread", self._read_in_turn)
+        self._pwrite = getattr(os, "pwrite", self._write_in_turn)
+
+    def __enter__(self) -> _Pixels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def reserve(self, size: int) -> None:
+        """Take the room on the disk now, or raise the error of a full disk."""
+        size = max(1, size)
+        allocate = getattr(os, "posix_fallocate", None)
+        if allocate is not None:
+            allocate(self._descriptor, 0, size)
+            return
+        missing = size - os.fstat(self._descriptor).st_size
+        if missing > shutil.disk_usage(self._folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if missing > 0:
+            os.ftruncate(self._descriptor, size)
+
+    def read(self, count: int, offset: int) -> bytes:
+        data: bytes = self._pread(self._descriptor, count, offset)
+        return data
+
+    def write(self, data: bytes, offset: int) -> None:
+        view = memoryview(data)
+        while view:
+            count = self._pwrite(self._descriptor, view, offset)
+            view, offset = view[count:], offset + count
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def _read_in_turn(self, descriptor: int, count: int, offset: int) -> bytes:
+        with self._turn:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, count)
+
+    def _write_in_turn(self, descriptor: int, data: memoryview, offset: int) -> int:
+        with self._turn:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.write(descriptor, data)
+
+
+def _say_remarks(remarks: dict[int, str], count: int) -> None:
+    """Say once for many files that their headers were not believed."""
+    if remarks:
+        first = remarks[min(remarks)]
+        rest = f"; {len(remarks) - 1} more at the level of debug messages" if len(remarks) > 1 else ""
+        log.warning(
+            "%d of %d files contradict their own pixels: %s%s", len(remarks), count, first.rstrip("."), rest
+        )
+        for row in sorted(remarks):
+            log.debug("%s", remarks[row])
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
@@ -344,24 +429,12 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system lets go of when the process ends, however it ends."""
-    with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process is building %s: waiting for it", path.with_suffix(""))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
 def _room_for(folder: Path, size: int) -> Iterator[None]:
     """Say in plain words that the disk is full; what is half written stays apart, and is resumed."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if not is_disk_full(error):
             raise
         free = shutil.disk_usage(folder.parent).free
         raise StoreError(

@@ -18,7 +18,8 @@ import zoo
 from PIL import Image, ImageFile
 
 from siamura.pixels import UnreadableImage, read_image
-from siamura.pixels.reading import decode_image, window
+from siamura.pixels.levels import window
+from siamura.pixels.reading import decode_image
 
 GOOD = zoo.all_of(zoo.good)
 BAD = zoo.all_of(zoo.bad)
@@ -126,7 +127,8 @@ def test_grey_kept_as_colour_is_untouched() -> None:
 
 def test_window_keeps_the_order_of_values() -> None:
     values = np.array([[5, 6, 900], [40000, 65535, 5]], dtype=np.uint16)
-    grey = window(values)
+    grey, remarks = window(values)
+    assert remarks == []
     assert grey[0, 0] == 0
     assert grey[1, 1] == 255
     assert (np.diff(grey.ravel()[np.argsort(values.ravel(), kind="stable")].astype(int)) >= 0).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +11,15 @@ from typing import TypeVar
 import cv2
 from tqdm import tqdm
 
-__all__ = ["spread"]
+from siamura._files import cpu_count
+
+__all__ = ["parallel_map"]
 
 T = TypeVar("T")
 
 
-def spread(
-    one: Callable[[int], T],
+def parallel_map(
+    function: Callable[[int], T],
     rows: Iterable[int],
     progress: bool,
     what: str = "preprocessing",
@@ -30,7 +31,7 @@ def spread(
 
     Parameters
     ----------
-    one : callable
+    function : callable
         Of a row.
     rows : iterable of int
     progress : bool
@@ -48,16 +49,15 @@ def spread(
         Each row and what the function gave for it, as they come.
     """
     rows = list(rows)
-    cores = len(os.sched_getaffinity(0))
     chunks = [rows[i : i + at_once] for i in range(0, len(rows), at_once)]
 
     def several(chunk: list[int]) -> list[tuple[int, T]]:
-        return [(row, one(row)) for row in chunk]
+        return [(row, function(row)) for row in chunk]
 
     bar = tqdm(
         total=already + len(rows), initial=already, desc=what, unit="image", disable=not progress, delay=0.5
     )
-    with _EACH_ON_ITS_CORE, ThreadPoolExecutor(cores) as pool, bar:
+    with _ONE_THREAD_EACH, ThreadPoolExecutor(cpu_count()) as pool, bar:
         futures = [pool.submit(several, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):
@@ -69,7 +69,7 @@ def spread(
                 future.cancel()
 
 
-class _EachOnItsCore:
+class _OneThreadEach:
     """While threads of ours fill the cores, OpenCV starts none of its own, and Python's lock goes round quickly.
 
     Both settings are the process's: the first to enter changes them, the last to leave puts them back.
@@ -95,4 +95,4 @@ class _EachOnItsCore:
                 cv2.setNumThreads(self._before[1])
 
 
-_EACH_ON_ITS_CORE = _EachOnItsCore()
+_ONE_THREAD_EACH = _OneThreadEach()
