@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from siamura._files import printable
+
 __all__ = [
     "IMAGE_KINDS",
     "IMAGE_SUFFIXES",
@@ -212,8 +214,9 @@ def find_images(folder: str | os.PathLike[str]) -> FoundImages:
                 passed_over.append((path, reason))
             else:
                 images.append(Path(path))
-    by_path = lambda path: natural_order(os.fspath(path))  # noqa: E731
-    return FoundImages(sorted(images, key=by_path), sorted(passed_over, key=lambda row: by_path(row[0])))
+    images.sort(key=lambda path: natural_order(os.fspath(path)))
+    passed_over.sort(key=lambda row: natural_order(row[0]))
+    return FoundImages(images, passed_over)
 
 
 def natural_order(path: str) -> list[tuple[tuple[int, int, str], ...]]:
@@ -247,7 +250,7 @@ def summarize_passed_over(passed_over: Iterable[tuple[str, str]], most: int = 3)
     others = [(os.path.basename(path), reason) for path, reason in rows if reason != HIDDEN]
     words = []
     if others:
-        named = "; ".join(f"{name}: {reason}" for name, reason in others[:most])
+        named = "; ".join(f"{printable(name)}: {reason}" for name, reason in others[:most])
         rest = f"; and {len(others) - most} more" if len(others) > most else ""
         which = "file that is no image" if len(others) == 1 else "files that are no images"
         words.append(f"{len(others)} {which} ({named}{rest})")

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
 
+from siamura._validation import check_choice, check_number
+
 __all__ = ["PRESETS", "Augmentation"]
 
 PRESETS: dict[str, dict[str, float]] = {
@@ -80,8 +82,7 @@ class Augmentation(v2.Transform):  # type: ignore[misc]  # torchvision is untype
             "rotation": rotation, "sharpen": sharpen, "blur": blur,
         }  # fmt: skip
         for name, value in self.settings.items():
-            if not 0 <= value <= limits[name]:
-                raise ValueError(f"{name}={value!r}: a number from 0 to {limits[name]} is wanted")
+            check_number(name, value, least=0, most=limits[name])
         self.generator = torch.Generator().manual_seed(seed)
 
     @classmethod
@@ -94,8 +95,7 @@ class Augmentation(v2.Transform):  # type: ignore[misc]  # torchvision is untype
             ``"mura"`` is the MURA paper's, ``"keras"`` system B's, ``"part"`` system D's.
         seed : int
         """
-        if name not in PRESETS:
-            raise ValueError(f"there is no augmentation {name!r}; there are {', '.join(map(repr, PRESETS))}")
+        check_choice("name", name, PRESETS)
         return cls(**PRESETS[name], seed=seed)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, torch.Tensor]:

@@ -14,6 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from siamura._files import printable
+from siamura._validation import check_choice, check_columns
+
 from .preprocessing import Preprocess
 from .store import map_store, open_store, preprocess_all
 
@@ -85,15 +88,10 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
         progress: bool = True,
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        missing = {"path", "label"} - set(table.columns)
-        if missing:
-            raise ValueError(
-                f"table lacks the column {', '.join(sorted(missing))}; it has {', '.join(map(str, table))}"
-            )
+        check_columns(table, ("path", "label"))
         if len(table) == 0:
             raise ValueError("table is empty: at least one row is wanted")
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error={on_error!r}: use 'raise' or 'skip'")
+        check_choice("on_error", on_error, ("raise", "skip"))
         labels = _whole(table["label"])
         paths = _paths(table["path"])
         if cache is None:
@@ -106,7 +104,9 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
             [(paths[row], reason) for row, reason in stored.unreadable], columns=["path", "reason"], dtype=str
         )
         if len(self.unreadable):
-            listed = "\n".join(f"  {path}: {reason}" for path, reason in self.unreadable.to_numpy())
+            listed = "\n".join(
+                f"  {printable(path)}: {reason}" for path, reason in self.unreadable.to_numpy()
+            )
             message = f"{len(self.unreadable)} of {len(paths)} images cannot be read:\n{listed}"
             if on_error == "raise":
                 raise ValueError(

@@ -95,7 +95,8 @@ def decode_dicom(data: bytes) -> tuple[Grey, list[str]]:
         from pydicom import dcmread
     except ImportError as error:
         raise Damaged(MISSING) from error
-    header = dcmread(io.BytesIO(data), force=True, specific_tags=[*NEEDED, *OVERLAYS])
+    tags: list[Any] = [*NEEDED, *OVERLAYS]
+    header = dcmread(io.BytesIO(data), force=True, specific_tags=tags)
     _check(header, len(data))
     codes = _codes(header)
     counts = histogram(codes, 1 << 8 * codes.dtype.itemsize)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from siamura._validation import check_choice, check_whole
+
 from .checks import check_gray
 from .geometry import Geometry, resized
 
@@ -74,8 +76,7 @@ class CLAHE:
             raise ValueError(
                 f"tiles={self.tiles!r}: two whole numbers (columns, rows), 1 to 256, are wanted, as in (8, 8)"
             )
-        if self.route not in ("lab", "grey"):
-            raise ValueError(f"route={self.route!r}: use 'lab' (lightness, as in system A) or 'grey'")
+        check_choice("route", self.route, ("lab", "grey"))
         # One form only, so that equal settings are equal, hash equally and give one fingerprint.
         object.__setattr__(self, "clip_limit", float(limit))
         object.__setattr__(self, "tiles", (int(tiles[0]), int(tiles[1])))
@@ -138,13 +139,10 @@ class Preprocess:
     crop_borders: bool = False
 
     def __post_init__(self) -> None:
-        if not _is_int(self.size) or not 16 <= self.size <= 4096:
-            raise ValueError(f"size={self.size!r}: a whole number of pixels from 16 to 4096 is wanted")
-        object.__setattr__(self, "size", int(self.size))
+        object.__setattr__(self, "size", check_whole("size", self.size, least=16, most=4096))
         if self.clahe is not None and not isinstance(self.clahe, CLAHE):
             raise ValueError(f"clahe={self.clahe!r}: pass CLAHE(clip_limit=2.0, tiles=(8, 8)), or None")
-        if self.fit not in ("letterbox", "squash", "center_crop"):
-            raise ValueError(f"fit={self.fit!r}: use 'letterbox', 'squash' or 'center_crop'")
+        check_choice("fit", self.fit, ("letterbox", "squash", "center_crop"))
         for name in ("equalise", "crop_borders"):
             value = getattr(self, name)
             if not isinstance(value, (bool, np.bool_)):
@@ -206,9 +204,7 @@ class Preprocess:
         """
         if self.crop_borders:
             raise ValueError("crop_borders=True cuts by content: take the geometry from apply(image)")
-        if not (_is_int(height) and _is_int(width) and height > 0 and width > 0):
-            raise ValueError(f"height={height!r}, width={width!r}: whole numbers above 0 are wanted")
-        return self._place(int(height), int(width), None)
+        return self._place(check_whole("height", height), check_whole("width", width), None)
 
     def _place(self, height: int, width: int, exposed: tuple[int, int, int, int] | None) -> Geometry:
         x0, y0, x1, y1 = exposed or (0, 0, width, height)

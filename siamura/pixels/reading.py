@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from siamura._files import printable
+
 from .formats import Damaged, Grey, check_jpeg, check_memory, check_png, check_size, kind_of, webp_size
 from .levels import chunks, window
 
@@ -45,7 +47,7 @@ class UnreadableImage(ValueError):
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         self.path = os.fspath(path)
         self.reason = reason.rstrip(".")
-        super().__init__(f"{self.path} cannot be read: {self.reason}.")
+        super().__init__(f"{printable(path)} cannot be read: {self.reason}.")
 
     def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
         """Travel between processes: an exception's own way would call with one argument."""
@@ -156,7 +158,7 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
 
 def remarked(path: str | os.PathLike[str], remarks: list[str]) -> str:
     """Say of one file what of it was not believed."""
-    return f"{os.fspath(path)}: {'; '.join(remarks)}."
+    return f"{printable(path)}: {'; '.join(remarks)}."
 
 
 def decode_checked(data: bytes, path: str | os.PathLike[str] = "the image") -> tuple[Grey, list[str]]:

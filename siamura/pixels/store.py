@@ -49,15 +49,13 @@ class StoreError(OSError):
 
     Examples
     --------
-    >>> from siamura import RadiographDataset, read_mura
-    >>> table, pre = read_mura("phantoms").head(4), Preprocess(size=32)
-    >>> try:
-    ...     data = RadiographDataset(table, pre, cache="runs/images", progress=False)
-    ... except StoreError as error:
-    ...     print(error)  # no room: what is needed, and what is free; in memory, then
-    ...     data = RadiographDataset(table, pre, cache=None, progress=False)
-    >>> len(data)
-    4
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     try:
+    ...         open_store([], Preprocess(size=32), file.name)
+    ...     except StoreError as error:
+    ...         print(str(error).partition("; ")[2])
+    choose another folder, or None to keep the images in memory
     """
 
 

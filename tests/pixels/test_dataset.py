@@ -124,7 +124,7 @@ def test_with_no_image_left_skipping_is_an_error_too(make, tmp_path):
 @pytest.mark.parametrize(
     ("table", "options", "said"),
     [
-        (pd.DataFrame({"path": ["a"]}), {}, "lacks the column label; it has path"),
+        (pd.DataFrame({"path": ["a"]}), {}, "table has no column .label.; its columns are path"),
         (pd.DataFrame({"path": [], "label": []}), {}, "table is empty"),
         (pd.DataFrame({"path": ["a"], "label": [1]}), {"on_error": "ignore"}, "on_error='ignore'"),
         (pd.DataFrame({"path": ["a", "b"], "label": [1, np.nan]}), {}, "label is .*nan.* in row 1, one of 1"),

@@ -28,3 +28,14 @@ def test_a_palette_that_is_missing_is_no_black_square(tmp_path: Path) -> None:
         file.write_bytes(png(chunks))
         with pytest.raises(UnreadableImage, match="palette"):
             read_image(file)
+
+
+def test_control_characters_of_a_name_do_not_reach_a_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "hand\x1b[2J\n.png"
+    file.write_bytes(b"no image")
+    with pytest.raises(UnreadableImage) as error:
+        read_image(file)
+    assert error.value.path == str(file)  # the file's true name, for programs
+    assert "\x1b" not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert r"hand\x1b[2J\n.png cannot be read: it is truncated" in str(error.value)
