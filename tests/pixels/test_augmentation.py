@@ -206,7 +206,7 @@ def test_impossible_ranges_are_named(wrong):
 
 
 def test_an_unknown_preset_lists_the_known():
-    with pytest.raises(ValueError, match="'strong' is unknown; .*mura"):
+    with pytest.raises(ValueError, match=r"'strong' is unknown; .*mura"):
         Augmentation.preset("strong")
 
 
