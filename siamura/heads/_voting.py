@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._base import plain
 
 
 def shares(
@@ -44,26 +47,54 @@ def by_distance(distance: NDArray[np.float64], there: NDArray[np.bool_]) -> NDAr
 def check_prior(prior: Any, frequency: NDArray[np.float64], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Return the class frequencies to answer for, summing to 1.
 
+    Parameters
+    ----------
+    prior : None, "uniform", mapping of class to number, or array of shape (n_classes,)
+    frequency : float64 (n_classes,)
+        Of the training rows; what None stands for.
+    classes : ndarray of shape (n_classes,)
+
     Raises
     ------
     ValueError
-        Where `prior` is neither None, "uniform", nor one number of at least 0 a class.
+        Where `prior` is something else, leaves a class out, names an unknown one, or holds a number below 0, one
+        that is not finite, or zeros alone.
     """
     if prior is None:
         return frequency
+    names = classes.tolist()
     if isinstance(prior, str):
         if prior != "uniform":
-            raise ValueError(f"prior is {prior!r}; it must be None, 'uniform' or one number a class")
+            raise ValueError(
+                f"prior={prior!r} is unknown; choose None, 'uniform', a mapping such as "
+                f"{dict.fromkeys(names, round(1 / len(names), 3))}, or one number a class."
+            )
         return np.full(len(frequency), 1 / len(frequency))
-    wanted = np.asarray(prior, dtype=np.float64)
-    if (
-        wanted.shape != frequency.shape
-        or not np.isfinite(wanted).all()
-        or (wanted < 0).any()
-        or not wanted.sum()
-    ):
+    if isinstance(prior, Mapping):
+        given = {plain(key): value for key, value in prior.items()}
+        if len(given) != len(names) or any(name not in given for name in names):
+            raise ValueError(f"prior={prior!r} must name each class once; the classes are {names}.")
+        values: Any = [given[name] for name in names]
+    else:
+        values = prior
+    try:
+        wanted = np.asarray(values if not isinstance(values, set | frozenset) else None, dtype=np.float64)
+    except (TypeError, ValueError):
+        wanted = np.empty(0)
+    right = wanted.shape == frequency.shape and np.isfinite(wanted).all() and (wanted >= 0).all()
+    if not right or not wanted.any():
         raise ValueError(
-            f"prior is {prior!r}; it must hold {len(frequency)} numbers of at least 0, one for "
-            f"each of {classes.tolist()}"
+            f"prior={prior!r} must hold {len(frequency)} finite numbers of at least 0, not all of them 0, one "
+            f"for each of the classes {names}."
         )
+    wanted = wanted / wanted.max()  # so that no sum is beyond the largest number
     return np.asarray(wanted / wanted.sum())
+
+
+def plain_prior(prior: Any) -> Any:
+    """Give a prior as JSON can hold it; a mapping as a list of pairs, since JSON's keys are strings alone."""
+    if prior is None or isinstance(prior, str):
+        return prior
+    if isinstance(prior, Mapping):
+        return [[plain(key), float(value)] for key, value in prior.items()]
+    return np.asarray(prior, dtype=float).tolist()

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._keys import as_keys, check_count, read_header
-from ._searching import build, measure, nearest, to_device
-from ._voting import by_distance, check_prior, shares
+from siamura._arrays import load_npz
+from siamura._files import atomic_path
+from siamura._validation import check_choice, check_whole
+from siamura.neighbours import Neighbours
 
-# Up to here a full scan answers within a second or so; beyond, a graph; beyond that its memory hurts.
-EXACT_UP_TO = 20_000
-HNSW_UP_TO = 1_000_000
-RELEARN_AT = 4  # times the rows that the lists were learned from: new rows may lie elsewhere
-FORMAT = 1
+from ._base import Head
+from ._keys import as_keys, codes_of
+from ._voting import by_distance, check_prior, plain_prior, shares
+
+log = logging.getLogger(__name__)
+
+# Numbers held (rows times dim) beyond which a search of them all takes over a tenth of a second a query.
+SLOW = 2_000_000 * 128
 
 
-class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class KNNHead(Head):
     """Probability of each class from the k nearest training embeddings.
 
     A query's own patient can be kept out of the vote: pass ``groups`` (one patient a row) to both ``fit``
@@ -37,14 +41,15 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         On L2-normalised embeddings both give the same order.
     weights : {"uniform", "distance"}
         One vote each, or a vote of 1 / distance. A training row at distance 0 silences all others.
-    prior : None, "uniform", or array of shape (n_classes,)
+    prior : None, "uniform", mapping of class to float, or array of shape (n_classes,)
         Class frequencies to answer for. None: those of the training rows. Otherwise each vote is multiplied
-        by ``prior / training frequency`` of its class, so a rare class is not outvoted by its rarity.
+        by ``prior / training frequency`` of its class, so a rare class is not outvoted by its rarity. A
+        mapping names every class; an array has their order in `classes_`.
     index : {"auto", "exact", "ivf", "hnsw"} or str
-        How neighbours are searched; any other string goes to ``faiss.index_factory``. "auto" is exact up to
-        20,000 rows, HNSW up to a million, IVF beyond. Both approximate kinds found over 99 % of the true
-        neighbours of embedding-like rows (10 intrinsic dimensions), and about 40 % among rows without any
-        structure, where nearness means nothing either.
+        How neighbours are searched; any other string goes to ``faiss.index_factory``. "auto" is exact: 20,000
+        queries among 20,000 rows of 128 numbers take half of scikit-learn's time, one query among 200,000
+        some 10 ms on one core. All kinds but "auto" and "exact" are approximate: the share of the true
+        neighbours that they find is measured when they are built, kept as `recall_` and logged.
     device : {"cpu", "cuda", "auto"}
         Where the search runs. "cuda" needs a faiss built for GPUs; "auto" takes a GPU if faiss has one.
 
@@ -56,6 +61,8 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Training rows held.
     index_ : str
         The kind of index in use ("exact", "ivf", "hnsw", or the factory string).
+    recall_ : float or None
+        Share of the 15 true nearest rows that an approximate index finds; None where the search is exact.
 
     Notes
     -----
@@ -79,16 +86,12 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     array([0, 0, 0, 0, 0])
     """
 
-    classes_: NDArray[Any]
+    _format = 2
     n_features_in_: int
-    n_rows_: int
-    index_: str
-    _rows: NDArray[np.float32]
+    _held: Neighbours
     _codes: NDArray[np.int64]
     _centre: NDArray[np.float64]
-    _groups: NDArray[Any] | None
-    _faiss: Any
-    _learned_from: int
+    _patients: NDArray[Any] | None  # the patients by code
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         metric: Literal["euclidean", "cosine"] = "euclidean",
         weights: Literal["uniform", "distance"] = "uniform",
-        prior: Literal["uniform"] | ArrayLike | None = None,
+        prior: Literal["uniform"] | Mapping[Any, float] | ArrayLike | None = None,
         index: str = "auto",
         device: Literal["cpu", "cuda", "auto"] = "cpu",
     ) -> None:
@@ -176,46 +179,45 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.classes_ = known
             self._start(rows, codes, keys)
             return self
-        if (keys is None) != (self._groups is None):
+        if (keys is None) != (self._patients is None):
             raise ValueError(
                 f"groups is {'missing' if keys is None else 'given'}, but earlier rows "
                 f"{'had them' if keys is None else 'had none'}; pass groups on every call or on none"
             )
-        added = self._project(rows)
-        self._rows = np.concatenate([self._rows, added])
+        patient = None
+        if keys is not None and self._patients is not None:
+            keys = as_keys(keys, len(rows), "groups", like=self._patients)
+            unknown = np.unique(keys[codes_of(self._patients, keys) < 0])
+            self._patients = np.concatenate([self._patients, unknown])
+            patient = codes_of(self._patients, keys)
+        self._held.add(self._project(rows), patient)
         self._codes = np.concatenate([self._codes, codes])
-        if keys is not None and self._groups is not None:
-            keys = as_keys(keys, len(rows), "groups", like=self._groups)
-            self._groups = np.concatenate([self._groups, keys])
-        self.n_rows_ = len(self._rows)
-        learned = self.index_ not in ("exact", "hnsw")
-        if self._kind() == self.index_ and not (learned and self.n_rows_ >= RELEARN_AT * self._learned_from):
-            self._faiss.add(added)
-        else:
-            self._build()
         return self
 
     def _start(self, rows: NDArray[Any], codes: NDArray[Any], keys: NDArray[Any] | None) -> None:
+        check_prior(self.prior, np.full(len(self.classes_), 1 / len(self.classes_)), self.classes_)
         # float32 keeps 7 digits: taking the centre away first keeps them for what tells rows apart.
         self._centre = rows.mean(axis=0, dtype=np.float64)
-        self._rows = self._project(rows)
         self._codes = codes.astype(np.int64)
-        self._groups = keys
-        self.n_rows_ = len(rows)
-        self._build()
+        self._patients = None if keys is None else np.unique(keys)
+        patient = None if self._patients is None or keys is None else codes_of(self._patients, keys)
+        self._held = Neighbours(self._project(rows), patient, kind=self._kind(), device=self.device)
+        if self.index == "auto" and self._held.rows.size > SLOW:
+            log.info(
+                "%s rows of %d numbers are searched exactly; index='ivf' or 'hnsw' would answer sooner, and say how "
+                "many of the true neighbours it finds.",
+                f"{len(rows):,}",
+                rows.shape[1],
+            )
 
     def _check_settings(self) -> None:
-        check_count(self.k, "k")
-        for name, allowed in (
-            ("metric", ("euclidean", "cosine")),
-            ("weights", ("uniform", "distance")),
-            ("device", ("cpu", "cuda", "auto")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
+        check_whole("k", self.k)
+        check_choice("metric", self.metric, ("euclidean", "cosine"))
+        check_choice("weights", self.weights, ("uniform", "distance"))
+        check_choice("device", self.device, ("cpu", "cuda", "auto"))
         if not isinstance(self.index, str):
             raise ValueError(
-                f"index is {self.index!r}; it must be auto, exact, ivf, hnsw or a faiss factory string"
+                f"index={self.index!r} is unknown; choose auto, exact, ivf, hnsw or a faiss factory string."
             )
 
     # ------------------------------------------------------------------ the index
@@ -228,21 +230,25 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.ascontiguousarray(rows - self._centre, dtype=np.float32)
 
     def _kind(self) -> str:
-        if self.index != "auto":
-            return self.index
-        if self.n_rows_ <= EXACT_UP_TO:
-            return "exact"
-        return "hnsw" if self.n_rows_ <= HNSW_UP_TO else "ivf"
+        return "exact" if self.index == "auto" else self.index
 
-    def _build(self) -> None:
-        self.index_ = self._kind()
-        self._learned_from = self.n_rows_
-        self._place(build(self._rows, self.index_, int(self.k)))
+    @property
+    def index_(self) -> str:
+        """The kind of index in use."""
+        check_is_fitted(self, "classes_")
+        return self._held.kind
 
-    def _place(self, built: Any) -> None:
-        self._faiss, gpu = to_device(built, self.device, self.index_)
-        if gpu is not None:
-            self._gpu = gpu
+    @property
+    def recall_(self) -> float | None:
+        """Share of the true nearest rows that the index finds; None where the search is exact."""
+        check_is_fitted(self, "classes_")
+        return self._held.recall
+
+    @property
+    def n_rows_(self) -> int:
+        """Training rows held."""
+        check_is_fitted(self, "classes_")
+        return len(self._held)
 
     # ------------------------------------------------------------------ answering
 
@@ -271,25 +277,23 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             Where `k` is no integer of at least 1, or groups are given to a head that was fitted without.
         """
-        wanted = self.k if k is None else k
-        check_count(wanted, "k")
+        wanted = check_whole("k", self.k if k is None else k)
         points, own = self._queries(X, groups)
-        row = nearest(self._faiss, points, int(wanted), self._groups, own)
-        distance = measure(self._rows, points, row, cosine=self.metric == "cosine")
-        order = np.argsort(distance, axis=1, kind="stable")
-        return np.take_along_axis(distance, order, 1), np.take_along_axis(row, order, 1)
+        distance, row = self._held.search(points, wanted, groups=own)
+        return (distance**2 / 2 if self.metric == "cosine" else distance), row
 
     def _queries(
         self, X: ArrayLike, groups: ArrayLike | None
-    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
-        """Check queries and their patients; the queries as the index wants them."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        """Check queries and their patients; the queries as the index wants them, the patients' codes."""
         check_is_fitted(self, "classes_")
         queries = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         if groups is None:
             return self._project(queries), None
-        if self._groups is None:
+        if self._patients is None:
             raise ValueError("groups is given, but the head was fitted without; pass fit(X, y, groups=...)")
-        return self._project(queries), as_keys(groups, len(queries), "groups", like=self._groups)
+        keys = as_keys(groups, len(queries), "groups", like=self._patients)
+        return self._project(queries), codes_of(self._patients, keys)
 
     def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
         """Share of each class among the neighbours' votes.
@@ -306,139 +310,60 @@ class KNNHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Rows sum to 1. Where nobody may vote, the class frequencies answered for.
         """
         points, own = self._queries(X, groups)
-        row = nearest(self._faiss, points, min(int(self.k), self.n_rows_), self._groups, own)
+        distance, row = self._held.search(points, min(check_whole("k", self.k), self.n_rows_), groups=own)
         there = row >= 0
         if self.weights == "uniform":
             vote = there.astype(np.float64)
         else:
-            distance = measure(self._rows, points, row, cosine=self.metric == "cosine")
-            vote = by_distance(distance, there)
+            vote = by_distance(distance**2 / 2 if self.metric == "cosine" else distance, there)
         counts = np.bincount(self._codes, minlength=len(self.classes_))
         frequency = counts / counts.sum()
         prior = check_prior(self.prior, frequency, self.classes_)
         return shares(vote, self._codes[row], frequency, prior)
 
-    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
-        """Class with the largest share; of equals, the first.
-
-        Parameters
-        ----------
-        X : array of shape (N, dim), float
-        groups : array of shape (N,), optional
-            The patient of each query; rows of the same patient do not vote.
-
-        Returns
-        -------
-        ndarray of shape (N,)
-        """
-        share = self.predict_proba(X, groups=groups)
-        return np.asarray(self.classes_[share.argmax(axis=1)])
-
     # ------------------------------------------------------------------ keeping
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("_gpu", None)
-        if "_faiss" in state:
-            state["_faiss"] = self._serialised()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "_faiss" in state:
-            self._deserialise(state["_faiss"])
-
-    def _serialised(self) -> NDArray[np.uint8] | None:
-        """Return the index as bytes; None where it is rebuilt from the rows at no cost."""
-        import faiss
-
-        if self.index_ == "exact":
-            return None
-        index = self._faiss
-        return np.asarray(
-            faiss.serialize_index(faiss.index_gpu_to_cpu(index) if hasattr(self, "_gpu") else index)
-        )
-
-    def _deserialise(self, kept: NDArray[np.uint8] | None) -> None:
-        import faiss
-
-        if kept is None:
-            self._build()
-        else:
-            self._place(faiss.deserialize_index(kept))
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``head.json`` and ``head.npz`` into a folder; nothing is pickled.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Made where missing.
-
-        Returns
-        -------
-        Path
-            The folder.
-        """
-        check_is_fitted(self, "classes_")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _write(self, folder: Path) -> dict[str, Any]:
         arrays: dict[str, NDArray[Any]] = {
-            "rows": self._rows,
+            "rows": self._held.rows,
             "codes": self._codes,
             "centre": self._centre,
             "classes": as_keys(self.classes_, len(self.classes_), "classes"),
         }
-        if self._groups is not None:
-            arrays["groups"] = self._groups
-        index = self._serialised()
-        if index is not None:
+        if self._patients is not None and self._held.groups is not None:
+            arrays["groups"] = self._patients[self._held.groups]
+        if (index := self._held.to_bytes()) is not None:
             arrays["index"] = index
-        settings = self.get_params()
-        if settings["prior"] is not None and not isinstance(settings["prior"], str):
-            settings["prior"] = np.asarray(settings["prior"], dtype=float).tolist()
-        settings["k"] = int(settings["k"])
-        np.savez(folder / "head.npz", **arrays)  # type: ignore[arg-type]
-        header = {
-            "head": "KNNHead",
-            "format": FORMAT,
-            "index": self.index_,
-            "learned_from": self._learned_from,
-            "settings": settings,
-        }
-        text = json.dumps(header, indent=1)
-        (folder / "head.json").write_text(text + "\n")
-        return folder
+        with atomic_path(folder / "head.npz") as beside:
+            np.savez(beside, **arrays)  # type: ignore[arg-type]
+        settings = {**self.get_params(), "prior": plain_prior(self.prior), "k": int(self.k)}
+        return {"index": self.index_, "recall": self.recall_, "settings": settings}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        folder : str or Path
-
-        Returns
-        -------
-        KNNHead
-
-        Raises
-        ------
-        FileNotFoundError
-            Where the folder holds no head.
-        ValueError
-            Where it holds another head, or one of a later format.
-        """
-        folder = Path(folder)
-        header = read_header(folder, "KNNHead", FORMAT)
-        head = cls(**header["settings"])
-        with np.load(folder / "head.npz", allow_pickle=False) as arrays:
-            head.classes_ = arrays["classes"]
-            head._rows, head._codes, head._centre = arrays["rows"], arrays["codes"], arrays["centre"]
-            head._groups = arrays.get("groups")
-            kept = arrays.get("index")
-        head.n_rows_, head.n_features_in_ = head._rows.shape
-        head.index_ = header["index"]
-        head._deserialise(kept)
-        head._learned_from = header["learned_from"]
-        return head
+    def _read(self, folder: Path, header: dict[str, Any]) -> None:
+        if isinstance(self.prior, list) and self.prior and isinstance(self.prior[0], list):
+            self.prior = dict(self.prior)  # pairs, as JSON has no such mapping
+        self._check_settings()
+        shapes = {"rows": (None, None), "codes": (None,), "centre": (None,), "classes": (None,)}
+        shapes |= {"groups": (None,), "index": (None,)}
+        kinds = {"rows": "f", "codes": "i", "centre": "f", "index": "u"}
+        path = folder / "head.npz"
+        arrays = load_npz(path, shapes, optional=("groups", "index"), kinds=kinds)
+        rows, codes, keys = arrays["rows"], arrays["codes"].astype(np.int64), arrays.get("groups")
+        self.classes_, self._centre = arrays["classes"], arrays["centre"].astype(np.float64)
+        whole = len(rows) and len(codes) == len(rows) and len(self._centre) == rows.shape[1]
+        if not whole or codes.min() < 0 or codes.max() >= len(self.classes_):
+            raise ValueError(
+                f"{path}: {len(rows)} rows and {len(codes)} codes of {len(self.classes_)} classes do not belong "
+                "together; save the head anew"
+            )
+        self.n_features_in_, self._codes = rows.shape[1], codes
+        check_prior(self.prior, np.full(len(self.classes_), 1 / len(self.classes_)), self.classes_)
+        self._patients = None if keys is None else np.unique(as_keys(keys, len(rows), "groups"))
+        self._held = Neighbours(
+            rows,
+            None if self._patients is None or keys is None else codes_of(self._patients, keys),
+            kind=self._kind(),
+            device=self.device,
+            kept=arrays.get("index"),
+            recall=header["recall"] if header["format"] > 1 else None,
+        )

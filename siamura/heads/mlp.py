@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from safetensors.torch import save_file
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from ._keys import as_keys, check_count, read_header
+from siamura._arrays import load_tensors
+from siamura._files import atomic_path
+from siamura._validation import check_number, check_whole
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FORMAT = 1
+from ._base import Head, plain
+from ._keys import as_keys
 
 
 class Standardise(nn.Module):
@@ -51,6 +50,15 @@ def network(dim: int, hidden: Sequence[int], classes: int, dropout: float) -> nn
     return nn.Sequential(*layers, nn.Linear(dim, classes))
 
 
+def state_shapes(dim: int, hidden: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what that module holds, without building it."""
+    shapes: dict[str, tuple[int, ...]] = {"0.mean": (dim,), "0.scale": (dim,)}
+    for layer, width in enumerate((*hidden, classes)):
+        shapes |= {f"{1 + 3 * layer}.weight": (width, dim), f"{1 + 3 * layer}.bias": (width,)}
+        dim = width
+    return shapes
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from `seed` inside, and leave torch's global generators as they were."""
@@ -59,7 +67,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class MLPHead(Head):
     """Probability of each class from a small fully connected network.
 
     Trained with cross-entropy and AdamW. With early stopping some patients are set aside; training ends when
@@ -190,17 +198,19 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         if np.ndim(self.hidden) != 1:
-            raise ValueError(f"hidden is {self.hidden!r}; it must hold one width a layer, as in (64,)")
+            raise ValueError(f"hidden={self.hidden!r} must hold one width a layer, as in (64,).")
         for width in self.hidden:
-            check_count(width, f"hidden is {self.hidden!r}: a width")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}; it must be in [0, 1)")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction is {self.validation_fraction!r}; it must be in (0, 1)")
+            check_whole("a width of hidden", width)
+        check_number("dropout", self.dropout, least=0, below=1)
+        check_number("validation_fraction", self.validation_fraction, above=0, below=1)
         for name in ("epochs", "batch_size", "patience"):
-            check_count(getattr(self, name), name)
-        if not 0 < self.lr < np.inf:
-            raise ValueError(f"lr is {self.lr!r}; it must be above 0, and finite")
+            check_whole(name, getattr(self, name))
+        if not isinstance(self.class_weight, Mapping | str | None):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} must be None, 'balanced' or a mapping of class to number."
+            )
+        check_number("lr", self.lr, above=0)
+        check_number("weight_decay", self.weight_decay, least=0)
 
     def _torch_device(self) -> torch.device:
         if self.device == "auto":
@@ -304,56 +314,17 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with torch.no_grad():
             return np.asarray(double(torch.from_numpy(rows)).softmax(dim=1).numpy())
 
-    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
-        """Class with the largest probability; of equals, the first.
-
-        Parameters
-        ----------
-        X : array of shape (N, dim), float
-        groups : array of shape (N,), optional
-            As for `predict_proba`.
-
-        Returns
-        -------
-        ndarray of shape (N,)
-        """
-        share = self.predict_proba(X, groups=groups)
-        return np.asarray(self.classes_[share.argmax(axis=1)])
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``head.json`` and ``head.safetensors`` into a folder; nothing is pickled.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Made where missing.
-
-        Returns
-        -------
-        Path
-            The folder.
-        """
-        from safetensors.torch import save_file
-
-        check_is_fitted(self, "module_")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        # NumPy's numbers, as a search over settings hands them out, are no JSON.
-        settings = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in self.get_params().items()
-        }
+    def _write(self, folder: Path) -> dict[str, Any]:
+        settings = {name: plain(value) for name, value in self.get_params().items()}
         settings["hidden"] = [int(width) for width in self.hidden]
         if not isinstance(settings["random_state"], int):
             settings["random_state"] = None
         if isinstance(settings["class_weight"], dict):
-            keys = [getattr(key, "item", lambda key=key: key)() for key in settings["class_weight"]]
-            settings["class_weight"] = list(
-                zip(keys, map(float, settings["class_weight"].values()), strict=True)
-            )
-        header = {
-            "head": "MLPHead",
-            "format": FORMAT,
+            pairs = settings["class_weight"].items()
+            settings["class_weight"] = [[plain(key), float(value)] for key, value in pairs]
+        with atomic_path(folder / "head.safetensors") as beside:
+            save_file(self.module_.state_dict(), beside)
+        return {
             "settings": settings,
             "features": self.n_features_in_,
             "classes": as_keys(self.classes_, len(self.classes_), "classes").tolist(),
@@ -361,45 +332,23 @@ class MLPHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "validation_loss_curve": self.validation_loss_curve_,
             "best_epoch": self.best_epoch_,
         }
-        save_file(self.module_.state_dict(), folder / "head.safetensors")
-        (folder / "head.json").write_text(json.dumps(header, indent=1) + "\n")
-        return folder
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        folder : str or Path
-
-        Returns
-        -------
-        MLPHead
-
-        Raises
-        ------
-        FileNotFoundError
-            Where the folder holds no head.
-        ValueError
-            Where it holds another head, or one of a later format.
-        """
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        header = read_header(folder, "MLPHead", FORMAT)
-        settings = header["settings"]
-        settings["hidden"] = tuple(settings["hidden"])
-        if isinstance(settings["class_weight"], list):
-            settings["class_weight"] = dict(settings["class_weight"])
-        head = cls(**settings)
-        head.classes_ = np.asarray(header["classes"])
-        head.n_features_in_ = header["features"]
-        head.loss_curve_ = header["loss_curve"]
-        head.validation_loss_curve_ = header["validation_loss_curve"]
-        head.best_epoch_ = header["best_epoch"]
+    def _read(self, folder: Path, header: dict[str, Any]) -> None:
+        self.hidden = tuple(self.hidden)
+        pairs: Any = self.class_weight
+        if isinstance(pairs, list):
+            self.class_weight = dict(pairs)
+        self._check_settings()
+        self.classes_ = np.asarray(header["classes"])
+        if self.classes_.ndim != 1 or len(self.classes_) < 1 or self.classes_.dtype.kind not in "biufU":
+            raise ValueError(f"{folder / 'head.json'} holds no list of classes; save the head anew")
+        self.n_features_in_ = check_whole("features", header["features"])
+        self.loss_curve_ = [float(value) for value in header["loss_curve"]]
+        self.validation_loss_curve_ = [float(value) for value in header["validation_loss_curve"]]
+        self.best_epoch_ = check_whole("best_epoch", header["best_epoch"], least=0)
+        shapes = state_shapes(self.n_features_in_, self.hidden, len(self.classes_))
+        state = load_tensors(folder / "head.safetensors", shapes)
         with seeded(0, torch.device("cpu")):  # drawing the weights that are replaced must not be noticed
-            module = network(head.n_features_in_, head.hidden, len(head.classes_), head.dropout)
-        module.load_state_dict(load_file(folder / "head.safetensors"))
-        head.module_ = module.eval().requires_grad_(False)
-        return head
+            module = network(self.n_features_in_, self.hidden, len(self.classes_), self.dropout)
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+        self.module_ = module.eval().requires_grad_(False)

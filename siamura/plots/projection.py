@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any, Literal
 
@@ -14,6 +15,10 @@ from .checks import as_vectors
 Method = Literal["umap", "pca", "tsne"]
 METHODS = {"umap": "UMAP", "pca": "PCA", "tsne": "t-SNE"}
 Plane = NDArray[np.float64]
+log = logging.getLogger(__name__)
+
+_FEW = 10  # different rows below which copies are laid out by PCA
+_SMALL = 1e-4
 
 
 def project(
@@ -24,7 +29,8 @@ def project(
     Parameters
     ----------
     embeddings : array of shape (N, dim)
-        At least 3 rows, all finite.
+        At least 3 rows, all finite. Where fewer than 10 of them differ and others are their copies, PCA lays
+        them out whatever the method, and a warning says so.
     method : {"umap", "pca", "tsne"}
         UMAP and PCA are fitted on `embeddings` and then place `valid`. t-SNE can place no new point, so it
         lays out both together.
@@ -67,6 +73,18 @@ def project(
             raise ValueError(
                 f"valid has {v.shape[1]} dimensions and embeddings {x.shape[1]}; they must agree"
             )
+    x, v, scale = _scaled(x, v)
+    distinct = len(np.unique(x.astype(np.float32), axis=0))
+    if method != "pca" and distinct < min(len(x), _FEW):
+        # Rows that are all alike are a division by zero in native code, and few points have no neighbourhoods.
+        log.warning(
+            "%s has only %d different rows among %d: laid out by PCA instead of %s; is the network collapsed?",
+            "embeddings",
+            distinct,
+            len(x),
+            METHODS[method],
+        )
+        method = "pca"
     if method == "tsne":
         both = _tsne(x if v is None else np.concatenate([x, v]), seed)
         return both[: len(x)], None if v is None else both[len(x) :]
@@ -76,11 +94,31 @@ def project(
         # A seed makes UMAP run on one core, and it warns that it does; few points give a graph in pieces.
         warnings.filterwarnings("ignore", category=UserWarning, module="umap")
         warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        warnings.filterwarnings("ignore", "invalid value encountered in divide", RuntimeWarning, "sklearn")
         plane = np.asarray(model.fit_transform(x), dtype=np.float64)
-        if v is None:
-            return plane, None
-        placed = model.transform(v) if len(v) else np.empty((0, 2))
-    return plane, np.asarray(placed, dtype=np.float64)
+        placed = None
+        if v is not None:
+            placed = np.asarray(model.transform(v) if len(v) else np.empty((0, 2)), dtype=np.float64)
+    if method == "pca":
+        plane, placed = plane * scale, None if placed is None else placed * scale
+    return plane, placed
+
+
+def _scaled(x: Plane, v: Plane | None) -> tuple[Plane, Plane | None, float]:
+    """Bring rows into what float32 holds, where they are not: UMAP and t-SNE work in it. Also the factor back."""
+    both = x if v is None else np.concatenate([x, v])
+    largest = float(np.abs(both).max())
+    if largest == 0:
+        return x, v, 1.0
+    both = both / largest
+    centre = both[: len(x)].mean(axis=0)
+    spread = float(np.abs(both - centre).max())
+    if spread == 0 or (_SMALL < largest * spread < 1 / _SMALL and spread > _SMALL):
+        return x, v, 1.0
+    both = (both - centre) / spread
+    factor = largest * spread  # beyond what can be squared and drawn, the plane stays in units of the spread
+    factor = factor if factor < 1e100 else 1.0
+    return both[: len(x)], None if v is None else both[len(x) :], factor
 
 
 def _pca() -> Any:

@@ -176,17 +176,17 @@ def test_in_pipeline_search_and_cross_validation():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden": (0,)}, r"hidden is \(0,\)"),
-        ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
-        ({"validation_fraction": 0.0}, "validation_fraction is 0.0"),
-        ({"hidden": 8}, r"hidden is 8; it must hold one width a layer, as in \(64,\)"),
-        ({"hidden": (8.5,)}, r"hidden is \(8.5,\): a width is 8.5; it must be an integer"),
-        ({"epochs": 0}, "epochs is 0"),
-        ({"epochs": 1.5}, "epochs is 1.5; it must be an integer"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"patience": 0}, "patience is 0"),
-        ({"lr": 0.0}, "lr is 0.0"),
-        ({"lr": np.inf}, "lr is inf"),
+        ({"hidden": (0,)}, "a width of hidden=0"),
+        ({"dropout": 1.0}, "dropout=1.0 must be a finite number"),
+        ({"validation_fraction": 0.0}, "validation_fraction=0.0"),
+        ({"hidden": 8}, r"hidden=8 must hold one width a layer, as in \(64,\)"),
+        ({"hidden": (8.5,)}, "a width of hidden=8.5 must be a whole number"),
+        ({"epochs": 0}, "epochs=0 must"),
+        ({"epochs": 1.5}, "epochs=1.5 must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"patience": 0}, "patience=0"),
+        ({"lr": 0.0}, "lr=0.0 must be a finite number above 0"),
+        ({"lr": np.inf}, "lr=inf"),
         # Not a number is no probability, and its largest is no class.
         (
             {"lr": 1e30, "epochs": 3},
@@ -202,3 +202,53 @@ def test_bad_settings_are_named(settings, message):
 def test_the_device_is_a_choice():
     head = MLPHead(epochs=2, device="auto").fit([[0.0], [1.0]], [0, 1])
     assert next(head.module.parameters()).device.type == "cpu"  # brought home after training
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "gone", "other", "nan"])
+def test_damaged_weights_are_a_sentence(tmp_path, damage):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    y = np.arange(20) % 2
+    folder = MLPHead((4,), epochs=2).fit(X, y).save(tmp_path / "mlp")
+    file = folder / "head.safetensors"
+    whole = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+        with pytest.raises(FileNotFoundError, match=r"head\.safetensors is missing"):
+            MLPHead.load(folder)
+        return
+    if damage == "other":
+        MLPHead((5,), epochs=2).fit(X, y).save(tmp_path / "other")
+        whole = (tmp_path / "other" / "head.safetensors").read_bytes()
+    changed = {"cut": whole[:-9], "noise": bytes(range(200)), "empty": b"", "other": whole}.get(damage)
+    file.write_bytes(whole[:-4] + np.float32(np.nan).tobytes() if changed is None else changed)
+    with pytest.raises(ValueError, match=r"head\.safetensors: .*; write the file again"):
+        MLPHead.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h["settings"].update(hidden=[10**9]), "not F32 of"),
+        (lambda h: h.update(features=10**12), "not F32 of"),
+        (lambda h: h.update(features="many"), "features='many'"),
+        (lambda h: h.update(classes={}), "holds no list of classes"),
+        (lambda h: h.update(classes=[[0], [1]]), "holds no list of classes"),
+        (lambda h: h.update(loss_curve=[None]), "is not what MLPHead.save writes"),
+        (lambda h: h["settings"].update(class_weight=3), "class_weight"),
+        (lambda h: h["settings"].update(more=3), r"\(more missing or unknown\)"),
+    ],
+)
+def test_a_header_that_was_changed(tmp_path, change, message):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    folder = MLPHead((4,), epochs=2).fit(X, np.arange(20) % 2).save(tmp_path / "mlp")
+    header = json.loads((folder / "head.json").read_text())
+    change(header)
+    (folder / "head.json").write_text(json.dumps(header))
+    with pytest.raises(ValueError, match=message):
+        MLPHead.load(folder)
+
+
+def test_nested_json_is_no_traceback(tmp_path):
+    (tmp_path / "head.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"head\.json is no JSON"):
+        MLPHead.load(tmp_path)
