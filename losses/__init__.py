@@ -1,9 +1,9 @@
 """Metric-learning losses, exact and fast, at home in pytorch-metric-learning."""
 
-from ._pml import DistributedLossWrapper
+from .base import DistributedLossWrapper
 from .batch_hard import BatchHardTripletLoss
 from .focal import TripletFocalLoss
-from .memory import CrossBatchMemory
+from .memory import CrossBatchMemory, SelfSupervisedLoss
 from .selectively_contrastive import SelectivelyContrastiveLoss
 from .semi_hard import SemiHardTripletLoss
 from .triplet import TripletLoss
@@ -13,6 +13,7 @@ __all__ = [
     "CrossBatchMemory",
     "DistributedLossWrapper",
     "SelectivelyContrastiveLoss",
+    "SelfSupervisedLoss",
     "SemiHardTripletLoss",
     "TripletFocalLoss",
     "TripletLoss",

@@ -25,7 +25,7 @@ def computes_in_numpy(values: Tensor) -> bool:
     return values.device.type == "cpu" and values.dtype == torch.float32
 
 
-def weigh(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
+def count_active_triplets(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     """Return the weight of every distance in the sum of all triplets, and the number of active triplets.
 
     Parameters
@@ -108,7 +108,7 @@ def _packed(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     ranks ^= of_positive
     active = torch.from_numpy(ranks).abs().sum() // 2  # each triplet counts for its positive and its negative
     low &= np.int32(0x7FFFFFFF)
-    weights = torch.empty(rows, columns)
+    weights = torch.empty(rows, columns, dtype=keys.dtype, device=keys.device)
     weights.scatter_(1, torch.from_numpy(low).long(), torch.from_numpy(ranks).float())
     return weights, active
 

@@ -1,8 +1,9 @@
-"""Which pairs are positive and which are negative."""
+"""A batch: its embeddings, its references, and which pairs of them are positive and which negative."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ class Block:
         Which pairs count.
     start : int
         The first row.
-    own : bool
+    same_set : bool
         Whether the references are the embeddings, so that column ``start + i`` is row i itself.
     diagonal : bool
         Whether every pair is positive or negative, but for column ``start + i`` of row i, which is neither.
@@ -29,7 +30,7 @@ class Block:
     positive: Tensor
     negative: Tensor
     start: int
-    own: bool
+    same_set: bool
     diagonal: bool = False
     times_positive: Tensor | None = None
     times_negative: Tensor | None = None
@@ -42,59 +43,114 @@ class Block:
         return up, down
 
 
-class Pairs:
-    """Positive and negative pairs, by labels or as a miner lists them.
+@dataclass
+class Batch:
+    """What ``compute_loss`` is given.
 
     Parameters
     ----------
-    shape : (int, int)
-        Number of embeddings B and of references R.
+    embeddings, ref_emb : floating (B, ...), (R, ...)
+        The same object where the batch is compared with itself.
     labels, ref_labels : (B,), (R,) or None
         Where they are the same object, an item is no positive of itself.
-    listed : four int64 tensors, optional
-        Anchors, positives, anchors, negatives. They take the place of the labels.
-    device : torch.device
-        Where the pairs are needed.
+    mined : 3 or 4 tensors of int64, optional
+        A miner's triplets or pairs, as `check_indices` returns them. They take the place of the labels.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        labels: Tensor | None,
-        ref_labels: Tensor | None,
-        listed: tuple[Tensor, ...] | None,
-        device: torch.device,
-        own: bool,
-    ) -> None:
-        self.shape, self.own = shape, own
-        self._labels, self._ref_labels = labels, ref_labels
-        self._excluded = labels is ref_labels
-        self._listed: tuple[Tensor, Tensor] | None = None
-        self.simple = True
-        if listed is not None:
-            a, p, b, n = (index.to(device) for index in listed)
-            up, down = _times(a, p, shape), _times(b, n, shape)
-            self._listed = up, down
-            self.simple = not bool(((up > 1) | (down > 1) | ((up > 0) & (down > 0))).any())
-        elif labels is None or ref_labels is None:
-            raise ValueError(
-                "labels and indices_tuple cannot both be None (ref_labels neither); give one of them"
-            )
+    embeddings: Tensor
+    labels: Tensor | None
+    mined: tuple[Tensor, ...] | None
+    ref_emb: Tensor
+    ref_labels: Tensor | None
+    _times: tuple[Tensor, Tensor, bool] | None = field(default=None, repr=False)
+
+    @property
+    def same_set(self) -> bool:
+        """Whether the references are the embeddings themselves."""
+        return self.ref_emb is self.embeddings
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of embeddings and of references."""
+        return len(self.embeddings), len(self.ref_emb)
+
+    @property
+    def triplets(self) -> tuple[Tensor, ...] | None:
+        """The miner's triplets, if it gave triplets."""
+        return self.mined if self.mined is not None and len(self.mined) == 3 else None
 
     def block(self, start: int = 0, stop: int | None = None) -> Block:
-        """Return rows `start` to `stop`."""
+        """Return the pairs of rows `start` to `stop`, by the miner or by the labels."""
         rows = slice(start, stop)
-        if self._listed is not None:
-            up, down = self._listed[0][rows], self._listed[1][rows]
-            times = (None, None) if self.simple else (up, down)
-            return Block(up > 0, down > 0, start, self.own, False, *times)
-        assert self._labels is not None
-        assert self._ref_labels is not None
-        same = self._labels[rows, None] == self._ref_labels
+        if self.mined is not None:
+            if self._times is None:
+                a, p, b, n = self.mined
+                up, down = _times(a, p, self.shape), _times(b, n, self.shape)
+                once = not bool(((up > 1) | (down > 1) | ((up > 0) & (down > 0))).any())
+                self._times = up, down, once
+            up, down, once = self._times
+            up, down = up[rows], down[rows]
+            times = (None, None) if once else (up, down)
+            return Block(up > 0, down > 0, start, self.same_set, False, *times)
+        if self.labels is None or self.ref_labels is None:
+            raise ValueError("ref_emb came without ref_labels and indices_tuple; give one of them")
+        same = self.labels[rows, None] == self.ref_labels
         other = ~same
-        if self._excluded:
+        excluded = self.labels is self.ref_labels
+        if excluded:
             same.diagonal(start).fill_(False)
-        return Block(same, other, start, self.own, self._excluded)
+        return Block(same, other, start, self.same_set, excluded)
+
+
+def check_indices(
+    indices: Sequence[object], rows: int, references: int, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Return a miner's indices as int64 tensors from 0 on, or say what is wrong with them.
+
+    Parameters
+    ----------
+    indices : 3 or 4 sequences
+        Whole numbers of any kind: tensors, arrays, lists. As everywhere in torch, -1 is the last item.
+    rows, references : int
+        Number of embeddings and of references.
+
+    Raises
+    ------
+    ValueError
+        If they are neither triplets nor pairs.
+    IndexError
+        If an index lies outside its embeddings, is no whole number, or has no partner.
+    """
+    if len(indices) not in (3, 4):
+        raise ValueError(
+            f"indices_tuple has {len(indices)} tensors; give 3 (anchors, positives, negatives) or 4 "
+            "(anchors, positives, anchors, negatives)"
+        )
+    checked = []
+    for place, given in enumerate(indices):
+        index = torch.as_tensor(given, device=device)
+        if index.numel() == 0:
+            index = index.reshape(-1).long()
+        if index.ndim != 1 or index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+            raise IndexError(
+                f"indices_tuple[{place}] has dtype {index.dtype} and shape {tuple(index.shape)}; give one row of "
+                "whole numbers"
+            )
+        index = index.long()
+        anchors = place == 0 or (place == 2 and len(indices) == 4)
+        size = rows if anchors else references
+        if index.numel() and not bool(((index >= -size) & (index < size)).all()):
+            wrong = index[(index < -size) | (index >= size)][0].item()
+            what = "embeddings" if anchors or references == rows else "references"
+            raise IndexError(f"indices_tuple[{place}] holds {wrong}, but there are {size} {what}")
+        checked.append(torch.where(index < 0, index + size, index))
+    for first, second in ((0, 1), (0, 2)) if len(checked) == 3 else ((0, 1), (2, 3)):
+        if len(checked[first]) != len(checked[second]):
+            raise IndexError(
+                f"indices_tuple[{first}] has {len(checked[first])} indices and indices_tuple[{second}] "
+                f"{len(checked[second])}; give as many of each"
+            )
+    return tuple(checked)
 
 
 def _times(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import anchor_terms
-from ._terms import Values, hinge, soft
+from ._mining import anchor_triplets, check_mining
+from ._pairs import Batch
+from .base import Mined, TripletBase, check_finite
 
 
-class BatchHardTripletLoss(MetricLoss):
+class BatchHardTripletLoss(TripletBase):
     r"""Every item once as the anchor, with its hardest positive and its hardest negative.
 
     .. math:: \max(0, \max_p D_{ap} - \min_n D_{an} + m)
@@ -23,6 +24,15 @@ class BatchHardTripletLoss(MetricLoss):
     ----------
     margin : float or "soft"
         In units of the distance; "soft" takes softplus in the place of the hinge, which needs no margin.
+    mining : {"hard", "quantile", "weighted"}
+        "hard" takes the farthest positive and the nearest negative, which are outliers and wrong labels where
+        there are any. "quantile" takes the positive below which a share `quantile` of the anchor's positives
+        lies, and the negative at the same rank from the far end. "weighted" takes the mean distance to all
+        positives, weighted by :math:`e^{D}` (normalised over the positives), and to all negatives, weighted by
+        :math:`e^{-D}`: the adaptive weights of Ristani and Tomasi.
+    quantile : float
+        For "quantile": above 0, at most 1; 1 is the hardest. Ranks are whole: of n positives the
+        ceil(quantile * n)-th farthest from the anchor.
     **kwargs
         ``distance``, ``reducer`` (MeanReducer by default), and so on, as in pytorch-metric-learning.
 
@@ -41,7 +51,8 @@ class BatchHardTripletLoss(MetricLoss):
     References
     ----------
     A. Hermans, L. Beyer, B. Leibe, In defense of the triplet loss for person re-identification,
-    arXiv 1703.07737 (2017), eq. 5.
+    arXiv 1703.07737 (2017), eq. 5. E. Ristani, C. Tomasi, Features for multi-target multi-camera tracking and
+    re-identification, CVPR 2018, "Adaptive weighted triplet loss".
 
     Examples
     --------
@@ -54,24 +65,24 @@ class BatchHardTripletLoss(MetricLoss):
     (tensor(0.2000), 2.0)
     """
 
-    def __init__(self, margin: float | Literal["soft"] = 0.2, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.margin: float | Literal["soft"] = margin if margin == "soft" else finite("margin", margin)
-
-    def compute_loss(
+    def __init__(
         self,
-        embeddings: Tensor,
-        labels: Tensor | None,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor | None,
-    ) -> LossDict:
-        """Return PML's dictionary of the loss; called by ``forward``."""
-        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        return anchor_terms(self, batch, self._term)
+        margin: float | Literal["soft"] = 0.2,
+        *,
+        mining: Literal["hard", "quantile", "weighted"] = "hard",
+        quantile: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        check_mining(mining, quantile)
+        super().__init__(**kwargs)
+        self.margin: float | Literal["soft"] = margin if margin == "soft" else check_finite("margin", margin)
+        self.mining, self.quantile = mining, quantile
 
-    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
-        gap = self.distance.margin(ap, an)
-        if self.margin == "soft":
-            return soft(gap, self.distance.is_inverted)
-        return hinge(gap + self.margin, self.distance.is_inverted)
+    def mine(self, batch: Batch) -> Mined:
+        """Choose one triplet of each anchor."""
+        return anchor_triplets(self.distance, batch, self.mining, self.quantile)
+
+    def term(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the hinge, or softplus in its place."""
+        gap = self.distance.margin(positive, negative)
+        return softplus(gap, threshold=40) if self.margin == "soft" else (gap + self.margin).relu()

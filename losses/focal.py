@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ._all import all_triplets
-from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import anchor_terms, pair_terms
-from ._pml import AvgNonZeroReducer, CosineSimilarity, LpDistance, MeanReducer
-from ._terms import Values, hinge
+from ._all_triplets import all_triplets
+from ._mining import MININGS, anchor_triplets, check_mining, pair_triplets
+from ._pairs import Batch
+from .base import (
+    AvgNonZeroReducer,
+    CosineSimilarity,
+    LpDistance,
+    MeanReducer,
+    Mined,
+    Summed,
+    TripletBase,
+    check_finite,
+)
 
-_MININGS = ("hard", "all", "semi-hard")
 
-
-class TripletFocalLoss(MetricLoss):
+class TripletFocalLoss(TripletBase):
     r"""The triplet loss between exponentials of the distances: the harder a triplet, the more it weighs.
 
     .. math:: \max(0, e^{D_{ap} / \sigma} - e^{D_{an} / \sigma} + m)
@@ -32,14 +37,17 @@ class TripletFocalLoss(MetricLoss):
         distance D grows like :math:`e^{D/\sigma} / \sigma`. For 32 random normalised embeddings its norm is
         about 4 times that of batch hard at sigma 1, 350 times at 0.3, and 10 million times at 0.1. Divide the
         learning rate accordingly (or clip gradients; an optimiser like Adam rescales them anyway).
-    mining : {"hard", "all", "semi-hard"}
-        The triplets of `BatchHardTripletLoss`, of `TripletLoss`, or of `SemiHardTripletLoss`. "all" is exact
-        by the same sorting, as the exponential rises with the distance.
+    mining : {"hard", "all", "semi-hard", "quantile", "weighted"}
+        The triplets of `TripletLoss` ("all"), of `SemiHardTripletLoss`, or those of `BatchHardTripletLoss` and
+        its minings. "all" is exact by the same sorting, as the exponential rises with the distance. With
+        "weighted" the exponentials are those of the mean distances.
+    quantile : float
+        For "quantile", as in `BatchHardTripletLoss`.
     chunk : int, optional
         For "all": anchors in memory at a time, as in `TripletLoss`.
     **kwargs
         ``distance``, ``reducer`` and so on, as in pytorch-metric-learning. By default the mean over the
-        anchors ("hard") or the positive pairs ("semi-hard"), and over the triplets that are not zero ("all").
+        anchors or the positive pairs ("semi-hard"), and over the triplets that are not zero ("all").
 
     Raises
     ------
@@ -71,22 +79,22 @@ class TripletFocalLoss(MetricLoss):
         self,
         margin: float = 0.2,
         sigma: float = 1.0,
-        mining: Literal["hard", "all", "semi-hard"] = "hard",
+        mining: Literal["hard", "all", "semi-hard", "quantile", "weighted"] = "hard",
         *,
+        quantile: float = 0.9,
         chunk: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if mining not in _MININGS:
-            raise ValueError(f"mining={mining!r} is unknown; use one of {', '.join(map(repr, _MININGS))}")
+        check_mining(mining, quantile, ("all", "semi-hard", *MININGS))
         self._mining = mining
         super().__init__(**kwargs)
-        self.margin = finite("margin", margin)
-        self.sigma = finite("sigma", sigma)
+        self.margin = check_finite("margin", margin)
+        self.sigma = check_finite("sigma", sigma)
         if self.sigma <= 0:
             raise ValueError(f"sigma={sigma!r} must be above 0; 0.3 to 1 are usual for normalised embeddings")
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk={chunk!r} must be at least 1 anchor, or None to decide by size")
-        self.chunk = chunk
+        self.chunk, self.quantile = chunk, quantile
         self._dtype = torch.float32  # of the embeddings of the call
         self._range = _largest(self.distance)
         if self._range is not None:
@@ -111,40 +119,29 @@ class TripletFocalLoss(MetricLoss):
                 + ("" if self._range is not None else ", or normalise the embeddings")
             )
 
-    def _curve(self, distances: Values) -> tuple[Values, Values]:
+    def transform(self, distances: Tensor) -> tuple[Tensor, Tensor]:
         """Return the exponentials and their slope, in float64."""
         if self._range is None and len(distances):
-            self._check(float(distances.max()), self._dtype)
-        array = isinstance(distances, np.ndarray)
-        value = np.exp(distances / self.sigma) if array else (distances.double() / self.sigma).exp()
+            self._check(float(distances.detach().max()), self._dtype)
+        value = (distances.double() / self.sigma).exp()
         return value, value / self.sigma
 
-    def _keys(self, distances: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = self._curve(distances)
-        return value.to(distances.dtype), slope
+    def mine(self, batch: Batch) -> Mined | Summed:
+        """Choose triplets as `mining` says."""
+        self._dtype = batch.embeddings.dtype
+        if self.mining == "all":
+            return all_triplets(
+                self.distance, batch, self.margin, self.reduction, transform=self.transform, chunk=self.chunk
+            )
+        if self.mining == "semi-hard":
+            return pair_triplets(self.distance, batch)
+        return anchor_triplets(self.distance, batch, self.mining, self.quantile)
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor | None,
-    ) -> LossDict:
-        """Return PML's dictionary of the loss; called by ``forward``."""
-        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        self._dtype = embeddings.dtype
-        if self._mining == "all" and batch.triplets is None:
-            return all_triplets(self, batch, self.margin, curve=self._keys, chunk=self.chunk)
-        choose = pair_terms if self._mining == "semi-hard" else anchor_terms
-        return choose(self, batch, self._term)
-
-    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
-        (far, rise), (near, fall) = self._curve(ap), self._curve(an)
-        terms, of_positive, of_negative = hinge(
-            self.distance.margin(far, near) + self.margin, self.distance.is_inverted
-        )
-        return terms, of_positive * rise, of_negative * fall
+    def term(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the hinge between the exponentials."""
+        far, near = self.transform(positive)[0], self.transform(negative)[0]
+        excess: Tensor = self.distance.margin(far, near) + self.margin
+        return excess.relu()
 
 
 def _exponent(distance: float, sigma: float) -> float:

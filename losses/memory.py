@@ -1,13 +1,55 @@
-"""A cross-batch memory that knows these losses and survives a checkpoint."""
+"""PML's wrappers that ask for a loss by its name, for the losses of this package too."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from ._pml import PMLCrossBatchMemory
+from .base import PMLCrossBatchMemory, PMLSelfSupervisedLoss
+
+_NAMES = [
+    "TripletLoss",
+    "BatchHardTripletLoss",
+    "SemiHardTripletLoss",
+    "TripletFocalLoss",
+    "SelectivelyContrastiveLoss",
+]
+
+
+class SelfSupervisedLoss(PMLSelfSupervisedLoss):  # type: ignore[misc]
+    """PML's ``SelfSupervisedLoss`` for the losses of this package too: each item's other view is its positive.
+
+    Called as ``loss(embeddings, ref_emb)``, where row i of `ref_emb` is another view of item i.
+
+    Parameters
+    ----------
+    loss : PML loss
+        One of this package, or any that PML's own wrapper takes.
+    symmetric : bool
+        Compare all views with each other (the default), or `embeddings` with `ref_emb` alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from siamura.losses import SelfSupervisedLoss, TripletLoss
+    >>> views = torch.eye(3), torch.eye(3)
+    >>> float(SelfSupervisedLoss(TripletLoss(margin=0.2))(*views))
+    0.0
+    """
+
+    @staticmethod
+    def supported_losses() -> list[str]:
+        """Return the names of the losses that it takes."""
+        return [*PMLSelfSupervisedLoss.supported_losses(), *_NAMES]
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Figures of the last call of a loss that keeps them."""
+        found: dict[str, float] = self.loss.statistics
+        return found
 
 
 class CrossBatchMemory(PMLCrossBatchMemory):  # type: ignore[misc]
@@ -48,14 +90,7 @@ class CrossBatchMemory(PMLCrossBatchMemory):  # type: ignore[misc]
     @staticmethod
     def supported_losses() -> list[str]:
         """Return the names of the losses that a memory serves."""
-        return [
-            *PMLCrossBatchMemory.supported_losses(),
-            "TripletLoss",
-            "BatchHardTripletLoss",
-            "SemiHardTripletLoss",
-            "TripletFocalLoss",
-            "SelectivelyContrastiveLoss",
-        ]
+        return [*PMLCrossBatchMemory.supported_losses(), *_NAMES]
 
     @property
     def statistics(self) -> dict[str, float]:
@@ -83,4 +118,23 @@ class CrossBatchMemory(PMLCrossBatchMemory):  # type: ignore[misc]
             saved = state_dict.get(prefix + name)
             if isinstance(saved, torch.Tensor) and saved.shape == getattr(self, name).shape:
                 setattr(self, name, getattr(self, name).to(saved.dtype))
+        saved, key = state_dict.get(prefix + "embedding_memory"), prefix + "_extra_state"
+        if key not in state_dict and isinstance(saved, torch.Tensor) and len(saved) == self.memory_size:
+            # PML's own memory does not say where its queue stands, but its rows are 0 before they are filled.
+            used = _rows_used(saved)
+            filled = used == self.memory_size
+            state_dict[key] = {"queue_idx": 0 if filled else used, "has_been_filled": filled}
+            if filled:
+                warnings.warn(
+                    "the checkpoint of a full memory does not say which of its embeddings is the oldest (PML's "
+                    "own memory keeps no place); the first row is taken for it",
+                    UserWarning,
+                    stacklevel=2,
+                )
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _rows_used(memory: torch.Tensor) -> int:
+    """Return the number of rows up to the last that is not 0."""
+    rows = (memory != 0).flatten(1).any(1).nonzero()
+    return int(rows.max()) + 1 if len(rows) else 0

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import anchor_terms
-from ._pml import CosineSimilarity
-from ._terms import Values, soft
+from ._mining import anchor_triplets
+from ._pairs import Batch
+from .base import CosineSimilarity, Mined, TripletBase, check_finite
 
 
-class SelectivelyContrastiveLoss(MetricLoss):
+class SelectivelyContrastiveLoss(TripletBase):
     r"""The softmax triplet loss; where the negative beats the positive, the negative alone is pushed away.
 
     On similarities S, for the hardest negative n and a positive p of each anchor a,
@@ -62,8 +61,8 @@ class SelectivelyContrastiveLoss(MetricLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.lam = finite("lam", lam)
-        self.temperature = finite("temperature", temperature)
+        self.lam = check_finite("lam", lam)
+        self.temperature = check_finite("temperature", temperature)
         if self.lam < 0:
             raise ValueError(f"lam={lam!r} must be at least 0")
         if self.temperature <= 0:
@@ -81,24 +80,11 @@ class SelectivelyContrastiveLoss(MetricLoss):
         """Return the cosine similarity."""
         return CosineSimilarity()
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor | None,
-    ) -> LossDict:
-        """Return PML's dictionary of the loss; called by ``forward``."""
-        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        return anchor_terms(self, batch, self._term, easy_positive=self.positives == "easy")
+    def mine(self, batch: Batch) -> Mined:
+        """Choose the hardest negative of each anchor, and its easiest or hardest positive."""
+        return anchor_triplets(self.distance, batch, easy_positive=self.positives == "easy")
 
-    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
-        beaten = an > ap
-        choose: Any = np.where if isinstance(ap, np.ndarray) else torch.where
-        contrast, of_positive, of_negative = soft((an - ap) / self.temperature, True)
-        return (
-            choose(beaten, self.lam * an, contrast),
-            choose(beaten, 0.0, of_positive / self.temperature),
-            choose(beaten, self.lam, of_negative / self.temperature),
-        )
+    def term(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the softmax loss, or the negative's similarity where it beats the positive's."""
+        contrast = softplus((negative - positive) / self.temperature, threshold=40)
+        return torch.where(negative > positive, self.lam * negative, contrast)

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ._base import Batch, LossDict, MetricLoss, finite
-from ._mining import pair_terms
-from ._terms import Values, hinge
+from ._mining import pair_triplets
+from ._pairs import Batch
+from .base import Mined, TripletBase, check_finite
 
 
-class SemiHardTripletLoss(MetricLoss):
+class SemiHardTripletLoss(TripletBase):
     r"""Every positive pair with the nearest negative that is farther than the positive (FaceNet).
 
     .. math:: \max(0, D_{ap} - D_{an} + m), \quad n = \arg\min_{n: D_{an} > D_{ap}} D_{an}
@@ -51,19 +51,13 @@ class SemiHardTripletLoss(MetricLoss):
 
     def __init__(self, margin: float = 0.2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.margin = finite("margin", margin)
+        self.margin = check_finite("margin", margin)
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor | None,
-    ) -> LossDict:
-        """Return PML's dictionary of the loss; called by ``forward``."""
-        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        return pair_terms(self, batch, self._term)
+    def mine(self, batch: Batch) -> Mined:
+        """Choose one negative for every positive pair."""
+        return pair_triplets(self.distance, batch)
 
-    def _term(self, ap: Values, an: Values) -> tuple[Values, Values, Values]:
-        return hinge(self.distance.margin(ap, an) + self.margin, self.distance.is_inverted)
+    def term(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the hinge."""
+        excess: Tensor = self.distance.margin(positive, negative) + self.margin
+        return excess.relu()

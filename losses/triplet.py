@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from ._all import all_triplets
-from ._base import Batch, LossDict, MetricLoss, finite
-from ._pml import AvgNonZeroReducer, get_random_triplet_indices
+from ._all_triplets import all_triplets
+from ._mining import every_triplet, listed_triplets
+from ._pairs import Batch
+from .base import AvgNonZeroReducer, Mined, Summed, TripletBase, check_finite, get_random_triplet_indices
 
 
-class TripletLoss(MetricLoss):
+class TripletLoss(TripletBase):
     r"""All valid triplets of a batch, exactly and without a list of them.
 
     .. math:: \max(0, D_{ap} - D_{an} + m)
@@ -20,8 +23,8 @@ class TripletLoss(MetricLoss):
     of PML's ``TripletMarginLoss`` with the same arguments, the same defaults and the same values.
 
     Distances are sorted and counted: O(B² log B) time where the list of triplets takes O(B³). This serves
-    labels and a miner's pairs with the reducers AvgNonZero (the default), Mean and Sum. ``swap`` and
-    ``smooth_loss`` go through the triplets one anchor at a time; a reducer that needs every term gets a list.
+    labels and a miner's pairs with the reducers AvgNonZero (the default), Mean and Sum. ``swap``,
+    ``smooth_loss`` and a reducer that needs every term take the list, in O(B³) memory.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ class TripletLoss(MetricLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.margin = finite("margin", margin)
+        self.margin = check_finite("margin", margin)
         if triplets_per_anchor != "all" and (
             not isinstance(triplets_per_anchor, int) or triplets_per_anchor < 1
         ):
@@ -100,19 +103,19 @@ class TripletLoss(MetricLoss):
         """Return PML's default: the mean over the triplets that are not zero."""
         return AvgNonZeroReducer()
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor | None,
-        indices_tuple: tuple[Tensor, ...] | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor | None,
-    ) -> LossDict:
-        """Return PML's dictionary of the loss; called by ``forward``."""
-        if indices_tuple is None and labels is not None and self.triplets_per_anchor != "all":
-            number = self.triplets_per_anchor
-            indices_tuple = get_random_triplet_indices(labels, ref_labels, t_per_anchor=number)
-        batch = Batch(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        return all_triplets(
-            self, batch, self.margin, smooth=self.smooth_loss, swap=self.swap, chunk=self.chunk
-        )
+    def mine(self, batch: Batch) -> Mined | Summed:
+        """Take all triplets, counted where nothing asks for their list, or random ones."""
+        if self.triplets_per_anchor != "all" and batch.mined is None:
+            with torch.device("cpu"):  # PML draws there, whatever the default device
+                drawn = get_random_triplet_indices(
+                    batch.labels, batch.ref_labels, t_per_anchor=self.triplets_per_anchor
+                )
+            return listed_triplets(self.distance, batch, drawn, swap=self.swap)
+        if self.swap or self.smooth_loss:
+            return every_triplet(self.distance, batch, swap=self.swap)
+        return all_triplets(self.distance, batch, self.margin, self.reduction, chunk=self.chunk)
+
+    def term(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the hinge, or softplus in its place."""
+        excess = self.distance.margin(positive, negative) + self.margin
+        return softplus(excess) if self.smooth_loss else excess.relu()

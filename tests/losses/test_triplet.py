@@ -252,7 +252,7 @@ def test_chunks_without_a_gradient_or_with_a_weight_that_is_not_used(refs):
 
     cut.distance.unused = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
     cut(x, y, ref_emb=r, ref_labels=ry).backward()
-    assert torch.equal(cut.distance.unused.grad, torch.zeros(2, dtype=torch.float64))
+    assert cut.distance.unused.grad is None
     assert close(x.grad, torch.autograd.grad(wanted, x)[0], 1e-12)
 
 
