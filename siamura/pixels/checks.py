@@ -13,7 +13,7 @@ LEAST_SIDE: Final = 32
 """Pixels a side below which an image is no radiograph."""
 
 LEAST_DEVIATION: Final = 2.0
-"""Grey levels of standard deviation; one hundredth of a film in the collimator's light has 12."""
+"""Grey levels of standard deviation; an image of which a hundredth is lit has 12."""
 
 
 def check_gray(images: Any, name: str = "images") -> None:
@@ -89,11 +89,11 @@ def check_film(image: NDArray[np.uint8]) -> str:
     >>> check_film(np.zeros((500, 400), np.uint8))
     'all its pixels are nearly one grey (0), so there is nothing to see'
     >>> check_film(np.zeros((1, 1), np.uint8))
-    'its 1 x 1 pixels are fewer than the 32 a side that a film needs'
+    'its 1 x 1 pixels are fewer than the 32 a side that a radiograph needs'
     """
     height, width = image.shape
     if min(height, width) < LEAST_SIDE:
-        return f"its {width} x {height} pixels are fewer than the {LEAST_SIDE} a side that a film needs"
+        return f"its {width} x {height} pixels are fewer than the {LEAST_SIDE} a side that a radiograph needs"
     step = max(1, int((image.size / 1e6) ** 0.5))  # a million pixels tell it
     some = image[::step, ::step]
     if float(some.std()) < LEAST_DEVIATION:

@@ -74,7 +74,7 @@ def find_layout(header: Dataset, codes: NDArray[Any], counts: Counts) -> tuple[L
     if counts.sum() < LEAST_PIXELS:
         return layout, []
     layout, said = _placed(header, layout, codes, counts, allocated)
-    signed, more = _sign(layout, counts, allocated)
+    signed, more = check_sign(layout, counts, allocated)
     return layout._replace(signed=signed), said + more
 
 
@@ -110,10 +110,25 @@ def _placed(
     ]
 
 
-def _sign(layout: Layout, counts: Counts, allocated: int) -> tuple[bool, list[str]]:
+def check_sign(layout: Layout, counts: Counts, allocated: int) -> tuple[bool, list[str]]:
     """Compare the sign with the histogram: read wrongly, its lower part stands above its upper part.
 
     Both ends of the range are then filled by many different values, and there is a wide gap between.
+
+    Parameters
+    ----------
+    layout : Layout
+    counts : int64 (256,) or (65536,)
+        Histogram of the codes.
+    allocated : int
+        Bits of a code.
+
+    Returns
+    -------
+    bool
+        Whether the values are signed.
+    list of str
+        Why that differs from `layout`; empty where it does not.
     """
     size = 1 << layout.bits
     values = layout.values(allocated)

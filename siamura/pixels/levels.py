@@ -17,7 +17,7 @@ LEAST_PIXELS: Final = 256
 """With fewer pixels there are no statistics, and a header is believed."""
 
 LEAST_SPAN: Final = 100
-"""Values less far apart are noise of a blank film, not an image that a header hides."""
+"""Values less far apart are noise of a blank image, not an image that a header hides."""
 
 LEAST_GREYS: Final = 128
 """A mapping that spends fewer of the 256 greys on the data does not fit them."""

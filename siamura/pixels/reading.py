@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from siamura._files import printable
 
+from .dicom_layout import Layout, check_sign
 from .formats import Damaged, Grey, check_jpeg, check_memory, check_png, check_size, kind_of, webp_size
-from .levels import chunks, window
+from .levels import LEAST_PIXELS, chunks, histogram, window
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -268,9 +270,10 @@ def _grey(image: ImageFile, inverted: bool) -> tuple[Grey, list[str]]:
     """Turn a decoded image of any mode into grey."""
     mode = image.mode
     if mode[0] in "IF":
-        values, remarks = window(np.asarray(image))
+        pixels, said = _with_its_sign(np.asarray(image), getattr(image, "tag_v2", {}))
+        values, remarks = window(pixels)
         # Pillow inverts white-is-zero up to 8 bits only.
-        return (255 - values if inverted else values), remarks
+        return (255 - values if inverted else values), said + remarks
     clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if not clear and mode != "CMYK":
         return np.asarray(image.convert("L")), []
@@ -288,6 +291,16 @@ def _grey(image: ImageFile, inverted: bool) -> tuple[Grey, list[str]]:
     if clear and not opaque:
         raise Damaged(TRANSPARENT)
     return out, []
+
+
+def _with_its_sign(pixels: NDArray[Any], tags: Mapping[int, Any]) -> tuple[NDArray[Any], list[str]]:
+    """Read the 16-bit values of a TIFF with a sign or without, where its header has it wrong."""
+    if tags.get(258) != (16,) or pixels.size < LEAST_PIXELS:
+        return pixels, []
+    codes = pixels.astype(np.uint16)
+    declared = Layout(0, 16, tags.get(339, (1,)) == (2,))
+    signed, said = check_sign(declared, histogram(codes, 1 << 16), 16)
+    return (codes.view(np.int16) if signed else codes) if said else pixels, said
 
 
 def _stored(data: bytes) -> Grey:

@@ -218,6 +218,17 @@ def test_a_few_hot_pixels_do_not_take_the_range(data: bytes, expected: np.ndarra
     assert len(np.unique(grey)) >= 200
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_that_has_its_sign_wrong(order: str) -> None:
+    with pytest.warns(UserWarning, match="its header says unsigned values"):
+        grey = decode_image(zoo.tiff(SIGNED.view(np.uint16), order))
+    assert np.abs(grey.astype(int) - scaled(FILM)).max() <= 1
+    high = film(20000) + np.uint16(23000)
+    with pytest.warns(UserWarning, match="its header says signed values"):
+        grey = decode_image(zoo.tiff(high.view(np.int16), order))
+    assert np.abs(grey.astype(int) - scaled(high)).max() <= 1
+
+
 def test_significant_bits_of_a_png_change_nothing() -> None:
     wrong = zoo.png(FILM, 16, 0, zoo.chunk(b"sBIT", b"\x03"))
     assert np.array_equal(decode_image(wrong), decode_image(zoo.png(FILM, 16, 0)))
