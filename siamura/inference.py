@@ -17,6 +17,7 @@ from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
+from siamura.pixels.checks import check_film
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -160,31 +161,6 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
     ]
     names = [str(p.parent) if whole else str(p) for p, whole in zip(rows, together, strict=True)]
     return pd.DataFrame({"path": [str(p) for p in rows], "study": names})
-
-
-def check_film(image: npt.NDArray[np.uint8]) -> str:
-    """Say why an image cannot be a radiograph; an empty string where nothing speaks against it.
-
-    Parameters
-    ----------
-    image : uint8 (H, W)
-
-    Examples
-    --------
-    >>> check_film(np.zeros((500, 400), np.uint8))
-    'all its pixels are nearly one grey (0), so there is nothing to see'
-    """
-    height, width = image.shape
-    if min(height, width) < LEAST_SIDE:
-        return f"its {width} x {height} pixels are fewer than the {LEAST_SIDE} a side that a film needs"
-    step = max(1, int((image.size / 1e6) ** 0.5))  # a million pixels say it
-    if float(image[::step, ::step].std()) < LEAST_DEVIATION:
-        return f"all its pixels are nearly one grey ({int(image.mean(dtype=np.float64))}), so there is nothing to see"
-    return ""
-
-
-LEAST_SIDE = 32
-LEAST_DEVIATION = 2.0  # grey levels; one hundredth of a film in the collimator's light has 12
 
 
 class Predictor:
