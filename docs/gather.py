@@ -26,7 +26,9 @@ ROOMS = {
     "siamura.index": "Similar cases, kept on disk",
     "siamura.plots": "Figures",
     "siamura.export": "ONNX",
-    "siamura.experiments": "Whole runs, published figures, the report",
+    "siamura.experiments": "Whole runs: settings, folder, figures",
+    "siamura.report": "The report, and published figures",
+    "siamura.reproduction": "The five systems",
 }
 
 

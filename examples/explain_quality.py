@@ -11,9 +11,11 @@ from typing import Annotated
 
 import typer
 
-from siamura.experiments import explanation_figures, explanation_table, load_run, script
+from siamura.cli import cli_errors, configure_logging
+from siamura.experiments import explanation_figures, explanation_table, load_run
 
 
+@cli_errors()
 def main(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")] = Path("runs/finger_tfl"),
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; not the run's.")] = 1001,
@@ -22,13 +24,17 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the table, and each film's figures.")] = Path(
         "runs/explain_quality"
     ),
-) -> str:
+) -> None:
     figures = explanation_figures(load_run(run), seed=seed, views=views, method=method)
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in figures.items():
         rows.to_csv(out / f"{name}.csv", index=False)
-    return explanation_table(figures)
+    text = explanation_table(figures)
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
-    script(main, __doc__)
+    configure_logging()
+    main.__doc__ = __doc__
+    typer.run(main)

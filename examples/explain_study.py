@@ -8,11 +8,12 @@ from pathlib import Path
 import typer
 
 import siamura
-from siamura.experiments import load_run, one_sentence
-from siamura.experiments.tables import RESEARCH
+from siamura.cli import cli_errors
+from siamura.experiments import load_run
+from siamura.report.tables import RESEARCH
 
 
-@one_sentence()
+@cli_errors()
 def main(
     run: Path = typer.Argument(Path("runs/finger_tfl"), help="Folder of a finished run."),
     study: str = typer.Option("", help="PATIENT/STUDY; by default the surest of the validation studies."),

@@ -9,10 +9,14 @@ dimensions. A finished run is kept, so a stopped grid continues. The quick setti
 
 from pathlib import Path
 
-from siamura.experiments import Experiment, finger_grid, finger_tables, run_grid, script
-from siamura.experiments.options import Data, Full, Out, Part, Seed, Weights
+import typer
+
+from siamura.cli import cli_errors, configure_logging
+from siamura.cli.arguments import Data, Full, Out, Part, Seed, Weights
+from siamura.experiments import Experiment, finger_grid, finger_tables, run_grid
 
 
+@cli_errors()
 def main(
     data: Data = None,
     part: Part = "XR_FINGER",
@@ -20,13 +24,17 @@ def main(
     weights: Weights = None,
     seed: Seed = 0,
     out: Out = Path("runs/finger_tables"),
-) -> str:
+) -> None:
     size, steps, lr = (224, 5000, 1e-4) if full else (64, 120, 1e-3)
     base = Experiment(
         data=data, part=part, weights=weights, size=size, steps=steps, lr=lr, seed=seed, views=600
     )
-    return finger_tables(run_grid(finger_grid(base), out))
+    text = finger_tables(run_grid(finger_grid(base), out))
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
-    script(main, __doc__)
+    configure_logging()
+    main.__doc__ = __doc__
+    typer.run(main)

@@ -5,9 +5,33 @@ Without --data it draws phantoms, which show that the pipeline works and nothing
     python examples/finger_tfl.py --data MURA-v1.1 --size 224 --steps 5000 --weights imagenet --lr 1e-4
 """
 
-from siamura.experiments import Experiment, app_for
+from pathlib import Path
 
-app = app_for(__doc__, Experiment(loss="triplet_focal"), out="runs/finger_tfl")
+import typer
+
+import siamura
+from siamura.cli import settings_command
+from siamura.experiments import Experiment, Run, finish_run, load_data, start_run
+
+
+@settings_command(Experiment(loss="triplet_focal"), out="runs/finger_tfl")
+def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
+    folder = start_run(run, out, overwrite=overwrite, resume=resume)
+    pre = siamura.Preprocess(size=run.size, clahe=siamura.CLAHE() if run.clahe else None)
+    data = load_data(run, pre, folder)  # studies read, checked, split by patient, preprocessed
+    train, valid = data.splits["train"], data.splits["valid"]
+    batches = siamura.samplers.PKBatchSampler(
+        train.labels, p=run.p, k=run.k, groups=train.patients, seed=run.seed
+    )
+    net = siamura.EmbeddingNet(run.trunk, run.dim, weights=run.weights, preprocess=pre, seed=run.seed)
+    loss = siamura.losses.TripletFocalLoss(run.margin, sigma=run.sigma)
+    history = siamura.fit(
+        net, train, batches, loss, epochs=run.epochs, steps=run.steps, lr=run.lr,
+        augment=run.augment, seed=run.seed, out=folder, resume=resume,
+    )  # fmt: skip
+    embeddings = {"train": siamura.embed(net, train), "valid": siamura.embed(net, valid)}
+    return finish_run(run, folder, data, history, embeddings, loss)  # heads, figures, table, page
+
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)

@@ -8,31 +8,32 @@ The quick setting (80 px, from scratch) takes minutes on 2 cores and says that t
 from dataclasses import replace
 from pathlib import Path
 
-from siamura.experiments import (
-    ClassifierExperiment,
-    classifier_tables,
-    run_grid,
-    script,
-    system_c,
-    system_e,
-)
-from siamura.experiments.options import Data, Full, Out, Seed, Weights
+import typer
+
+from siamura.cli import cli_errors, configure_logging
+from siamura.cli.arguments import Data, Full, Out, Seed, Weights
+from siamura.experiments import ClassifierExperiment, classifier_tables, run_grid, system_c, system_e
 
 
+@cli_errors()
 def main(
     data: Data = None,
     full: Full = False,
     weights: Weights = None,
     seed: Seed = 0,
     out: Out = Path("runs/humerus"),
-) -> str:
+) -> None:
     base = ClassifierExperiment(data=data, weights=weights, seed=seed, size=80, epochs=14, views=800)
     c, e = system_c(base), system_e(base)
     if full:
         c, e = replace(c, size=150, epochs=30), replace(e, size=224, epochs=40)
     runs = run_grid({"C-inception_v3": c, "E-densenet121": e}, out)
-    return classifier_tables(runs, "CE", "Systems C and E")
+    text = classifier_tables(runs, "CE", "Systems C and E")
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
-    script(main, __doc__)
+    configure_logging()
+    main.__doc__ = __doc__
+    typer.run(main)

@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
-from siamura.experiments import Experiment, compared, loss_grid, loss_table, run_grid, script
-from siamura.experiments.options import Data, Out, Part, Weights
+from siamura.cli import cli_errors, configure_logging
+from siamura.cli.arguments import Data, Out, Part, Weights
+from siamura.experiments import Experiment, compared, loss_grid, loss_table, run_grid
 
 
+@cli_errors()
 def main(
     data: Data = None,
     part: Part = "XR_FINGER",
@@ -23,12 +25,16 @@ def main(
     steps: Annotated[int, typer.Option(help="Batches to train on.")] = 200,
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
     out: Out = Path("runs/loss_table"),
-) -> str:
+) -> None:
     base = Experiment(data=data, part=part, weights=weights, size=size, steps=steps, k=8)
     runs = run_grid(loss_grid(base, seeds=[int(seed) for seed in seeds.split(",")]), out)
     compared(runs).to_csv(out / "cells.csv", index=False)
-    return loss_table(runs)
+    text = loss_table(runs)
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
-    script(main, __doc__)
+    configure_logging()
+    main.__doc__ = __doc__
+    typer.run(main)

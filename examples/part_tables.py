@@ -8,31 +8,32 @@ A finished model is kept, so a stopped grid continues. The quick setting (64 px,
 
 from pathlib import Path
 
-from siamura.experiments import (
-    ClassifierExperiment,
-    classifier_tables,
-    part_grid,
-    run_grid,
-    script,
-    trunk_grid,
-)
-from siamura.experiments.options import Data, Full, Out, Seed, Weights
+import typer
+
+from siamura.cli import cli_errors, configure_logging
+from siamura.cli.arguments import Data, Full, Out, Seed, Weights
+from siamura.experiments import ClassifierExperiment, classifier_tables, part_grid, run_grid, trunk_grid
 
 
+@cli_errors()
 def main(
     data: Data = None,
     full: Full = False,
     weights: Weights = None,
     seed: Seed = 0,
     out: Out = Path("runs/part_tables"),
-) -> str:
+) -> None:
     size, epochs, augment = (224, 10, "keras") if full else (64, 6, "none")
     base = ClassifierExperiment(
         data=data, weights=weights, seed=seed, size=size, epochs=epochs, augment=augment, views=120
     )
     runs = run_grid({**trunk_grid(base), **part_grid(base, nasnet=full)}, out)
-    return classifier_tables(runs, "BD", "Systems B and D")
+    text = classifier_tables(runs, "BD", "Systems B and D")
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
-    script(main, __doc__)
+    configure_logging()
+    main.__doc__ = __doc__
+    typer.run(main)

@@ -8,11 +8,12 @@ from pathlib import Path
 import typer
 
 from siamura import CaseIndex
-from siamura.experiments import load_run, one_sentence
+from siamura.cli import cli_errors
+from siamura.experiments import load_run
 from siamura.explanation import embed_image, similar_sheet
 
 
-@one_sentence()
+@cli_errors()
 def main(
     run: Path = typer.Argument(Path("runs/finger_tfl"), help="Folder of a finished run."),
     view: int = typer.Option(0, help="Number of the validation view that is asked for."),

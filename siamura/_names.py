@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["HEADS", "PARTS", "SPLITS"]
+__all__ = ["HEADS", "LOSS_SETTINGS", "PARTS", "SPLITS"]
 
 #: Body parts of MURA, as its folders name them.
 PARTS: Final = (
@@ -22,3 +22,12 @@ HEADS: Final = {"knn": "k-NN", "mlp": "MLP", "classifier": "Classifier", "trivia
 
 #: The two splits of a run, by their name in tables, as a person reads them.
 SPLITS: Final = {"train": "Training", "valid": "Validation"}
+
+#: The settings that each training loss has beside the batch.
+LOSS_SETTINGS: Final = {
+    "triplet": ("margin",),
+    "batch_hard": ("margin",),
+    "semi_hard": ("margin",),
+    "triplet_focal": ("margin", "sigma"),
+    "selectively_contrastive": (),
+}

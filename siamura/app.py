@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from siamura.experiments.folder import load_run
-from siamura.experiments.tables import RESEARCH, data_sentence, with_interval
 from siamura.inference import Predictor
 from siamura.pixels import UnreadableImage, read_image
+from siamura.report.tables import RESEARCH, data_sentence, with_interval
 
 if TYPE_CHECKING:
     import gradio

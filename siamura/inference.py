@@ -15,6 +15,7 @@ import pandas as pd
 
 from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
+from siamura._stored import naming_damage, read_arrays
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.pixels.checks import check_film
@@ -50,7 +51,11 @@ def load_network(folder: str | os.PathLike[str]) -> EmbeddingNet:
     """
     from siamura.networks import EmbeddingNet
 
-    return EmbeddingNet.from_pretrained(Path(folder) / "model").eval()
+    with naming_damage(Path(folder) / "model"):
+        net = EmbeddingNet.from_pretrained(Path(folder) / "model").eval()
+        if net.preprocess is None:
+            raise ValueError("it was saved without its preprocessing")
+    return net
 
 
 def load_heads(folder: str | os.PathLike[str]) -> dict[str, KNNHead | MLPHead]:
@@ -63,8 +68,11 @@ def load_heads(folder: str | os.PathLike[str]) -> dict[str, KNNHead | MLPHead]:
     """
     from siamura.heads import KNNHead, MLPHead
 
-    folder = Path(folder)
-    return {"knn": KNNHead.load(folder / "knn"), "mlp": MLPHead.load(folder / "mlp")}
+    found: dict[str, KNNHead | MLPHead] = {}
+    for name, kind in (("knn", KNNHead), ("mlp", MLPHead)):
+        with naming_damage(Path(folder) / name):
+            found[name] = kind.load(Path(folder) / name)
+    return found
 
 
 def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
@@ -76,11 +84,16 @@ def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.floa
     >>> len(vectors) == len(table), sorted(table["split"].unique())
     (True, ['train', 'valid'])
     """
-    with np.load(Path(folder) / "embeddings.npz", allow_pickle=False) as stored:
-        vectors: npt.NDArray[np.float32] = stored["embedding"]
-        table = pd.DataFrame({name: stored[name] for name in stored.files if name != "embedding"})
-    text = [name for name in table if table[name].dtype.kind in "OU"]
-    return vectors, table.astype(dict.fromkeys(text, "str"))
+    path = Path(folder) / "embeddings.npz"
+    with naming_damage(path):
+        stored = read_arrays(path)
+        vectors = stored.pop("embedding", np.empty(0))
+        if vectors.ndim != 2 or vectors.dtype != np.float32:
+            raise ValueError("embedding is no matrix of float32")
+        if not {"label", "path", "patient", "study", "split"} <= set(stored):
+            raise ValueError("a column of the table is missing")
+    text = [name for name, values in stored.items() if values.dtype.kind in "OU"]
+    return vectors, pd.DataFrame(stored).astype(dict.fromkeys(text, "str"))
 
 
 class _Run(Protocol):

@@ -1,5 +1,34 @@
-"""Whole experiments: configuration, run, published tables, report."""
+"""Whole experiments: settings, data, run, folder, figures; and the names of the five systems and the report."""
 
-import lazy_loader
+from __future__ import annotations
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+import importlib
+from typing import Any
+
+#: Where each public name lies. Those of other packages stay importable from here; they are imported by name when they
+#: are used, since `siamura.reproduction` builds on this package.
+_WHERE = {
+    "siamura.experiments.classifying": ("run_classifier",),
+    "siamura.experiments.folder": ("ClassifierRun", "Run", "load_classifier", "load_run"),
+    "siamura.experiments.heatmap_quality": ("explanation_figures", "explanation_table"),
+    "siamura.experiments.running": ("finish_run", "load_data", "run", "start_run"),
+    "siamura.experiments.settings": ("ClassifierExperiment", "Experiment"),
+    "siamura.report": ("PUBLISHED", "Published", "published", "write_report"),
+    "siamura.reproduction": (
+        "classifier_tables", "compared", "finger_grid", "finger_tables", "loss_grid", "loss_table", "part_grid",
+        "run_grid", "system_c", "system_e", "trunk_grid",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,14 +1,23 @@
-from .classifier_grids import classifier_tables, part_grid, system_c, system_e, trunk_grid
-from .classifying import ClassifierRun, load_classifier, run_classifier
-from .command import app_for, experiment_command, one_sentence, script, tell
-from .comparing import compared, loss_grid, loss_table
-from .experiment import ClassifierExperiment, Experiment
-from .explained import explanation_figures, explanation_table
-from .folder import Run, load_run
-from .grids import finger_grid, finger_tables, run_grid
-from .published import PUBLISHED, Published, published
-from .report import write_report
-from .running import run
+from siamura.report import PUBLISHED, Published, published, write_report
+from siamura.reproduction import (
+    classifier_tables,
+    compared,
+    finger_grid,
+    finger_tables,
+    loss_grid,
+    loss_table,
+    part_grid,
+    run_grid,
+    system_c,
+    system_e,
+    trunk_grid,
+)
+
+from .classifying import run_classifier
+from .folder import ClassifierRun, Run, load_classifier, load_run
+from .heatmap_quality import explanation_figures, explanation_table
+from .running import finish_run, load_data, run, start_run
+from .settings import ClassifierExperiment, Experiment
 
 __all__ = [
     "PUBLISHED",
@@ -17,28 +26,26 @@ __all__ = [
     "Experiment",
     "Published",
     "Run",
-    "app_for",
     "classifier_tables",
     "compared",
-    "experiment_command",
     "explanation_figures",
     "explanation_table",
     "finger_grid",
     "finger_tables",
+    "finish_run",
     "load_classifier",
+    "load_data",
     "load_run",
     "loss_grid",
     "loss_table",
-    "one_sentence",
     "part_grid",
     "published",
     "run",
     "run_classifier",
     "run_grid",
-    "script",
+    "start_run",
     "system_c",
     "system_e",
-    "tell",
     "trunk_grid",
     "write_report",
 ]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .experiment import ClassifierExperiment
-from .folder import StoredRun, open_folder, read_folder, write_config, write_json
-from .inputs import Inputs, cache_folder, load
-from .tables import classifier_table
+from siamura._files import write_csv
+
+from .data import Inputs, cache_folder, load
+from .finishing import finish
+from .folder import ClassifierRun, open_folder, write_config
+from .settings import ClassifierExperiment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,48 +22,7 @@ if TYPE_CHECKING:
 
     from siamura.networks import Classifier
 
-__all__ = ["ClassifierRun", "load_classifier", "run_classifier"]
-
-
-@dataclass(frozen=True)
-class ClassifierRun(StoredRun):
-    """A finished classifier: folder, settings and figures (head ``classifier``), the network on demand.
-
-    Examples
-    --------
-    >>> done = load_classifier("runs/classifier")
-    >>> done.network().preprocess.size, done.config["status"]
-    (32, 'finished')
-    >>> len(done.predictions()) == sum(split["views"] for split in done.config["data"]["counts"].values())
-    True
-    """
-
-    experiment: ClassifierExperiment
-
-    def network(self) -> Classifier:
-        """The trained classifier, with its preprocessing."""
-        from siamura.networks import Classifier
-
-        return Classifier.from_pretrained(self.folder / "model")
-
-    def predictions(self) -> pd.DataFrame:
-        """The study table with ``probability``."""
-        return pd.read_csv(self.folder / "predictions.csv", dtype={"patient": str, "study": str})
-
-
-def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
-    """Read the run folder of a classifier; `FileNotFoundError` if it holds no finished one.
-
-    Examples
-    --------
-    >>> done = load_classifier("runs/classifier")
-    >>> done.experiment.parts
-    ('XR_FINGER',)
-    >>> sorted(done.metrics)
-    ['train', 'valid']
-    """
-    stored = read_folder(folder)
-    return ClassifierRun(experiment=ClassifierExperiment.from_dict(stored["config"]["experiment"]), **stored)
+__all__ = ["run_classifier"]
 
 
 def run_classifier(
@@ -112,7 +71,6 @@ def run_classifier(
     from siamura.training import fit_classifier, predict_proba
     from siamura.training.distributed import by_first
 
-    started = time.time()
     folder = by_first(lambda: open_folder(out, overwrite=overwrite))
     pre = Preprocess(size=experiment.size, clahe=None, equalise=experiment.equalise)
     net = Classifier(
@@ -146,13 +104,12 @@ def run_classifier(
         histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
     history = pd.concat(histories, ignore_index=True)
     probability = {split: predict_proba(net, data) for split, data in inputs.splits.items()}
-    by_first(
-        lambda: _finish(
+    return by_first(
+        lambda: _measure(
             experiment, folder, inputs, facts, history, net, probability,
-            status="interrupted" if interrupted else "finished", started=started,
+            status="interrupted" if interrupted else "finished",
         )
     )  # fmt: skip
-    return load_classifier(folder)
 
 
 def _stopped(history: pd.DataFrame, epochs: int, patience: int | None) -> bool:
@@ -161,7 +118,7 @@ def _stopped(history: pd.DataFrame, epochs: int, patience: int | None) -> bool:
     return bool(pd.isna(last.get("valid_loss")) or (last["epoch"] < epochs and patience is None))
 
 
-def _finish(
+def _measure(
     experiment: ClassifierExperiment,
     folder: Path,
     inputs: Inputs,
@@ -171,14 +128,13 @@ def _finish(
     probability: Mapping[str, npt.NDArray[np.floating[Any]]],
     *,
     status: str,
-    started: float,
-) -> None:
-    """Measure, and write all that a run folder holds."""
+) -> ClassifierRun:
+    """Measure, and write all that the folder of a classifier holds."""
     from siamura.evaluation import evaluate
+    from siamura.report.figures import draw_classifier
+    from siamura.report.tables import classifier_sheet
 
-    from . import measuring
-    from .figures import draw_classifier
-    from .report import write_report
+    from . import metrics as measuring
 
     history.to_csv(folder / "history.csv", index=False)
     net.save_pretrained(folder / "model")
@@ -198,12 +154,13 @@ def _finish(
                     data.table, p, level=level, by="part", seed=experiment.seed
                 )
                 metrics[split][level][head] = measuring.by_part(scores[split, level, head])
-    pd.concat(scored, ignore_index=True).to_csv(folder / "predictions.csv", index=False)
-    write_json(folder / "metrics.json", metrics)
-    (folder / "table.md").write_text(classifier_table(experiment, metrics, inputs.facts), encoding="utf-8")
-    draw_classifier(
+    write_csv(pd.concat(scored, ignore_index=True), folder / "predictions.csv")
+    captions = draw_classifier(
         folder, experiment, inputs.facts, history, inputs.splits, probability["valid"],
         scores["valid", "study", "classifier"], net, trivial,
     )  # fmt: skip
-    write_config(folder, experiment, status=status, seconds=round(time.time() - started, 1), **facts)
-    write_report(folder)
+    sheet = classifier_sheet(experiment, metrics, inputs.facts)
+    config = finish(folder, experiment, facts, metrics, history, sheet, captions, inputs, status=status)
+    return ClassifierRun(
+        folder=folder, config=config, metrics=metrics, history=history, experiment=experiment
+    )

@@ -15,17 +15,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from siamura._files import atomic_write
+from siamura._stored import naming_damage, read_json
 from siamura.inference import load_embeddings, load_heads, load_network
 
-from .experiment import Experiment
+from .settings import ClassifierExperiment, Experiment
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from siamura.heads import KNNHead, MLPHead
-    from siamura.networks import EmbeddingNet
+    from siamura.networks import Classifier, EmbeddingNet
 
-__all__ = ["Run", "StoredRun", "load_run", "open_folder", "versions", "write_json"]
+__all__ = [
+    "ClassifierRun",
+    "Run",
+    "StoredRun",
+    "load_classifier",
+    "load_run",
+    "open_folder",
+    "versions",
+    "write_json",
+]
 
 #: Everything a run writes. Only these are removed when an earlier run is replaced.
 CONTENTS = (
@@ -105,6 +116,34 @@ class Run(StoredRun):
         return load_embeddings(self.folder)
 
 
+@dataclass(frozen=True)
+class ClassifierRun(StoredRun):
+    """A finished classifier: folder, settings and figures (head ``classifier``), the network on demand.
+
+    Examples
+    --------
+    >>> done = load_classifier("runs/classifier")
+    >>> done.network().preprocess.size, done.config["status"]
+    (32, 'finished')
+    >>> len(done.predictions()) == sum(split["views"] for split in done.config["data"]["counts"].values())
+    True
+    """
+
+    experiment: ClassifierExperiment
+
+    def network(self) -> Classifier:
+        """The trained classifier, with its preprocessing."""
+        from siamura.networks import Classifier
+
+        with naming_damage(self.folder / "model"):
+            return Classifier.from_pretrained(self.folder / "model")
+
+    def predictions(self) -> pd.DataFrame:
+        """The study table with ``probability``."""
+        with naming_damage(self.folder / "predictions.csv"):
+            return pd.read_csv(self.folder / "predictions.csv", dtype={"patient": str, "study": str})
+
+
 def load_run(folder: str | os.PathLike[str]) -> Run:
     """Read a run folder.
 
@@ -137,7 +176,26 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         raise ValueError(
             f"{folder} holds a supervised classifier, which has no embeddings; give a run of system A."
         )
-    return Run(experiment=Experiment.from_dict(stored["config"]["experiment"]), **stored)
+    with naming_damage(Path(folder) / "config.json"):
+        experiment = Experiment.from_dict(stored["config"]["experiment"])
+    return Run(experiment=experiment, **stored)
+
+
+def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
+    """Read the run folder of a classifier; `FileNotFoundError` if it holds no finished one.
+
+    Examples
+    --------
+    >>> done = load_classifier("runs/classifier")
+    >>> done.experiment.parts
+    ('XR_FINGER',)
+    >>> sorted(done.metrics)
+    ['train', 'valid']
+    """
+    stored = read_folder(folder)
+    with naming_damage(Path(folder) / "config.json"):
+        experiment = ClassifierExperiment.from_dict(stored["config"]["experiment"])
+    return ClassifierRun(experiment=experiment, **stored)
 
 
 def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -150,22 +208,29 @@ def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} holds no finished run: {missing[0]} is missing; run an experiment into it first."
         )
+    with naming_damage(folder / "history.csv"):
+        history = pd.read_csv(folder / "history.csv")
+    config = read_json(folder / "config.json")
+    with naming_damage(folder / "config.json"):
+        _check_config(config)
     return {
         "folder": folder,
-        "config": _read_json(folder / "config.json"),
-        "metrics": _read_json(folder / "metrics.json"),
-        "history": pd.read_csv(folder / "history.csv"),
+        "config": config,
+        "metrics": read_json(folder / "metrics.json"),
+        "history": history,
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); run the experiment again, into another folder."
-        ) from error
-    return content
+def _check_config(config: dict[str, Any]) -> None:
+    data = config.get("data")
+    if not isinstance(data, dict) or not isinstance(config.get("experiment"), dict):
+        raise ValueError("experiment and data must be objects")
+    for name, kind in (("name", str), ("phantoms", bool), ("part", str), ("counts", dict)):
+        if not isinstance(data.get(name), kind):
+            raise ValueError(f"data.{name} must be of type {kind.__name__}")
+    for split, counts in data["counts"].items():
+        if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
+            raise ValueError(f"data.counts.{split} must hold whole numbers")
 
 
 def open_folder(
@@ -194,7 +259,9 @@ def open_folder(
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another run folder with --out.")
     if resume is not None and (folder / "config.json").is_file():
-        earlier = json.loads((folder / "config.json").read_text(encoding="utf-8"))["experiment"]
+        earlier = read_json(folder / "config.json").get("experiment")
+        if not isinstance(earlier, dict):
+            raise ValueError(f"{folder / 'config.json'} is damaged (it names no experiment); start anew.")
         if differing := [name for name, value in resume.to_dict().items() if earlier.get(name) != value]:
             raise ValueError(
                 f"{folder} was started with {differing[0]}={earlier.get(differing[0])!r}, not "
@@ -231,10 +298,8 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON beside the file, then rename: a reader never meets half of it."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write JSON at once: a reader never meets half of it."""
+    atomic_write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_config(folder: Path, experiment: Settings, **facts: Any) -> dict[str, Any]:

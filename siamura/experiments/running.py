@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import siamura
-from siamura.heads.distance_limit import DistanceLimit
 
-from .card import write_card
-from .experiment import Experiment
-from .folder import Run, load_run, open_folder, write_config, write_embeddings, write_json
-from .inputs import Inputs, cache_folder, load
-from .tables import finger_table
+from .data import Inputs, cache_folder, load
+from .finishing import finish
+from .folder import Run, open_folder, write_config, write_embeddings
+from .settings import Experiment
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
+    from siamura.pixels import Preprocess
 
-__all__ = ["build_loss", "run"]
+
+__all__ = ["build_loss", "finish_run", "load_data", "run", "start_run"]
 
 
 def run(
@@ -75,80 +75,167 @@ def run(
     >>> (done.folder / "report.html").is_file()
     True
     """
-    from siamura.training.distributed import by_first
-
-    started = time.time()
-    folder = by_first(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
-    try:
-        return _run(experiment, folder, Path(cache) if cache else cache_folder(), started, resume=resume)
-    except (ValueError, OSError):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # bad input leaves nothing behind
-        raise
-
-
-def _run(experiment: Experiment, folder: Path, cache: Path, started: float, *, resume: bool) -> Run:
-    """Train, with all processes that there are; then the first one measures, draws and writes."""
     from siamura.networks import EmbeddingNet
     from siamura.pixels import CLAHE, Preprocess
     from siamura.samplers import PKBatchSampler
     from siamura.training import embed, fit
-    from siamura.training.distributed import by_first
-    from siamura.training.metric import run_length
 
-    pre = Preprocess(size=experiment.size, clahe=CLAHE() if experiment.clahe else None)
-    net = EmbeddingNet(
-        experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed
-    )
-    loss = build_loss(experiment)
-    inputs = load(
-        experiment.data, (experiment.part,), pre, folder, cache=cache, views=experiment.views,
-        seed=experiment.seed, patients=experiment.k,
-    )  # fmt: skip
-    splits, train = inputs.splits, inputs.splits["train"]
-    facts: dict[str, Any] = {"data": inputs.facts, "preprocessing": pre.to_dict()}
-    by_first(lambda: write_config(folder, experiment, status="training", **facts))
-
+    folder = start_run(experiment, out, overwrite=overwrite, resume=resume)
+    try:
+        pre = Preprocess(size=experiment.size, clahe=CLAHE() if experiment.clahe else None)
+        net = EmbeddingNet(
+            experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed
+        )  # fmt: skip
+        loss = build_loss(experiment)
+        inputs = load_data(experiment, pre, folder, cache=cache)
+    except (ValueError, OSError):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # bad input leaves nothing behind
+        raise
+    train = inputs.splits["train"]
     batches = PKBatchSampler(
-        train.table["label"],
-        p=experiment.p,
-        k=experiment.k,
-        groups=train.table["patient"],
-        seed=experiment.seed,
+        train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed
     )
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
         net, train, batches, loss, epochs=experiment.epochs, steps=experiment.steps, lr=experiment.lr,
         augment=experiment.augment, seed=experiment.seed, out=folder, resume=resume,
     )  # fmt: skip
-    interrupted = len(history) < run_length(batches, experiment.epochs, experiment.steps)
+    embeddings = {split: embed(net, data) for split, data in inputs.splits.items()}
+    return finish_run(experiment, folder, inputs, history, embeddings, loss)
 
-    embeddings = {split: embed(net, data) for split, data in splits.items()}
-    by_first(
-        lambda: _finish(
-            experiment, folder, inputs, facts, history, embeddings, loss,
-            status="interrupted" if interrupted else "finished", started=started,
-        )
+
+def start_run(
+    experiment: Experiment, out: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False
+) -> Path:
+    """Make the run folder, empty it of an earlier run, or find the one of a stopped run.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The settings; those of a run that is gone on with must be the same.
+    out, overwrite, resume
+        As for `run`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileExistsError, PermissionError, ValueError
+        As for `run`.
+
+    Examples
+    --------
+    >>> start_run(Experiment(), "runs/first")
+    Traceback (most recent call last):
+    FileExistsError: runs/first holds files already; choose another --out, or replace it with --overwrite.
+    """
+    from siamura.training.distributed import by_first
+
+    return by_first(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
+
+
+def load_data(
+    experiment: Experiment, pre: Preprocess, folder: Path, *, cache: str | os.PathLike[str] | None = None
+) -> Inputs:
+    """Read an experiment's radiographs, or draw its phantoms, as a data set of each split; begin ``config.json``.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    pre : Preprocess
+    folder : Path
+        Of `start_run`; unreadable files are listed there.
+    cache : path, optional
+        As for `run`.
+
+    Returns
+    -------
+    Inputs
+        ``splits["train"]`` and ``splits["valid"]`` are the data sets.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As for `run`.
+    """
+    from siamura.training.distributed import by_first
+
+    inputs = load(
+        experiment.data, (experiment.part,), pre, folder, cache=Path(cache) if cache else cache_folder(),
+        views=experiment.views, seed=experiment.seed, patients=experiment.k,
     )  # fmt: skip
-    return load_run(folder)
+    by_first(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
+    return inputs
 
 
-def _finish(
+def finish_run(
     experiment: Experiment,
     folder: Path,
     inputs: Inputs,
-    facts: dict[str, Any],
     history: pd.DataFrame,
-    embeddings: dict[str, npt.NDArray[np.float32]],
+    embeddings: Mapping[str, npt.NDArray[np.float32]],
     loss: BaseMetricLossFunction,
-    *,
-    status: str,
-    started: float,
-) -> None:
-    """Fit the heads on the embeddings, measure, and write all that a run folder holds."""
-    from . import figures, measuring
-    from .report import write_report
+) -> Run:
+    """Fit the heads on the embeddings, measure, draw, and write all that a run folder holds.
 
-    splits, train = inputs.splits, inputs.splits["train"]
+    Parameters
+    ----------
+    experiment : Experiment
+    folder : Path
+        Of `start_run`.
+    inputs : Inputs
+        Of `load_data`.
+    history : DataFrame
+        Of `siamura.fit`; where it is shorter than the settings say, the run is marked as interrupted.
+    embeddings : mapping of str to float32 (N, dim)
+        Of both splits.
+    loss : loss
+        Measured once more on the finished embeddings.
+
+    Returns
+    -------
+    Run
+    """
+    from siamura.training.distributed import by_first
+
+    return by_first(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
+
+
+def _facts(inputs: Inputs) -> dict[str, Any]:
+    return {"data": inputs.facts, "preprocessing": inputs.splits["train"].pre.to_dict()}
+
+
+def _interrupted(experiment: Experiment, inputs: Inputs, history: pd.DataFrame) -> bool:
+    """Whether a training ended before its time."""
+    from siamura.samplers import PKBatchSampler
+    from siamura.training.metric import run_length
+
+    train = inputs.splits["train"]
+    batches = PKBatchSampler(
+        train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed
+    )
+    return len(history) < run_length(batches, experiment.epochs, experiment.steps)
+
+
+def _measure(
+    experiment: Experiment,
+    folder: Path,
+    inputs: Inputs,
+    history: pd.DataFrame,
+    embeddings: Mapping[str, npt.NDArray[np.float32]],
+    loss: BaseMetricLossFunction,
+) -> Run:
+    from siamura.heads.distance_limit import DistanceLimit
+    from siamura.report.card import write_card
+    from siamura.report.figures import draw
+    from siamura.report.tables import finger_sheet
+
+    from . import metrics as measuring
+
+    splits, train, facts = inputs.splits, inputs.splits["train"], inputs.facts
     heads = measuring.fit_heads(
         embeddings["train"], train.table, neighbours=experiment.neighbours, seed=experiment.seed
     )
@@ -169,18 +256,14 @@ def _finish(
         head.save(folder / name)
     DistanceLimit.of(heads["knn"], embeddings["valid"]).save(folder)
     write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), inputs.table)
-    write_json(folder / "metrics.json", metrics)
-    write_card(folder / "model", experiment, metrics, facts["data"], history, siamura.__version__)
-    (folder / "table.md").write_text(
-        finger_table(experiment, metrics, facts["data"], history), encoding="utf-8"
+    write_card(folder / "model", experiment, metrics, facts, history, siamura.__version__)
+    captions = draw(folder, experiment, facts, history, splits, embeddings, predicted, heads)
+    sheet = finger_sheet(experiment, metrics, facts, history)
+    status = "interrupted" if _interrupted(experiment, inputs, history) else "finished"
+    config = finish(
+        folder, experiment, _facts(inputs), metrics, history, sheet, captions, inputs, status=status
     )
-    figures.draw(folder, experiment, facts["data"], history, splits, embeddings, predicted, heads)
-    write_config(
-        folder, experiment, status=status, seconds=round(time.time() - started, 1), **facts
-    )  # fmt: skip
-    write_report(folder)
-    if status == "finished":
-        (folder / "checkpoint.ckpt").unlink(missing_ok=True)
+    return Run(folder=folder, config=config, metrics=metrics, history=history, experiment=experiment)
 
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siamura._files import atomic_write
+from siamura._stored import read_json
 from siamura._validation import check_number
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class DistanceLimit:
         """
         path = Path(folder) / "knn" / "distance_limit.json"
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
+            held = read_json(path)
             made = cls(int(held["k"]), float(held["limit"]), float(held["share"]), int(held["views"]))
             if not (made.k >= 1 and 0 <= made.limit < float("inf") and 0 < made.share <= 1):
                 raise ValueError("a value is out of its range")

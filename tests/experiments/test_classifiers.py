@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siamura._names import PARTS
 from siamura.evaluation import trivial_baselines
 from siamura.experiments import (
     ClassifierExperiment,
@@ -18,7 +19,6 @@ from siamura.experiments import (
     finger_grid,
     load_classifier,
     load_run,
-    measuring,
     part_grid,
     published,
     run_grid,
@@ -26,8 +26,8 @@ from siamura.experiments import (
     system_e,
     trunk_grid,
 )
-from siamura.experiments.experiment import PARTS
-from siamura.experiments.tables import classifier_table
+from siamura.experiments import metrics as measuring
+from siamura.report.tables import classifier_sheet
 from siamura.training.classifier import ClassifierModule
 
 TINY = ClassifierExperiment(
@@ -148,14 +148,14 @@ def test_a_run_stands_beside_its_own_report(experiment: ClassifierExperiment, ro
         "valid": {level: {"classifier": scores, "trivial": scores} for level in ("view", "study")},
     }
     data = {"phantoms": True, "name": "x", "part": "XR_HUMERUS", "counts": {}}
-    lines = classifier_table(experiment, metrics, data).splitlines()
+    lines = classifier_sheet(experiment, metrics, data).markdown().splitlines()
     assert [line for line in lines if "| published" in line and line in rows] == rows
     count = sum("| published" in line for line in lines)
     assert count == len({(f.table, f.metric, f.note) for f in published() if _same(f, experiment)})
     assert "| accuracy | **measured**, per view | 0.500 [0.400, 0.600] | 0.500 [0.400, 0.600] |" in lines
     assert "| accuracy | **measured**, trivial baseline, per study | – | 0.500 [0.400, 0.600] |" in lines
     assert f"Published: system {_letter(experiment)}'s report" in "\n".join(lines)
-    other = classifier_table(replace(experiment, trunk="resnet18"), metrics, data)
+    other = classifier_sheet(replace(experiment, trunk="resnet18"), metrics, data).markdown()
     assert "published (" not in other
     assert "No report published" in other
 
@@ -253,13 +253,13 @@ def test_settings_go_both_ways() -> None:
     [
         ("parts", "XR_HAND", "must be a tuple of at least one part"),
         ("parts", (), "must be a tuple of at least one part"),
-        ("views", 0, "views=0 must be at least 1"),
-        ("epochs", 0, "epochs=0 must be at least 1"),
-        ("patience", 0, "patience=0 must be at least 1"),
+        ("views", 0, "views=0 must be a whole number of at least 1"),
+        ("epochs", 0, "epochs=0 must be a whole number of at least 1"),
+        ("patience", 0, "patience=0 must be a whole number of at least 1"),
         ("tune_epochs", -1, "tune_epochs=-1 must not be negative"),
-        ("lr", 0.0, "lr=0.0 must be above 0"),
+        ("lr", 0.0, "lr=0.0 must be a finite number above 0"),
         ("size", 31, "size must be at least 32"),
-        ("seed", -1, "seed=-1 must not be negative"),
+        ("seed", -1, "seed=-1 must be a whole number, not negative"),
     ],
 )
 def test_settings_out_of_range_are_named(name: str, value: object, message: str) -> None:

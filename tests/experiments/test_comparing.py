@@ -2,8 +2,15 @@
 
 import pandas as pd
 
-from siamura.experiments import ClassifierExperiment, Experiment, Run, compared, loss_grid, loss_table
-from siamura.experiments.classifying import ClassifierRun
+from siamura.experiments import (
+    ClassifierExperiment,
+    ClassifierRun,
+    Experiment,
+    Run,
+    compared,
+    loss_grid,
+    loss_table,
+)
 
 COUNTS = {"views": 40, "studies": 20, "patients": 18, "abnormal_views": 20}
 DATA = {"name": "x", "phantoms": True, "part": "XR_FINGER", "counts": {"train": COUNTS, "valid": COUNTS}}

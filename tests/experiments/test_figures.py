@@ -18,16 +18,15 @@ from siamura.experiments import (
     ClassifierExperiment,
     ClassifierRun,
     Run,
-    figures,
-    film_figures,
     run_classifier,
     write_report,
 )
-from siamura.experiments.film_figures import choose
+from siamura.experiments.data import load
 from siamura.experiments.folder import CONTENTS
-from siamura.experiments.gallery import CAPTIONS, Gallery, read_captions
-from siamura.experiments.inputs import load
-from siamura.experiments.page import at_night
+from siamura.report import figures, film_figures
+from siamura.report.film_figures import choose
+from siamura.report.gallery import CAPTIONS, Gallery, read_captions
+from siamura.report.page import at_night
 
 FILMS = {"clahe", "neighbours", "augmentation", "feature_maps"}
 BANDS = {"roc", "precision_recall", "reliability"}

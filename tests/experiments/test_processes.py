@@ -50,7 +50,7 @@ def slurm(out):
 def test_two_processes_make_one_run(launcher, tmp_path):
     out = tmp_path / "run"
     processes = launcher(out)
-    said = [process.communicate(timeout=300) for process in processes]
+    said = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said[0][1][-2000:]
     assert sum(text.count(f"Run folder: {out}") for text, _ in said) == 1
     run = load_run(out)
@@ -62,6 +62,6 @@ def test_two_processes_make_one_run(launcher, tmp_path):
 
     # The folder is in use now: every process is told, and none waits for the other.
     again = launcher(out)
-    said = [process.communicate(timeout=120) for process in again]
+    said = [process.communicate(timeout=900) for process in again]
     assert all(process.returncode != 0 for process in again)
     assert "holds files already" in said[0][1]

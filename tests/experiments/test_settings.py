@@ -1,6 +1,7 @@
 """Settings, published figures, the run folder's rules and the table: everything that needs no training."""
 
 import json
+import pickle
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siamura.experiments import Experiment, published
-from siamura.experiments.experiment import LossName
+from siamura._names import LOSS_SETTINGS
+from siamura.experiments import ClassifierExperiment, Experiment, published
 from siamura.experiments.folder import open_folder
-from siamura.experiments.tables import data_sentence, finger_table, with_interval
+from siamura.experiments.settings import LossName
+from siamura.report.tables import data_sentence, finger_sheet, with_interval
 
 DATA = {
     "phantoms": False,
@@ -84,6 +86,26 @@ def test_values_out_of_range_are_refused_by_name(name: str, value: object, says:
         Experiment(**{name: value})
 
 
+@pytest.mark.parametrize("loss", get_args(LossName))
+def test_only_settings_that_a_loss_has_may_be_given(loss: str) -> None:
+    """Even with the value of the default; what is not given is never refused, through `replace` and JSON."""
+    for name, default in (("margin", 0.2), ("sigma", 1.0)):
+        if name in LOSS_SETTINGS[loss]:
+            assert getattr(Experiment(loss=loss, **{name: default}), name) == default
+        else:
+            with pytest.raises(ValueError, match=f"{name}={default} does nothing with loss='{loss}'"):
+                Experiment(loss=loss, **{name: default})
+    plain = replace(Experiment(), loss=loss)
+    assert (plain.margin, plain.sigma) == (0.2, 1.0)
+    assert Experiment.from_json(plain.to_json()) == plain
+    assert pickle.loads(pickle.dumps(plain)) == plain
+
+
+def test_a_training_without_fine_tuning_refuses_its_start() -> None:
+    with pytest.raises(ValueError, match=r"tune_from=0\.5 does nothing with tune_epochs=0"):
+        ClassifierExperiment(tune_from=0.5)
+
+
 def test_no_length_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="epochs and steps are both None"):
         Experiment(epochs=None, steps=None)
@@ -127,7 +149,8 @@ def test_published_refuses_unknown_fields() -> None:
     ],
 )
 def test_table_sets_the_right_published_rows_beside(settings: dict[str, str], table: str, value: str) -> None:
-    text = finger_table(replace(Experiment(), **settings), METRICS, DATA, pd.DataFrame({"share": [0.0, 0.5]}))
+    history = pd.DataFrame({"share": [0.0, 0.5]})
+    text = finger_sheet(replace(Experiment(), **settings), METRICS, DATA, history).markdown()
     row = [line for line in text.splitlines() if line.startswith(f"| {table} | kappa | published")]
     assert len(row) == 2
     assert any(value in line for line in row)

@@ -121,7 +121,7 @@ def test_a_network_goes_to_the_hub_and_comes_back(hub, folder, tmp_path):
     of_the_hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_none",
                   "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}  # fmt: skip
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder), str(tmp_path / "back")], capture_output=True,
-                          text=True, check=False, env={**os.environ, **of_the_hub}, timeout=120)  # fmt: skip
+                          text=True, check=False, env={**os.environ, **of_the_hub}, timeout=900)  # fmt: skip
     assert done.returncode == 0, done.stderr
     address, missing = done.stdout.strip().splitlines()
     assert address.endswith(COMMIT)

@@ -312,9 +312,8 @@ def started(tmp_path, paths, delay):
 def test_killed_in_the_middle_it_resumes_and_equals_a_fresh_build(tmp_path, reads, caplog):
     paths = png_files(tmp_path / "in", 120)
     process = started(tmp_path, paths, 0.02)
-    deadline = time.monotonic() + 30
     journal = None
-    while time.monotonic() < deadline and not (journal and journal.stat().st_size >= 8 * 24):
+    while process.poll() is None and not (journal and journal.stat().st_size >= 8 * 24):
         journal = next((tmp_path / "cache").glob("*.partial/journal.bin"), None) or journal
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -386,7 +385,7 @@ def test_killed_at_any_moment_it_is_never_wrong(tmp_path):
 def test_two_processes_at_once_build_one_store_once(tmp_path):
     paths = png_files(tmp_path / "in", 40)
     both = [started(tmp_path, paths, 0.01) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0].split() for process in both]
+    said = [process.communicate(timeout=900)[0].split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(int(words[0]) for words in said) == [0, 40]  # one built, the other waited and opened
     assert said[0][1:] == said[1][1:]
@@ -403,7 +402,7 @@ def test_when_the_builder_is_killed_the_waiting_process_takes_over(tmp_path):
     first.kill()
     first.wait()
     first.stdout.close()
-    out, _ = second.communicate(timeout=60)
+    out, _ = second.communicate(timeout=900)
     assert second.returncode == 0
     assert int(out.split()[2]) == fresh(paths).astype(int).sum()
 
@@ -439,7 +438,7 @@ def test_no_room_is_said_plainly_and_nothing_half_written_is_trusted(tmp_path):
     (tmp_path / "paths.json").write_text(json.dumps(paths))
     run = subprocess.run(
         [sys.executable, "-c", FULL, tmp_path / "paths.json", tmp_path / "cache"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=900, check=True,
     )  # fmt: skip
     assert "no room for the preprocessed images" in run.stdout
     assert "MB are needed" in run.stdout

@@ -53,7 +53,7 @@ def test_it_learns_and_writes_a_run_folder(tmp_path, data, valid, recwarn, capsy
     assert names == {"history.csv", "checkpoint.ckpt", "model/config.json", "model/model.safetensors"}
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "run" / "history.csv"), history, rtol=1e-12)
     again = EmbeddingNet.from_pretrained(tmp_path / "run" / "model")
-    assert np.array_equal(embed(again, valid, precision="32"), embed(net, valid, precision="32"))
+    assert np.array_equal(embed(again, valid, **QUIET), embed(net, valid, **QUIET))
     out = capsys.readouterr()
     assert out.out + out.err == ""
     assert [str(w.message) for w in recwarn if issubclass(w.category, UserWarning)] == []

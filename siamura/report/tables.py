@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from siamura._names import PARTS
 from siamura.plots.style import metric_name
 
-from .experiment import PARTS, ClassifierExperiment, Experiment
 from .published import B_TOPS, Published, published
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from siamura.experiments import ClassifierExperiment, Experiment
+
 __all__ = [
     "RESEARCH",
     "TRIVIAL",
     "WEIGHTED",
-    "classifier_table",
+    "Row",
+    "Sheet",
+    "classifier_sheet",
     "data_sentence",
-    "finger_table",
+    "finger_sheet",
     "is_of",
     "key_of",
     "share_of",
@@ -32,6 +37,60 @@ TRIVIAL = "The trivial baseline sees pixel mean and deviation, aspect and size a
 
 HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
 _FIGURES = ("loss", "accuracy", "error", "kappa")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a `Sheet`; a measured one is marked as such.
+
+    Parameters
+    ----------
+    before : tuple of str
+        What is measured.
+    source : str
+        Where the figures come from.
+    after : tuple of str
+        The figures.
+    measured : bool
+        Whether this run measured them.
+    """
+
+    before: tuple[str, ...]
+    source: str
+    after: tuple[str, ...]
+    measured: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Measured figures beside published ones, for ``table.md`` and the page alike.
+
+    Parameters
+    ----------
+    title : str
+    data, research : str
+        What it was measured on, and what it is for; the page says both elsewhere.
+    notes : sequence of str
+        How the figures are to be read.
+    header : sequence of str
+    rows : sequence of Row
+    """
+
+    title: str
+    data: str
+    notes: Sequence[str]
+    header: Sequence[str]
+    rows: Sequence[Row]
+    research: str = RESEARCH
+
+    def markdown(self) -> str:
+        """The whole sheet as Markdown."""
+        lines = [f"# {self.title}", "", self.data, *self.notes, self.research, ""]
+        lines += ["| " + " | ".join(self.header) + " |", "|---" * len(self.header) + "|"]
+        for row in self.rows:
+            source = f"**measured**, {row.source}" if row.measured else f"published{row.source}"
+            lines.append("| " + " | ".join((*row.before, source, *row.after)) + " |")
+        return "\n".join(lines) + "\n"
 
 
 def data_sentence(data: Mapping[str, Any]) -> str:
@@ -69,9 +128,9 @@ def with_interval(figures: Mapping[str, Any] | None, metric: str) -> str:
     return f"{value:.3f}" if low_high is None else f"{value:.3f} [{low_high[0]:.3f}, {low_high[1]:.3f}]"
 
 
-def finger_table(
+def finger_sheet(
     experiment: Experiment, metrics: Mapping[str, Any], data: Mapping[str, Any], history: pd.DataFrame
-) -> str:
+) -> Sheet:
     """Set a run beside the tables of system A that its loss and preprocessing belong to.
 
     Parameters
@@ -86,31 +145,30 @@ def finger_table(
 
     Returns
     -------
-    str
-        Markdown.
+    Sheet
     """
-    lines = [
-        f"# {experiment.part}: {experiment.trunk}, {experiment.dim} dimensions, {experiment.loss} loss",
-        "",
-        data_sentence(data),
+    notes = [
         f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}).",
         "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own films do not vote in the "
         "k-NN, and the MLP is judged on the films it was fitted on.",
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
-        RESEARCH,
-        "",
-        "| Table | figure | source | train | valid |",
-        "|---|---|---|---|---|",
     ]
+    rows = []
     for metric, printed in zip(_FIGURES, _matching(experiment), strict=True):
         table = printed[0].table
         for dim in (256, 128):
-            cells = {f.split: f.value for f in printed if f.dim == dim}
-            lines.append(
-                f"| {table} | {metric} | published, {dim}-d | {cells['train']:g} | {cells['valid']:g} |"
-            )
-        lines.extend(f"| {table} | {metric} | **measured**, {row} |" for row in _measured(metric, metrics))
-    return "\n".join(lines) + "\n"
+            values = {f.split: f"{f.value:g}" for f in printed if f.dim == dim}
+            rows.append(Row((table, metric), f", {dim}-d", (values["train"], values["valid"])))
+        rows += [
+            Row((table, metric), source, cells, measured=True) for source, cells in _measured(metric, metrics)
+        ]
+    return Sheet(
+        f"{experiment.part}: {experiment.trunk}, {experiment.dim} dimensions, {experiment.loss} loss",
+        data_sentence(data),
+        notes,
+        ("Table", "figure", "source", "train", "valid"),
+        rows,
+    )
 
 
 def _matching(experiment: Experiment) -> list[list[Published]]:
@@ -125,24 +183,27 @@ def _matching(experiment: Experiment) -> list[list[Published]]:
     return [published(system="A", table=f"5.{first + i}", trunk=trunk) for i in range(len(_FIGURES))]
 
 
-def _measured(metric: str, metrics: Mapping[str, Any]) -> list[str]:
+def _measured(metric: str, metrics: Mapping[str, Any]) -> list[tuple[str, tuple[str, str]]]:
     if metric == "loss":
-        cells = [
-            with_interval(metrics[split]["view"].get("embedding"), "loss") for split in ("train", "valid")
-        ]
-        return [f"PK batches | {cells[0]} | {cells[1]}"]
+        return [("PK batches", _both(metrics, "view", "embedding", "loss"))]
     rows = []
     for level in ("view", "study"):
         for head, name in HEADS.items():
-            cells = [with_interval(metrics[split][level].get(head), metric) for split in ("train", "valid")]
-            if cells != ["–", "–"]:
-                rows.append(f"{name}, per {level} | {cells[0]} | {cells[1]}")
+            cells = _both(metrics, level, head, metric)
+            if cells != ("–", "–"):
+                rows.append((f"{name}, per {level}", cells))
     return rows
 
 
-def classifier_table(
+def _both(metrics: Mapping[str, Any], level: str, head: str, metric: str) -> tuple[str, str]:
+    """A figure on train and on valid."""
+    train, valid = (with_interval(metrics[split][level].get(head), metric) for split in ("train", "valid"))
+    return train, valid
+
+
+def classifier_sheet(
     experiment: ClassifierExperiment, metrics: Mapping[str, Any], data: Mapping[str, Any]
-) -> str:
+) -> Sheet:
     """Set one run beside what its system's report published of the same trunk and parts.
 
     Parameters
@@ -153,8 +214,7 @@ def classifier_table(
 
     Returns
     -------
-    str
-        Markdown.
+    Sheet
     """
     printed = [f for f in published(system=_system(experiment)) if is_of(f, experiment)]
     source = (
@@ -163,17 +223,7 @@ def classifier_table(
         if printed
         else "No report published figures of this trunk on these parts."
     )
-    lines = [
-        f"# {data['part']}: {experiment.trunk}, supervised",
-        "",
-        data_sentence(data),
-        "Measured: value [95 % interval, bootstrap over patients].",
-        source,
-        RESEARCH,
-        "",
-        "| figure | source | train | valid |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     by_key: dict[str, list[Published]] = {key: [] for key in _SHOWN}
     for figure in printed:
         by_key.setdefault(key_of(figure), []).append(figure)
@@ -182,16 +232,18 @@ def classifier_table(
         for note in dict.fromkeys(figure.note for figure in figures):
             values = {f.split: f"{f.value:g}" for f in figures if f.note == note}
             said = f" ({note})" if note else ""
-            lines.append(
-                f"| {name} | published{said} | {values.get('train', '–')} | {values.get('valid', '–')} |"
-            )
+            rows.append(Row((name,), said, (values.get("train", "–"), values.get("valid", "–"))))
         for level in ("view", "study"):
             for head, what in (("classifier", ""), ("trivial", "trivial baseline, ")):
-                train, valid = (
-                    with_interval(metrics[split][level].get(head), key) for split in ("train", "valid")
-                )
-                lines.append(f"| {name} | **measured**, {what}per {level} | {train} | {valid} |")
-    return "\n".join(lines) + "\n"
+                cells = _both(metrics, level, head, key)
+                rows.append(Row((name,), f"{what}per {level}", cells, measured=True))
+    return Sheet(
+        f"{data['part']}: {experiment.trunk}, supervised",
+        data_sentence(data),
+        ["Measured: value [95 % interval, bootstrap over patients].", source],
+        ("figure", "source", "train", "valid"),
+        rows,
+    )
 
 
 _SHOWN = ("accuracy", "kappa", "auroc")  # whether published or not

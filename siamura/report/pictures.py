@@ -1,4 +1,4 @@
-"""The figures of a run folder as HTML, by section: what each shows in words, and what it rests on."""
+"""The figures of a run folder, by section: what each shows in words, and what it rests on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from siamura._names import HEADS, SPLITS
 from siamura.plots.style import count
 
-from . import page
-from .gallery import read_captions
-from .sections import HEADS, SPLITS, by_head
+from .page import Figures, Look, Picture
+from .record import Record
+from .sections import by_head
 
 __all__ = ["pictures"]
 
@@ -29,24 +30,19 @@ _WIDE = ("clahe", "counts", "neighbours", "augmentation", "feature_maps")
 _FILMS = ("clahe", "neighbours", "augmentation", "feature_maps")
 
 
-def pictures(
-    folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any], history: pd.DataFrame | None
-) -> dict[str, str]:
+def pictures(folder: Path, record: Record) -> dict[str, list[Figures]]:
     """Show every ``*.png`` of a run folder.
 
     Parameters
     ----------
     folder : Path
-    config, metrics : mapping
-        ``config.json`` and ``metrics.json``.
-    history : pandas.DataFrame or None
-        ``history.csv``.
+    record : Record
 
     Returns
     -------
-    dict of str to str
-        HTML by section: ``answers``, ``parts``, ``embedding``, ``layers``, ``training``, ``data``, and
-        ``further`` for files that siamura did not draw; empty where there is none.
+    dict of str to list of Figures
+        By section: ``answers``, ``parts``, ``embedding``, ``layers``, ``training``, ``data``, and ``further`` for
+        files that siamura did not draw; empty where there is none.
 
     Raises
     ------
@@ -56,27 +52,18 @@ def pictures(
     files = {path.stem: path for path in sorted(folder.glob("*.png"))}
     placed = {name for names in _PLACES.values() for name in names}
     sections = {**_PLACES, "further": tuple(name for name in files if name not in placed)}
-    said = read_captions(folder)
     out = {}
     for section, names in sections.items():
         shown = []
         for name in (name for name in names if name in files):
-            about = said.get(name, {})
+            about = record.captions.get(name, {})
             films = about.get("films", [])
-            look: page.Look = (
-                "films" if films else "plain" if name in (*_FILMS, *sections["further"]) else "chart"
-            )
-            shown.append(
-                page.figure(
-                    files[name],
-                    _in_words(name, config, metrics, history),
-                    about.get("caption") or _caption(name, config),
-                    wide=name in _WIDE,
-                    look=look,
-                    films=films,
-                )
-            )
-        out[section] = f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+            plain = name in (*_FILMS, *sections["further"])
+            look: Look = "films" if films else "plain" if plain else "chart"
+            words = _in_words(name, record.config, record.metrics, record.history)
+            caption = about.get("caption") or _caption(name, record.config)
+            shown.append(Picture(files[name], words, caption, wide=name in _WIDE, look=look, films=films))
+        out[section] = [Figures(shown)] if shown else []
     return out
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from siamura._files import write_csv
 
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess, RadiographDataset
@@ -29,10 +32,16 @@ class Inputs:
         ``train`` and ``valid``.
     facts : dict
         ``data`` of ``config.json``: name, phantoms or not, parts, counts by split, unreadable files.
+    unreadable : DataFrame
+        Files that could not be read and are left out: ``path`` and ``reason``.
+    started : float
+        When they were read, in seconds of `time.time`: the beginning of the run.
     """
 
     splits: dict[str, RadiographDataset]
     facts: dict[str, Any]
+    unreadable: pd.DataFrame
+    started: float
 
     @property
     def table(self) -> pd.DataFrame:
@@ -80,6 +89,7 @@ def load(
     from siamura.studies import is_phantom, read_mura
     from siamura.training.distributed import by_first
 
+    started = time.time()
     root = Path(data) if data is not None else by_first(lambda: phantoms_for(parts, views, seed, cache))
     table = read_mura(root, part=list(parts))
     splits = {}
@@ -94,7 +104,7 @@ def load(
         _check(splits[split].table, split, patients if split == "train" else 1)
     unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
     if len(unreadable):
-        by_first(lambda: unreadable.to_csv(folder / "unreadable.csv", index=False))
+        by_first(lambda: write_csv(unreadable, folder / "unreadable.csv"))
         _log.warning(
             "%d unreadable images are left out; %s lists them", len(unreadable), folder / "unreadable.csv"
         )
@@ -105,7 +115,7 @@ def load(
         "counts": {split: _counts(data.table) for split, data in splits.items()},
         "unreadable": len(unreadable),
     }
-    return Inputs(splits, facts)
+    return Inputs(splits, facts, unreadable, started)
 
 
 def cache_folder() -> Path:

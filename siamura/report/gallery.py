@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamura._files import atomic_write
 from siamura.plots.style import count, part_name
-
-from .folder import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +37,8 @@ class Gallery:
     ----------
     kind : str
         ``"phantoms"`` or ``"radiographs"``.
+    captions : dict
+        What was said of each figure so far, as `read_captions` gives it.
     """
 
     def __init__(self, folder: Path, data: Mapping[str, Any], network: str) -> None:
@@ -47,7 +48,7 @@ class Gallery:
         self._name = "Phantoms" if data["phantoms"] else Path(data["name"]).name
         self._part = parts_in_words(data["part"])
         self._network = network
-        self._said: dict[str, dict[str, Any]] = {}
+        self.captions: dict[str, dict[str, Any]] = {}
 
     def rests_on(self, split: str, level: str = "view") -> str:
         """How much a split holds: ``"200 views of 46 patients"``."""
@@ -64,11 +65,11 @@ class Gallery:
         """Save a figure as ``name.png``; `caption` says in one sentence what it shows and what it rests on."""
         path = self.folder / f"{name}.png"
         figure.savefig(path, dpi=_DPI)
-        self._said[name] = {"caption": caption, "films": _films(figure)}
+        self.captions[name] = {"caption": caption, "films": _films(figure)}
 
     def close(self) -> None:
         """Write the captions beside the figures."""
-        write_json(self.folder / CAPTIONS, self._said)
+        atomic_write(self.folder / CAPTIONS, json.dumps(self.captions, indent=2, ensure_ascii=False) + "\n")
 
 
 def parts_in_words(parts: str) -> str:

@@ -9,10 +9,9 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from .classifying import ClassifierRun
-from .experiment import ClassifierExperiment, Experiment, LossName
-from .folder import Run
-from .tables import RESEARCH, TRIVIAL, data_sentence, with_interval
+from siamura.experiments import ClassifierExperiment, ClassifierRun, Experiment, Run
+from siamura.experiments.settings import LossName
+from siamura.report.tables import RESEARCH, TRIVIAL, data_sentence, with_interval
 
 __all__ = ["compared", "loss_grid", "loss_table"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .classifying import ClassifierRun
-from .experiment import PARTS, ClassifierExperiment
-from .published import B_TOPS, Published, published
-from .tables import RESEARCH, TRIVIAL, WEIGHTED, data_sentence, is_of, key_of, with_interval
+from siamura._names import PARTS
+from siamura.experiments import ClassifierExperiment, ClassifierRun
+from siamura.report.published import B_TOPS, Published, published
+from siamura.report.tables import RESEARCH, TRIVIAL, WEIGHTED, data_sentence, is_of, key_of, with_interval
 
 __all__ = ["classifier_tables", "part_grid", "system_c", "system_e", "trunk_grid"]
 

@@ -9,12 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from .classifying import ClassifierRun, load_classifier, run_classifier
-from .experiment import ClassifierExperiment, Experiment
-from .folder import Run, load_run
-from .published import Published, published
-from .running import run
-from .tables import RESEARCH, TRIVIAL, data_sentence, share_of, with_interval
+from siamura.experiments import (
+    ClassifierExperiment,
+    ClassifierRun,
+    Experiment,
+    Run,
+    load_classifier,
+    load_run,
+    run,
+    run_classifier,
+)
+from siamura.report.published import Published, published
+from siamura.report.tables import RESEARCH, TRIVIAL, data_sentence, share_of, with_interval
 
 __all__ = ["finger_grid", "finger_tables", "run_grid"]
 
@@ -97,7 +103,9 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
             _log.info("%d of %d: %s", number, len(cells), name)
             done[name] = start(cell, folder, overwrite=(folder / "config.json").is_file())
             if done[name].config["status"] == "interrupted":
-                raise KeyboardInterrupt(f"stopped in {name}; the same call goes on with it")
+                raise KeyboardInterrupt(
+                    f"The grid is partial: stopped in {name}; the same call goes on with it."
+                )
     return done
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from siamura.inference import Predictor
+from siamura.report.tables import RESEARCH
 
+from .data import cache_folder, phantoms_for
 from .folder import Run
-from .inputs import cache_folder, phantoms_for
-from .tables import RESEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

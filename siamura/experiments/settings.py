@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, cast, get_args
 
-__all__ = ["PARTS", "ClassifierExperiment", "Experiment", "LossName"]
+from siamura._names import LOSS_SETTINGS, PARTS
+from siamura._validation import check_choice, check_number, check_whole
+
+__all__ = ["ClassifierExperiment", "Experiment", "LossName"]
 
 LossName = Literal["triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"]
 
 
-PARTS = ("XR_ELBOW", "XR_FINGER", "XR_FOREARM", "XR_HAND", "XR_HUMERUS", "XR_SHOULDER", "XR_WRIST")
+class _NotGiven(float):
+    """A default that is known as such: a setting that the loss does not have may not be given, even with it."""
 
 
 def _option(default: Any, help: str) -> Any:
@@ -27,7 +32,7 @@ class _Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, ready for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        return {name: _plain(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -36,12 +41,20 @@ class _Settings:
         Raises
         ------
         ValueError
-            If a name is no setting of an experiment.
+            If a name is no setting of an experiment, or a value is none for it.
         """
-        known = [f.name for f in fields(cast("Any", cls))]
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"an experiment has no setting {unknown[0]!r}; it has {', '.join(known)}.")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        if not isinstance(values, Mapping):
+            raise ValueError(f"the settings are a {type(values).__name__}; give names and their values.")
+        defaults = {f.name: f.default for f in fields(cast("Any", cls))}
+        if unknown := sorted(set(values) - set(defaults), key=str):
+            raise ValueError(f"an experiment has no setting {unknown[0]!r}; it has {', '.join(defaults)}.")
+        given = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            # What was stored may hold the defaults of settings that the loss does not have.
+            if not (isinstance(defaults[name], _NotGiven) and value == defaults[name])
+        }
+        return cls(**given)
 
     def to_json(self) -> str:
         """The settings as JSON text."""
@@ -52,23 +65,47 @@ class _Settings:
         """Read what `to_json` gave."""
         return cls.from_dict(json.loads(text))
 
-    def _at_least_1(self, *names: str) -> None:
+    def _check_whole(self, *names: str) -> None:
         for name in names:
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1.")
+            value = check_whole(name, getattr(self, name))
+            check_whole(name, value, most=_MOST)
 
-    def _above_0(self, *names: str) -> None:
+    def _check_text(self, *names: str) -> None:
         for name in names:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+            if not (isinstance(value := getattr(self, name), str) and value):
+                raise ValueError(f"{name}={value!r} must be a text that is not empty.")
+
+    def _check_flags(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name}={value!r} must be True or False.")
+
+    def _check_paths(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+            elif not (value is None or isinstance(value, str)):
+                raise ValueError(f"{name}={value!r} must be a path, or None.")
 
     def _check_size_and_seed(self) -> None:
-        if self.size < 32:
+        if not (isinstance(self.size, int) and 32 <= self.size <= 4096):
             raise ValueError(
-                f"size={self.size}: the trunks halve an image five times, so size must be at least 32."
+                f"size={self.size!r}: the trunks halve an image five times, so size must be at least 32."
+                if isinstance(self.size, int) and self.size < 32
+                else f"size={self.size!r} must be a whole number from 32 to 4096."
             )
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative.")
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
+            raise ValueError(f"seed={self.seed!r} must be a whole number, not negative and below 2**63.")
+
+
+_MOST = 2**31 - 1  # of a count: what PyTorch and FAISS take
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return float(value) if isinstance(value, _NotGiven) else value
 
 
 @dataclass(frozen=True)
@@ -94,7 +131,8 @@ class Experiment(_Settings):
     loss : {"triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"}
         The training loss.
     margin, sigma : float
-        Margin of the triplet losses (in exp units for the focal one) and scale of the focal one.
+        Margin of the triplet losses (in exp units for the focal one) and scale of the focal one. A loss that has no
+        such setting refuses it.
     size : int
         Side of the square that the network sees, in pixels.
     clahe : bool
@@ -130,8 +168,8 @@ class Experiment(_Settings):
     dim: int = _option(128, "Dimensions of the embedding.")
     weights: str | None = _option(None, "Weights to start from: imagenet, or a file. None: from scratch.")
     loss: LossName = _option("triplet_focal", "Training loss.")
-    margin: float = _option(0.2, "Margin of the triplet losses.")
-    sigma: float = _option(1.0, "Sigma of the triplet focal loss.")
+    margin: float = _option(_NotGiven(0.2), "Margin of the triplet losses.")
+    sigma: float = _option(_NotGiven(1.0), "Sigma of the triplet focal loss.")
     size: int = _option(96, "Side of the square the network sees, in pixels.")
     clahe: bool = _option(True, "CLAHE on the lightness, clip limit 2, 8 x 8 tiles.")
     epochs: int | None = _option(None, "Passes over the training images; with --steps, the shorter.")
@@ -144,20 +182,33 @@ class Experiment(_Settings):
     seed: int = _option(0, "Seed of everything that is drawn at random.")
 
     def __post_init__(self) -> None:
-        if self.loss not in get_args(LossName):
-            raise ValueError(f"loss={self.loss!r} is unknown; choose one of {', '.join(get_args(LossName))}.")
-        self._at_least_1("views", "dim", "k", "neighbours", "epochs", "steps")
+        check_choice("loss", self.loss, get_args(LossName))
+        self._check_paths("data", "weights")
+        self._check_text("part", "trunk", "augment")
+        self._check_flags("clahe")
+        self._check_whole("views", "dim", "neighbours")
+        self._check_whole(*(name for name in ("epochs", "steps") if getattr(self, name) is not None))
         if self.p != 2:
-            raise ValueError(f"p={self.p}: the studies have two labels, normal and abnormal, so p must be 2.")
-        if self.k < 2:
             raise ValueError(
-                f"k={self.k}: an anchor needs another image of its label, so k must be at least 2."
+                f"p={self.p!r}: the studies have two labels, normal and abnormal, so p must be 2."
+            )
+        if not (isinstance(self.k, int) and 2 <= self.k <= _MOST):
+            raise ValueError(
+                f"k={self.k!r}: an anchor needs another image of its label, so k must be at least 2."
             )
         if self.epochs is None and self.steps is None:
             raise ValueError(
                 "epochs and steps are both None; give the length of the training in one of them."
             )
-        self._above_0("lr", "margin", "sigma")
+        for name in ("lr", "margin", "sigma"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("margin", "sigma"):
+            if name not in LOSS_SETTINGS[self.loss] and not isinstance(getattr(self, name), _NotGiven):
+                having = ", ".join(loss for loss, names in LOSS_SETTINGS.items() if name in names)
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} does nothing with loss={self.loss!r}; leave it out, or choose a "
+                    f"loss that has it: {having}."
+                )
         self._check_size_and_seed()
 
 
@@ -232,12 +283,24 @@ class ClassifierExperiment(_Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.parts, tuple) and self.parts):
+        named = isinstance(self.parts, tuple) and self.parts and all(isinstance(p, str) for p in self.parts)
+        if not named:
             raise ValueError(
                 f"parts={self.parts!r} must be a tuple of at least one part, as in ('XR_HAND',)."
             )
-        self._at_least_1("views", "epochs", "batch", "patience")
-        if self.tune_epochs < 0:
-            raise ValueError(f"tune_epochs={self.tune_epochs} must not be negative.")
-        self._above_0("lr")
+        self._check_paths("data", "weights")
+        self._check_text("trunk", "top", "optimizer", "schedule", "augment")
+        self._check_flags("equalise", "frozen", "weighted")
+        self._check_whole("views", "epochs", "batch")
+        if self.patience is not None:
+            self._check_whole("patience")
+        if not (isinstance(self.tune_epochs, int) and 0 <= self.tune_epochs <= _MOST):
+            raise ValueError(f"tune_epochs={self.tune_epochs!r} must not be negative, and a whole number.")
+        if not isinstance(self.tune_from, str):
+            check_number("tune_from", self.tune_from, least=0, most=1)
+        if self.tune_from != 0 and not self.tune_epochs:
+            raise ValueError(
+                f"tune_from={self.tune_from!r} does nothing with tune_epochs=0; leave it out, or give tune_epochs."
+            )
+        check_number("lr", self.lr, above=0)
         self._check_size_and_seed()

@@ -12,18 +12,16 @@ import pandas as pd
 from siamura.plots.style import part_name
 
 from . import film_figures
-from .experiment import Experiment
 from .gallery import Gallery
 from .tables import HEADS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from siamura.experiments import ClassifierExperiment, Experiment
     from siamura.heads import KNNHead, MLPHead
     from siamura.networks import Classifier
     from siamura.pixels import RadiographDataset
-
-    from .experiment import ClassifierExperiment
 
 __all__ = ["draw", "draw_classifier"]
 
@@ -40,7 +38,7 @@ def draw(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     predicted: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
     heads: Mapping[str, KNNHead | MLPHead],
-) -> None:
+) -> dict[str, dict[str, Any]]:
     """Draw a run of system A as PNG files: its training, embedding, neighbours, answers, data and preprocessing.
 
     Parameters
@@ -55,6 +53,11 @@ def draw(
         By split: the data set, its embeddings float32 (N, dim), and probabilities float64 (N,) by head.
     heads : mapping
         The fitted heads; ``knn`` finds the neighbours.
+
+    Returns
+    -------
+    dict
+        The captions, as `read_captions` gives them.
     """
     from siamura import plots
 
@@ -79,6 +82,7 @@ def draw(
     )
     _films(gallery, splits, experiment.augment, experiment.seed)
     gallery.close()
+    return gallery.captions
 
 
 def draw_classifier(
@@ -91,7 +95,7 @@ def draw_classifier(
     scores: pd.DataFrame,
     net: Classifier,
     trivial: npt.NDArray[np.floating[Any]] | None = None,
-) -> None:
+) -> dict[str, dict[str, Any]]:
     """Draw a supervised run as PNG files: its training, answers, parts, data, preprocessing and, of system E, layers.
 
     Parameters
@@ -111,6 +115,11 @@ def draw_classifier(
         The trained network.
     trivial : array of shape (N,), optional
         What the trivial baseline answers for the validation views.
+
+    Returns
+    -------
+    dict
+        The captions, as `read_captions` gives them.
     """
     from siamura import plots
 
@@ -142,6 +151,7 @@ def draw_classifier(
     if experiment.top == "e":
         film_figures.layers(gallery, splits["valid"], net)
     gallery.close()
+    return gallery.captions
 
 
 def _embedding(

@@ -1,8 +1,7 @@
-"""The sections of ``report.html``: what a run's files say, as HTML."""
+"""The sections of ``report.html``: what the record of a run says, as blocks of a page."""
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Mapping
@@ -12,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from siamura._names import HEADS, SPLITS
 from siamura.plots.style import count, part_name
 
-from . import page
-from .tables import RESEARCH
+from .page import Block, Cell, Details, Paragraph, Program, Score, Table, Text
+from .tables import Sheet
 
 __all__ = [
-    "HEADS",
     "again_section",
     "by_head",
     "data_section",
@@ -30,7 +29,6 @@ __all__ = [
     "training_section",
 ]
 
-HEADS = {"knn": "k-NN", "mlp": "MLP", "classifier": "Classifier", "trivial": "Trivial baseline"}
 _METRICS = {
     "accuracy": "Accuracy", "kappa": "Cohen's kappa", "recall": "Sensitivity (recall)",
     "specificity": "Specificity", "precision": "Precision", "f1": "F1", "f1_macro": "F1, macro",
@@ -42,7 +40,6 @@ _QUALITY = {
     "nmi": "Normalised mutual information", "positive_distance": "Mean distance, same label",
     "negative_distance": "Mean distance, other label", "alignment": "Alignment", "uniformity": "Uniformity",
 }  # fmt: skip
-SPLITS = {"valid": "Validation", "train": "Training"}
 
 
 def by_head(metrics: Mapping[str, Any], split: str, level: str) -> dict[str, Mapping[str, Any]]:
@@ -64,58 +61,64 @@ def rests_on(scores: Mapping[str, Any], level: str) -> str:
     return " of ".join(words)
 
 
-def scores_section(metrics: Mapping[str, Any]) -> str:
+def scores_section(metrics: Mapping[str, Any]) -> list[Block]:
     """Tables of every score of every head, with intervals; those on the training films folded away."""
-    out = []
-    for split, split_name in SPLITS.items():
-        tables = []
-        for level in ("study", "view"):
-            heads = by_head(metrics, split, level)
-            if not heads:
-                continue
-            shown = [m for m in _METRICS if any(scores.get(m) is not None for scores in heads.values())]
-            rows = [
-                [html.escape(_METRICS[metric]), *(_score(scores, metric) for scores in heads.values())]
-                for metric in shown
-            ]
-            basis = next(iter(heads.values()))
-            caption = f"{split_name}, per {level}: {rests_on(basis, level)}"
-            tables.append(page.table(caption, ["", *(HEADS.get(head, head) for head in heads)], rows))
-        if tables and split == "train":
-            note = (
-                "<p>Fitted on these very films: of use to see overfitting, not to judge the model. "
-                "In the k-NN a patient's own films do not vote.</p>"
-            )
-            out.append(f"<details><summary>On the training films</summary>{note}{''.join(tables)}</details>")
-        else:
-            out.extend(tables)
-    if not out:
-        return ""
+    tables = {split: _score_tables(metrics, split) for split in ("valid", "train")}
+    if not any(tables.values()):
+        return []
     draws = next(
         (s["draws"] for lv in metrics.get("valid", {}).values() for s in lv.values() if s.get("draws")), None
     )
     how = f" of {draws:,} draws" if draws else ""
     intro = (
-        f"<p>In brackets: 95 % intervals by a bootstrap{how} over patients; the line shows the same from 0 to 1 "
+        f"In brackets: 95 % intervals by a bootstrap{how} over patients; the line shows the same from 0 to 1 "
         "(kappa: from -1 to 1). An interval without width means that every draw gives the same, as when all "
         "answers are alike or none is wrong: it is no certainty. A study is the mean of its views; above 0.5 is "
         "abnormal. The trivial baseline sees pixel mean and deviation, aspect and size alone: a model that is not "
-        "above it has learnt nothing of anatomy.</p>"
+        "above it has learnt nothing of anatomy."
     )
-    return intro + "\n".join(out)
+    out: list[Block] = [Paragraph(intro), *tables["valid"]]
+    if tables["train"]:
+        note = (
+            "Fitted on these very films: of use to see overfitting, not to judge the model. In the k-NN a patient's "
+            "own films do not vote."
+        )
+        out.append(Details("On the training films", [Paragraph(note), *tables["train"]]))
+    return out
 
 
-def _score(scores: Mapping[str, Any], metric: str) -> str:
-    return page.cell(
+def _score_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
+    tables = []
+    for level in ("study", "view"):
+        heads = by_head(metrics, split, level)
+        if not heads:
+            continue
+        shown = [m for m in _METRICS if any(scores.get(m) is not None for scores in heads.values())]
+        rows: list[list[Cell]] = [
+            [_METRICS[metric], *(_score(scores, metric) for scores in heads.values())] for metric in shown
+        ]
+        basis = next(iter(heads.values()))
+        caption = f"{SPLITS[split]}, per {level}: {rests_on(basis, level)}"
+        tables.append(Table(caption, ["", *(HEADS.get(head, head) for head in heads)], rows))
+    return tables
+
+
+def _score(scores: Mapping[str, Any], metric: str) -> Score:
+    return Score(
         scores.get(metric),
         scores.get("interval", {}).get(metric),
-        scale=(-1.0, 1.0) if metric == "kappa" else (0.0, 1.0),
+        (-1.0, 1.0) if metric == "kappa" else (0.0, 1.0),
     )
 
 
-def parts_section(metrics: Mapping[str, Any]) -> str:
+def _bare(scores: Mapping[str, Any], metric: str) -> Score:
+    """A score without its mark."""
+    return Score(scores.get(metric), scores.get("interval", {}).get(metric))
+
+
+def parts_section(metrics: Mapping[str, Any]) -> list[Block]:
     """One table a level: scores of each part, where there are several, beside the trivial baseline's kappa."""
-    out = []
+    out: list[Block] = []
     for level in ("study", "view"):
         heads = by_head(metrics, "valid", level)
         trivial = heads.pop("trivial", {}).get("parts", {})
@@ -125,68 +128,70 @@ def parts_section(metrics: Mapping[str, Any]) -> str:
                 continue
             shown = ("accuracy", "kappa", "precision", "recall", "f1", "auroc")
             names = [_METRICS[metric] for metric in shown]
-            rows = []
+            rows: list[list[Cell]] = []
             for part, own in parts.items():
-                cells = [page.cell(own.get(m), own.get("interval", {}).get(m)) for m in shown]
+                cells: list[Cell] = [_bare(own, metric) for metric in shown]
                 if beside := trivial.get(part):
-                    cells.append(page.cell(beside.get("kappa"), beside.get("interval", {}).get("kappa")))
-                name = html.escape(part_name(part))
-                rows.append([f'{name} <span class="range">{rests_on(own, level)}</span>', *cells])
+                    cells.append(_bare(beside, "kappa"))
+                rows.append([Text(part_name(part), rests_on(own, level)), *cells])
             if trivial:
                 names.append(f"{HEADS['trivial']}: kappa")
-            caption = f"Validation, per {level}, {HEADS.get(head, head)}"
-            out.append(page.table(caption, ["Part", *names], rows))
-    return "\n".join(out)
+            out.append(Table(f"Validation, per {level}, {HEADS.get(head, head)}", ["Part", *names], rows))
+    return out
 
 
-def published_section(path: Path) -> str:
-    """``table.md``: published figures, and measured ones beside them."""
-    if not path.is_file():
-        return ""
-    # What the page's head says already is not said again.
-    said = ("Measured on ", RESEARCH)
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(said)]
-    return page.markdown(
-        "\n".join(lines), caption="Published and measured figures", marked="<strong>measured"
-    )
+def published_section(sheet: Sheet | None) -> list[Block]:
+    """Published figures, and measured ones beside them; what the page's head says already is not said again."""
+    if sheet is None:
+        return []
+    rows = [
+        [
+            *row.before,
+            f"{'measured, ' if row.measured else 'published'}{row.source}",
+            *(_with_soft_interval(value) for value in row.after),
+        ]
+        for row in sheet.rows
+    ]
+    marked = {number for number, row in enumerate(sheet.rows) if row.measured}
+    return [*map(Paragraph, sheet.notes), Table(sheet.title, sheet.header, rows, marked)]
 
 
-def quality_section(metrics: Mapping[str, Any]) -> str:
+def _with_soft_interval(value: str) -> Cell:
+    figure, bracket, rest = value.partition(" [")
+    return Text(figure, f"[{rest}") if bracket else value
+
+
+def quality_section(metrics: Mapping[str, Any]) -> list[Block]:
     """Retrieval and distances of the embedding."""
     found = {
-        name: metrics[split]["view"]["embedding"]
-        for split, name in SPLITS.items()
+        SPLITS[split]: metrics[split]["view"]["embedding"]
+        for split in ("valid", "train")
         if metrics.get(split, {}).get("view", {}).get("embedding")
     }
     if not found:
-        return ""
+        return []
     names = {**_QUALITY}
     for scores in found.values():
         names |= {k: f"P@{k.rsplit('_', 1)[1]}" for k in scores if k.startswith("precision_at_")}
     ordered = sorted(names, key=lambda k: (not k.startswith("precision_at_"), list(names).index(k)))
-    rows = [
-        [
-            html.escape(names[key]),
-            *(page.cell(scores.get(key), scores.get("interval", {}).get(key)) for scores in found.values()),
-        ]
+    rows: list[list[Cell]] = [
+        [names[key], *(_bare(scores, key) for scores in found.values())]
         for key in ordered
         if any(scores.get(key) is not None for scores in found.values())
     ]
-    return (
-        "<p>Neighbours are looked for among the other patients of the same split: a film's own patient never counts."
-        "</p>" + page.table("Retrieval and distances, per view", ["", *found], rows)
-    )
+    said = "Neighbours are looked for among the other patients of the same split: a film's own patient never counts."
+    return [Paragraph(said), Table("Retrieval and distances, per view", ["", *found], rows)]
 
 
-def data_section(config: Mapping[str, Any], unreadable: Path) -> str:
+def data_section(config: Mapping[str, Any], unreadable: pd.DataFrame | None) -> list[Block]:
     """What was read, and what could not be."""
     data = config.get("data", {})
     counts = data.get("counts", {})
-    out = []
+    out: list[Block] = []
     if data.get("phantoms"):
-        out.append("<p>Drawn by siamura, with its own seed; no patient is behind them.</p>")
+        out.append(Paragraph("Drawn by siamura, with its own seed; no patient is behind them."))
     elif data.get("name"):
-        out.append(f"<p>Radiographs of <code>{html.escape(Path(str(data['name'])).name)}</code>.</p>")
+        out.append(Paragraph("Radiographs of", Path(str(data["name"])).name))
     if counts:
         columns = {
             "views": "Views",
@@ -194,57 +199,51 @@ def data_section(config: Mapping[str, Any], unreadable: Path) -> str:
             "studies": "Studies",
             "patients": "Patients",
         }
-        rows = [
+        rows: list[list[Cell]] = [
             [SPLITS.get(split, split), *(f"{own[key]:,}" if key in own else "–" for key in columns)]
             for split, own in counts.items()
         ]
-        out.append(page.table("What was read", ["Split", *columns.values()], rows))
-    if unreadable.is_file():
-        bad = pd.read_csv(unreadable, dtype=str).fillna("")
-        rows = [
-            [f"<code>{html.escape(str(path))}</code>", html.escape(str(reason))]
-            for path, reason in zip(bad["path"], bad["reason"], strict=True)
+        out.append(Table("What was read", ["Split", *columns.values()], rows))
+    if unreadable is not None and len(unreadable):
+        listed: list[list[Cell]] = [
+            [Text(str(path), code=True), str(reason)]
+            for path, reason in zip(unreadable["path"], unreadable["reason"], strict=True)
         ]
-        listed = page.table("Files left out", ["File", "Reason"], rows)
-        out.append(
-            f"<details><summary>{count(len(rows), 'file')} could not be read and is left out of every figure"
-            f"</summary>{listed}</details>"
-            if len(rows) == 1
-            else f"<details><summary>{count(len(rows), 'file')} could not be read and are left out of every figure"
-            f"</summary>{listed}</details>"
-        )
+        left = "is left out" if len(listed) == 1 else "are left out"
+        said = f"{count(len(listed), 'file')} could not be read and {left} of every figure"
+        out.append(Details(said, [Table("Files left out", ["File", "Reason"], listed)]))
     elif data:
-        out.append("<p>Every file could be read.</p>")
-    return "\n".join(out)
+        out.append(Paragraph("Every file could be read."))
+    return out
 
 
-def training_section(config: Mapping[str, Any], history: pd.DataFrame | None) -> str:
+def training_section(config: Mapping[str, Any], history: pd.DataFrame | None) -> list[Block]:
     """What happened, and the settings."""
-    facts = []
+    facts: list[list[Cell]] = []
     if history is not None:
         facts.append(["Steps done", f"{len(history):,}"])
         if "epoch" in history:
             facts.append(["Epochs begun", f"{int(history['epoch'].max()):,}"])
+        last = history.tail(max(1, len(history) // 20))
         if "loss" in history:
-            last = history["loss"].tail(max(1, len(history) // 20))
-            facts.append([f"Loss, mean of the last {count(len(last), 'step')}", f"{last.mean():.4f}"])
+            facts.append([f"Loss, mean of the last {count(len(last), 'step')}", f"{last['loss'].mean():.4f}"])
         for name, label in (
             ("active_fraction", "Active fraction there"),
             ("mean_distance", "Mean distance there"),
         ):
-            if name in history and not math.isnan(value := float(history[name].tail(len(last)).mean())):
+            if name in history and not math.isnan(value := float(last[name].mean())):
                 facts.append([label, f"{value:.4f}"])
     if "seconds" in config:
         facts.append(["Time, all in all", f"{config['seconds'] / 60:.1f} minutes"])
-    settings = [
-        [html.escape(str(name)), f"<code>{html.escape(_plain(value))}</code>"]
+    settings: list[list[Cell]] = [
+        [str(name), Text(_plain(value), code=True)]
         for name, value in {
             **config["experiment"],
             **_flat("preprocessing", config.get("preprocessing", {})),
         }.items()
     ]
-    out = page.table("What happened", ["Fact", "Value"], facts) if facts else ""
-    return out + page.table("Settings", ["Name", "Value"], settings)
+    happened = [Table("What happened", ["Fact", "Value"], facts)] if facts else []
+    return [*happened, Table("Settings", ["Name", "Value"], settings)]
 
 
 def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,11 +254,10 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def again_section(config: Mapping[str, Any]) -> str:
+def again_section(config: Mapping[str, Any]) -> list[Block]:
     """The code that runs it again, and the versions it ran with."""
     if config.get("kind") == "classifier":
-        names, call = "ClassifierExperiment, run_classifier", "run_classifier"
-        source = "siamura.experiments.classifying"
+        names, call, source = "ClassifierExperiment, run_classifier", "run_classifier", "siamura.experiments"
     else:
         names, call, source = "Experiment, run", "run", "siamura"
     code = (
@@ -267,9 +265,8 @@ def again_section(config: Mapping[str, Any]) -> str:
         f"experiment = {names.split(',')[0]}.from_dict({pformat(config['experiment'], sort_dicts=False)})\n"
         f'{call}(experiment, out="runs/again")'
     )
-    out = f'<pre tabindex="0"><code>{html.escape(code)}</code></pre>'
-    rows = [[html.escape(str(k)), html.escape(str(v))] for k, v in config.get("versions", {}).items()]
+    out: list[Block] = [Program(code)]
+    rows: list[list[Cell]] = [[str(k), str(v)] for k, v in config.get("versions", {}).items()]
     if rows:
-        versions = page.table("Versions", ["Package", "Version"], rows)
-        out += f"<details><summary>Versions it ran with</summary>{versions}</details>"
+        out.append(Details("Versions it ran with", [Table("Versions", ["Package", "Version"], rows)]))
     return out

@@ -1,0 +1,64 @@
+"""The ``siamura`` command: results on standard output, progress on standard error, status 2 for bad input."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import siamura
+from siamura.experiments import Experiment, Run
+
+from .cases import index, search
+from .data import describe, phantoms
+from .errors import cli_errors, configure_logging
+from .page import serve
+from .scores import evaluate, explain, predict
+from .train import settings_command
+
+__all__ = ["app", "cli_errors", "configure_logging", "main", "settings_command"]
+
+app = typer.Typer(
+    name="siamura",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Siamese metric learning for radiographs. For research, not for diagnosis.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what is done.")] = False,
+) -> None:
+    configure_logging(logging.INFO if verbose else logging.WARNING)
+    if version:
+        typer.echo(siamura.__version__)
+        raise typer.Exit
+
+
+app.command()(phantoms)
+app.command()(describe)
+
+
+@settings_command(Experiment(), out="runs/train")
+def train(experiment: Experiment, out: Path, **options: bool) -> Run:
+    """Train, classify, measure, draw: the whole finger experiment, into a run folder.
+
+    Example: `siamura train --data MURA-v1.1 --part XR_FINGER --size 224 --out runs/finger`
+    """
+    return siamura.run(experiment, out, **options)
+
+
+app.command("train")(train)
+for command in (evaluate, predict, explain, index, search, serve):
+    app.command()(command)

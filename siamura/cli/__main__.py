@@ -1,0 +1,5 @@
+"""``python -m siamura.cli``."""
+
+from . import main
+
+main()

@@ -1,0 +1,50 @@
+"""Commands about radiographs: draw phantoms, count studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import siamura
+from siamura._files import printable
+
+from .errors import cli_errors
+from .output import Format, OutFormat, emit, shown
+
+__all__ = ["describe", "phantoms"]
+
+
+def phantoms(
+    root: Annotated[Path, typer.Argument(help="A new folder for them.")],
+    part: Annotated[list[str], typer.Option(help="Body part; may be given several times.")] = ["XR_FINGER"],  # noqa: B006
+    views: Annotated[int, typer.Option(help="How many views.")] = 600,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+) -> None:
+    """Draw a data set of phantoms in MURA's layout.
+
+    Example: `siamura phantoms phantoms --part XR_FINGER --part XR_HAND --views 800`
+    """
+    with cli_errors():
+        typer.echo(shown(siamura.make_phantoms(root, parts=tuple(part), views=views, seed=seed)))
+
+
+def describe(
+    root: Annotated[Path, typer.Argument(help="A MURA folder, or its parent.")],
+    part: Annotated[str | None, typer.Option(help="One body part only.")] = None,
+    form: OutFormat = Format.csv,
+) -> None:
+    """Count studies, views and patients per part, split and label.
+
+    Example: `siamura describe MURA-v1.1 --format json`
+    """
+    with cli_errors():
+        from siamura.studies import describe as count
+        from siamura.studies import problems
+
+        table = siamura.read_mura(root, part=part, on_error="report")
+        emit(count(table), form)
+        for problem in problems(table).to_dict("records"):
+            said = ", ".join(f"{k} {v}" for k, v in problem.items())
+            typer.echo(f"problem: {printable(said)}", err=True)

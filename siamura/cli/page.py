@@ -1,0 +1,29 @@
+"""The command that opens the page: serve."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .arguments import RunFolder
+from .errors import cli_errors
+
+__all__ = ["serve"]
+
+
+def serve(
+    run: RunFolder,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 7860,
+) -> None:
+    """Open the page: upload a study, see score, heat map and similar cases. Nothing leaves the machine.
+
+    Example: `siamura serve runs/finger`
+    """
+    with cli_errors():
+        from siamura.app import serve as open_page
+
+        open_page(run, host=host, port=port)

@@ -1,0 +1,134 @@
+"""Commands that answer with a finished run: evaluate, predict, explain."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import siamura
+from siamura._files import printable
+
+from .arguments import Head, RunFolder, part_needs_data
+from .errors import cli_errors
+from .output import Format, OutFormat, emit, say_unreadable
+
+__all__ = ["evaluate", "explain", "predict"]
+
+Grouping = StrEnum("Grouping", {"auto": "auto", "folder": "folder", "file": "file"})
+
+
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        Path | None, typer.Option(help="Other labelled radiographs; without it the run's own.")
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="Body part of --data; without it the run's.")] = None,
+    head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
+    form: OutFormat = Format.csv,
+) -> None:
+    """Figures with 95 % intervals over patients, per view and per study.
+
+    Example: `siamura evaluate runs/finger --data OTHER-HOSPITAL --part XR_FINGER`
+    """
+    with cli_errors():
+        import pandas as pd
+
+        from siamura.experiments import load_run
+        from siamura.inference import Predictor
+        from siamura.studies import is_phantom
+
+        done = load_run(run)
+        part_needs_data(part, data)
+        part = part or done.experiment.part
+        if data is None:
+            vectors, table = done.embeddings()
+            keep = (table["split"] == "valid").to_numpy()
+            table = table[keep].reset_index(drop=True)
+            table["probability"] = Predictor(done, head=head).probability(vectors[keep])
+        else:
+            table = Predictor(done, head=head).views(siamura.read_mura(data, part=part))
+            say_unreadable(table)
+            table = table[table["probability"].notna()].reset_index(drop=True)
+        frames = [
+            siamura.evaluate(table, table["probability"].to_numpy(), level=level).assign(level=level)
+            for level in ("view", "study")
+        ]
+        where = data or done.config["data"]["name"]
+        phantoms = done.config["data"]["phantoms"] if data is None else is_phantom(data)
+        said = f"{'PHANTOMS, ' if phantoms else ''}{where}, {part}: {len(table)} views of "
+        typer.echo(
+            f"{printable(said)}{table['patient'].nunique()} patients; 95 % intervals by bootstrap over patients. For "
+            "research, not for diagnosis.",
+            err=True,
+        )
+        emit(pd.concat(frames).reset_index(), form)
+
+
+def predict(
+    run: RunFolder,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Image files (PNG, JPEG, TIFF, DICOM), or folders of them.")
+    ],
+    study: Annotated[
+        Grouping, typer.Option(help="What makes a study: a folder, a file, or as MURA names it.")
+    ] = (Grouping.auto),
+    views: Annotated[bool, typer.Option("--views", help="One row a view instead of one a study.")] = False,
+    head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
+    form: OutFormat = Format.csv,
+) -> None:
+    """Probability of abnormal for films; a study's is the mean of its views'. For research, not for diagnosis.
+
+    Example: `siamura predict runs/finger study1/ --study folder --format json`
+    """
+    with cli_errors():
+        from siamura.experiments import load_run
+        from siamura.inference import Predictor, films, studies_of
+
+        scored = Predictor(load_run(run), head=head).views(films(paths, study=study))
+        say_unreadable(scored)
+        emit(scored if views else studies_of(scored), form)
+        if scored["probability"].isna().all():
+            raise ValueError("none of the files could be read as a radiograph.")
+
+
+def explain(
+    run: RunFolder,
+    image: Annotated[Path, typer.Argument(help="One film.")],
+    out: Annotated[Path, typer.Option(help="The figure to write (PNG, PDF or SVG).")] = Path(
+        "explanation.png"
+    ),
+    method: Annotated[
+        str, typer.Option(help="layercam, gradcam or gradcam++, each also with smooth_ before it; or cam.")
+    ] = "layercam",
+    like: Annotated[
+        Path | None, typer.Option(help="Another film: show what makes the image look like that one instead.")
+    ] = None,
+) -> None:
+    """Draw where the abnormal score comes from, and print the boxes in the file's own pixels.
+
+    Example: `siamura explain runs/finger film.png --out film-heat.png`
+    """
+    with cli_errors():
+        from siamura.experiments import load_run
+        from siamura.explanation import HeadLogit, Similarity, Target, embed_image
+        from siamura.inference import Predictor
+        from siamura.studies import is_phantom
+
+        predictor = Predictor(load_run(run), head="mlp")
+        target: Target = HeadLogit(predictor.head)
+        if like is not None:
+            target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
+        found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
+        drawn = "phantom " if is_phantom(image) else ""
+        found.figure(f"Where the score of {drawn}{image.name} comes from").savefig(out, dpi=150)
+        said = {
+            "figure": str(out),
+            "boxes": found.boxes.tolist(),
+            "target": found.target,
+            "score": found.score,
+        }
+        typer.echo(json.dumps(said))

@@ -1,0 +1,134 @@
+"""``siamura train``: an experiment's settings as options of the command line, each described where it is defined."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from siamura.experiments import Experiment
+
+from .errors import cli_errors, configure_logging
+
+if TYPE_CHECKING:
+    from siamura.experiments import Run
+
+__all__ = ["settings_command"]
+
+
+def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., Run]], Callable[..., None]]:
+    """Make a command of a function that runs an experiment: one option for each setting, and one for the folder.
+
+    Parameters
+    ----------
+    defaults : Experiment
+        What each option is where it is not given.
+    out : str
+        The default run folder.
+
+    Returns
+    -------
+    callable
+        Decorates ``f(experiment, out, *, overwrite, resume) -> Run``. The command prints the run's table and folder
+        on standard output, and leaves with status 2 and one sentence on standard error where the input is bad, or
+        with 130 after Ctrl-C and a line that says that the run is partial. Give it to `typer.run`, or to an
+        application's ``command``.
+
+    Examples
+    --------
+    >>> import inspect
+    >>> from siamura.experiments import run
+    >>> command = settings_command(Experiment(steps=40), out="runs/fingers")(run)
+    >>> options = inspect.signature(command).parameters
+    >>> "trunk" in options, str(options["out"].default)
+    (True, 'runs/fingers')
+    """
+
+    def decorate(start: Callable[..., Run]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            folder, overwrite, resume = (given.pop(name) for name in ("out", "overwrite", "resume"))
+            configure_logging()
+            with cli_errors(partial=f"The run in {folder} is partial: interrupted before it was measured."):
+                experiment = _experiment(defaults, given)
+                if overwrite and resume:
+                    raise ValueError("--overwrite and --resume exclude each other; give one of them.")
+                done = start(experiment, folder, overwrite=overwrite, resume=resume)
+            _tell(done)
+
+        command.__doc__ = start.__doc__ or inspect.getmodule(start).__doc__  # type: ignore[union-attr]
+        parameters = _parameters(defaults, out)
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _experiment(defaults: Experiment, options: dict[str, Any]) -> Experiment:
+    given = {name: value for name, value in options.items() if value is not None}
+    if "views" in given and given.get("data", defaults.data) is not None:
+        raise ValueError(
+            f"--views {given['views']} is the number of phantoms, and with --data none are drawn; leave it out."
+        )
+    if "epochs" in given:
+        given.setdefault("steps", None)  # --epochs alone replaces the default number of steps
+    return replace(defaults, **given)
+
+
+def _tell(done: Run) -> None:
+    """Print what a run came to; of several processes, the first one does."""
+    from siamura.training.distributed import rank_and_world
+
+    first = rank_and_world()[0] == 0
+    if first:
+        typer.echo(done.table())
+        typer.echo(f"Run folder: {done.folder}")
+    if done.config["status"] == "interrupted":
+        if first:
+            typer.echo(
+                f"The run is partial: interrupted after step {len(done.history)}; the same command with --resume goes "
+                "on with it."
+            )
+        raise typer.Exit(130)
+
+
+def _parameters(defaults: Experiment, out: str) -> list[inspect.Parameter]:
+    hints = get_type_hints(Experiment)
+    found = [
+        _parameter(
+            field.name,
+            None,  # not given: told apart from a default that is given
+            hints[field.name] | None,
+            *_flags(field.name, hints[field.name]),
+            help=field.metadata["help"],
+            show_default=_shown(getattr(defaults, field.name)),
+        )
+        for field in fields(Experiment)
+    ]
+    return [
+        *found,
+        _parameter("out", Path(out), Path, help="Folder for everything the run writes."),
+        _parameter("overwrite", False, bool, "--overwrite", help="Replace an earlier run in that folder."),
+        _parameter("resume", False, bool, "--resume", help="Go on with a stopped run in that folder."),
+    ]
+
+
+def _parameter(name: str, default: object, kind: Any, *flags: str, **about: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option(*flags, **about)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _flags(name: str, kind: object) -> tuple[str, ...]:
+    flag = "--" + name.replace("_", "-")
+    return (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+
+
+def _shown(value: object) -> str | bool:
+    """Give the words for a default in the help text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return False if value is None else f"{value}"

@@ -1,0 +1,59 @@
+"""The end that both kinds of run share: figures, table, settings and page, as their folder keeps them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamura._files import atomic_write
+
+from .folder import Settings, write_config, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from siamura.report import Sheet
+
+    from .data import Inputs
+
+__all__ = ["finish"]
+
+
+def finish(
+    folder: Path,
+    experiment: Settings,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    history: pd.DataFrame,
+    sheet: Sheet,
+    captions: Mapping[str, Mapping[str, Any]],
+    inputs: Inputs,
+    *,
+    status: str,
+) -> dict[str, Any]:
+    """Write ``metrics.json``, ``table.md``, ``config.json`` and ``report.html``; give what is in ``config.json``.
+
+    Parameters
+    ----------
+    folder : Path
+    experiment : Experiment or ClassifierExperiment
+    facts : mapping
+        What ``config.json`` holds beside the settings.
+    metrics, history, sheet, captions
+        Of `siamura.report.Record`.
+    inputs : Inputs
+        The data, which also know when the run began.
+    status : {"finished", "interrupted"}
+    """
+    from siamura.report import Record, write_page
+
+    write_json(folder / "metrics.json", metrics)
+    atomic_write(folder / "table.md", sheet.markdown())
+    seconds = round(time.time() - inputs.started, 1)
+    config = write_config(folder, experiment, status=status, seconds=seconds, **facts)
+    write_page(folder, Record(config, metrics, history, sheet, inputs.unreadable, captions))
+    if status == "finished":
+        (folder / "checkpoint.ckpt").unlink(missing_ok=True)
+    return config
