@@ -58,12 +58,14 @@ class cli_errors(contextlib.ContextDecorator):
             else:
                 typer.echo("Interrupted.", err=True)
             raise typer.Exit(130) from error
-        if isinstance(error, (ValueError, OSError, ImportError)) or _failed_write(error):
+        if error is not None and (
+            isinstance(error, (ValueError, OSError, ImportError)) or _failed_write(error)
+        ):
             typer.echo(f"Error: {printable(_sentence(error))}", err=True)
             raise typer.Exit(2) from error
 
 
-def _failed_write(error: BaseException | None) -> bool:
+def _failed_write(error: BaseException) -> bool:
     """Whether a library met a full disk and tells it by an error of its own."""
     words = str(error)
     return (type(error).__name__ == "SafetensorError" and "I/O error" in words) or (
