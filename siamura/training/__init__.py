@@ -1,20 +1,6 @@
 """Training: fit a distance or a classifier, and embed."""
 
-from .callbacks import Averaging, CollapseWarning, CollapseWatch
-from .classifier import fit_classifier, predict_proba, study_weights
-from .embedding import embed
-from .ensembles import Ensemble, train_ensemble
-from .metric import fit
+# On use, since to embed needs neither Lightning nor an optimiser: importing them takes seconds.
+import lazy_loader
 
-__all__ = [
-    "Averaging",
-    "CollapseWarning",
-    "CollapseWatch",
-    "Ensemble",
-    "embed",
-    "fit",
-    "fit_classifier",
-    "predict_proba",
-    "study_weights",
-    "train_ensemble",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

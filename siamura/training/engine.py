@@ -19,9 +19,9 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from .callbacks import Checkpoints, Progress, SafeCheckpointIO, write_history
-from .distributed import SyncedBatchNorm
 from .machine import processes, resolve_channels_last, resolve_device, resolve_precision
 from .module import TrainModule
+from .synced_batch_norm import SyncedBatchNorm
 
 __all__ = ["RunSettings", "run"]
 

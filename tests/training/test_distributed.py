@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from siamura.training.distributed import SyncedBatchNorm
+from siamura.training.synced_batch_norm import SyncedBatchNorm
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
