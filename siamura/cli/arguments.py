@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["Data", "Full", "Head", "Out", "Part", "RunFolder", "Seed", "Weights", "part_needs_data"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Columns",
+    "Data",
+    "Full",
+    "Head",
+    "Out",
+    "Part",
+    "Positive",
+    "RunFolder",
+    "Seed",
+    "Weights",
+    "part_needs_data",
+    "read_data",
+]
 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, as `siamura train` writes it.")]
+Columns = Annotated[
+    str | None, typer.Option(help="Columns of a table, as in file=path,finding=label,region=part.")
+]
+Positive = Annotated[str | None, typer.Option(help="Label that means abnormal; several with commas between.")]
 Head = StrEnum("Head", {"knn": "knn", "mlp": "mlp"})
 
 
@@ -25,7 +45,24 @@ Seed = Annotated[int, typer.Option(help="Seed.")]
 Out = Annotated[Path, typer.Option(help="Folder of the run folders; finished ones in it are kept.")]
 
 
-def part_needs_data(part: str | None, data: Path | None) -> None:
-    """Refuse a part where there are no radiographs to choose it from."""
-    if part is not None and data is None:
-        raise ValueError(f"--part {part} chooses among the radiographs of --data, which is not given.")
+def part_needs_data(data: Path | None, **given: str | None) -> None:
+    """Refuse what is said of radiographs that are not given."""
+    for name, value in given.items():
+        if value is not None and data is None:
+            raise ValueError(f"--{name} {value} is of the radiographs of --data, which is not given.")
+
+
+def read_data(
+    data: Path, part: str | None, columns: str | None, positive: str | None, **options: str
+) -> pd.DataFrame:
+    """Read the radiographs of ``--data`` as `siamura.read_studies` does."""
+    import siamura
+    from siamura.experiments.settings import columns_of
+
+    return siamura.read_studies(
+        data,
+        part=part,
+        columns=columns_of(columns),
+        positive=None if positive is None else positive.split(","),
+        **options,
+    )

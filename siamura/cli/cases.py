@@ -9,7 +9,7 @@ import typer
 
 import siamura
 
-from .arguments import RunFolder, part_needs_data
+from .arguments import Columns, Positive, RunFolder, part_needs_data, read_data
 from .errors import cli_errors
 from .output import Format, OutFormat, emit, shown
 
@@ -23,6 +23,8 @@ def index(
         Path | None, typer.Option(help="More radiographs; without it the run's training views.")
     ] = None,
     part: Annotated[str | None, typer.Option(help="One body part of --data only.")] = None,
+    columns: Columns = None,
+    positive: Positive = None,
     add: Annotated[bool, typer.Option("--add", help="Add to the index that is there.")] = False,
 ) -> None:
     """Build an index of similar cases from a run's training views, or from other radiographs, or add to one.
@@ -33,7 +35,7 @@ def index(
         from siamura.experiments import load_run
 
         done = load_run(run)
-        part_needs_data(part, data)
+        part_needs_data(data, part=part, columns=columns, positive=positive)
         net = done.network()
         if out.exists() and not add:
             raise FileExistsError(f"{out} exists; add to it with --add, or choose another.")
@@ -46,7 +48,7 @@ def index(
             if net.preprocess is None:
                 raise ValueError(f"the model in {run} was saved without its preprocessing; train it again.")
             views = siamura.RadiographDataset(
-                siamura.read_mura(data, part=part), net.preprocess, on_error="skip"
+                read_data(data, part, columns, positive), net.preprocess, on_error="skip"
             )
             vectors, table = siamura.embed(net, views), views.table
         if cases is None:

@@ -10,6 +10,7 @@ import typer
 import siamura
 from siamura._files import printable
 
+from .arguments import Columns, Positive, read_data
 from .errors import cli_errors
 from .output import Format, OutFormat, emit, shown
 
@@ -31,8 +32,15 @@ def phantoms(
 
 
 def describe(
-    root: Annotated[Path, typer.Argument(help="A MURA folder, or its parent.")],
+    root: Annotated[
+        Path,
+        typer.Argument(
+            help="MURA or its parent, a table (CSV, Excel, Parquet), a folder of classes, or DICOM."
+        ),
+    ],
     part: Annotated[str | None, typer.Option(help="One body part only.")] = None,
+    columns: Columns = None,
+    positive: Positive = None,
     form: OutFormat = Format.csv,
 ) -> None:
     """Count studies, views and patients per part, split and label.
@@ -43,7 +51,7 @@ def describe(
         from siamura.studies import describe as count
         from siamura.studies import problems
 
-        table = siamura.read_mura(root, part=part, on_error="report")
+        table = read_data(root, part, columns, positive, on_error="report")
         emit(count(table), form)
         for problem in problems(table).to_dict("records"):
             said = ", ".join(f"{k} {v}" for k, v in problem.items())

@@ -12,7 +12,7 @@ import typer
 import siamura
 from siamura._files import printable
 
-from .arguments import Head, RunFolder, part_needs_data
+from .arguments import Columns, Head, Positive, RunFolder, part_needs_data, read_data
 from .errors import cli_errors
 from .output import Format, OutFormat, emit, say_unreadable
 
@@ -27,6 +27,8 @@ def evaluate(
         Path | None, typer.Option(help="Other labelled radiographs; without it the run's own.")
     ] = None,
     part: Annotated[str | None, typer.Option(help="Body part of --data; without it the run's.")] = None,
+    columns: Columns = None,
+    positive: Positive = None,
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
     form: OutFormat = Format.csv,
 ) -> None:
@@ -42,7 +44,7 @@ def evaluate(
         from siamura.studies import is_phantom
 
         done = load_run(run)
-        part_needs_data(part, data)
+        part_needs_data(data, part=part, columns=columns, positive=positive)
         part = part or done.experiment.part
         if data is None:
             vectors, table = done.embeddings()
@@ -50,7 +52,7 @@ def evaluate(
             table = table[keep].reset_index(drop=True)
             table["probability"] = Predictor(done, head=head).probability(vectors[keep])
         else:
-            table = Predictor(done, head=head).views(siamura.read_mura(data, part=part))
+            table = Predictor(done, head=head).views(read_data(data, part, columns, positive))
             say_unreadable(table)
             table = table[table["probability"].notna()].reset_index(drop=True)
         frames = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,13 +59,15 @@ def load(
     views: int,
     seed: int,
     patients: int = 1,
+    columns: Mapping[str, str] | None = None,
+    positive: Sequence[str] | None = None,
 ) -> Inputs:
     """Read the studies, refuse what would make the figures meaningless, and prepare the images.
 
     Parameters
     ----------
     data : str or None
-        A MURA folder; None draws phantoms.
+        What `siamura.read_studies` reads; None draws phantoms.
     parts : sequence of str
         Body parts.
     pre : Preprocess
@@ -77,6 +79,8 @@ def load(
         Of the phantoms, views a part.
     patients : int
         The fewest patients that each label must have in train.
+    columns, positive
+        Of `siamura.read_studies`.
 
     Raises
     ------
@@ -86,19 +90,29 @@ def load(
         If a part, a split or a label is missing, or a label has too few patients.
     """
     from siamura.pixels import RadiographDataset
-    from siamura.studies import is_phantom, read_mura
+    from siamura.studies import classes_of, is_phantom, read_studies, train_valid
     from siamura.training.distributed import by_first
 
     started = time.time()
-    root = Path(data) if data is not None else by_first(lambda: phantoms_for(parts, views, seed, cache))
-    table = read_mura(root, part=list(parts))
+    if data is None:
+        root = by_first(lambda: phantoms_for(parts, views, seed, cache))
+        table = read_studies(root, part=list(parts), kind="mura")
+    else:
+        root = Path(data)
+        table = read_studies(root, part=list(parts), columns=columns, positive=positive)
+    classes = classes_of(table)
+    if len(classes) > 2:
+        raise ValueError(
+            f"{root} has {len(classes)} labels ({', '.join(map(str, classes))}); a run tells two apart: name the "
+            "abnormal ones with positive."
+        )
     splits = {}
-    for split in ("train", "valid"):
-        rows = table[table["split"] == split].reset_index(drop=True)
+    for split, rows in zip(("train", "valid"), train_valid(table, seed=seed), strict=True):
         if rows.empty:
             raise ValueError(
                 f"{root} has no {split} views of {', '.join(parts)}; both train and valid are needed."
             )
+        said = rows.attrs["split"]["sentence"]
         _check(rows, split, patients if split == "train" else 1)
         splits[split] = RadiographDataset(rows, pre, cache=cache / "images", on_error="skip")
         _check(splits[split].table, split, patients if split == "train" else 1)
@@ -111,7 +125,9 @@ def load(
     facts = {
         "name": str(root),
         "phantoms": is_phantom(root),
-        "part": ", ".join(parts),
+        "part": ", ".join(sorted(table["part"].unique())),
+        "classes": [str(name) for name in classes],
+        "split": said,
         "counts": {split: _counts(data.table) for split, data in splits.items()},
         "unreadable": len(unreadable),
     }
@@ -128,8 +144,10 @@ def cache_folder() -> Path:
 def phantoms_for(parts: Sequence[str], views: int, seed: int, cache: Path) -> Path:
     """Draw phantoms of some parts, once: the same settings find them in the cache."""
     from siamura.studies import is_phantom, make_phantoms
+    from siamura.studies.names import part_name
     from siamura.studies.phantoms import VERSION
 
+    parts = [part_name(part) for part in parts]
     root = cache / "phantoms" / f"v{VERSION}-{'+'.join(parts)}-{views}-seed{seed}"
     if not is_phantom(root):
         make_phantoms(root, parts=tuple(parts), views=views * len(parts), seed=seed)

@@ -14,7 +14,7 @@ import siamura
 from .data import Inputs, cache_folder, load
 from .finishing import finish
 from .folder import Run, open_folder, write_config, write_embeddings
-from .settings import Experiment
+from .settings import Experiment, columns_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -165,7 +165,8 @@ def load_data(
 
     inputs = load(
         experiment.data, (experiment.part,), pre, folder, cache=Path(cache) if cache else cache_folder(),
-        views=experiment.views, seed=experiment.seed, patients=experiment.k,
+        views=experiment.views, seed=experiment.seed, patients=experiment.k, columns=columns_of(experiment.columns),
+        positive=None if experiment.positive is None else experiment.positive.split(","),
     )  # fmt: skip
     by_first(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
     return inputs

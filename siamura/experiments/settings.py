@@ -99,6 +99,22 @@ class _Settings:
             raise ValueError(f"seed={self.seed!r} must be a whole number, not negative and below 2**63.")
 
 
+def columns_of(text: str | None) -> dict[str, str] | None:
+    """Read ``"file=path,finding=label"``: a table's names to siamura's.
+
+    Examples
+    --------
+    >>> columns_of("file=path, finding=label")
+    {'file': 'path', 'finding': 'label'}
+    """
+    if text is None:
+        return None
+    pairs = [[side.strip() for side in pair.split("=")] for pair in text.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ValueError(f"columns={text!r} must be names and their meaning, as in file=path,finding=label.")
+    return dict(pairs)
+
+
 _MOST = 2**31 - 1  # of a count: what PyTorch and FAISS take
 
 
@@ -117,9 +133,14 @@ class Experiment(_Settings):
     Parameters
     ----------
     data : str or None
-        A MURA folder, or its parent; None draws phantoms.
+        What `siamura.read_studies` reads: MURA or its parent, a table of one's own (CSV, Excel, Parquet), a folder of
+        classes, or DICOM; None draws phantoms.
+    columns : str or None
+        Of a table, its names to siamura's: ``"file=path,finding=label,region=part"``.
+    positive : str or None
+        The label that means abnormal, where it is no usual word for it; several with commas between.
     part : str
-        A part found in the data, such as ``XR_FINGER``.
+        A part found in the data, such as ``XR_FINGER`` or ``finger``; where the data name none, that of all.
     views : int
         How many phantom views are drawn, where `data` is None.
     trunk : str
@@ -161,7 +182,12 @@ class Experiment(_Settings):
     256
     """
 
-    data: str | None = _option(None, "MURA folder or its parent; without it phantoms are drawn and used.")
+    data: str | None = _option(
+        None,
+        "MURA, a table (CSV, Excel, Parquet), a folder of classes or DICOM; without it phantoms are drawn.",
+    )
+    columns: str | None = _option(None, "Columns of a table, as in file=path,finding=label,region=part.")
+    positive: str | None = _option(None, "Label that means abnormal; several with commas between.")
     part: str = _option("XR_FINGER", "Body part; any that the data has.")
     views: int = _option(800, "Phantom views to draw, where --data is not given.")
     trunk: str = _option("densenet169", "Trunk: densenet169, resnet50, any torchvision classifier.")
@@ -185,6 +211,10 @@ class Experiment(_Settings):
         check_choice("loss", self.loss, get_args(LossName))
         self._check_paths("data", "weights")
         self._check_text("part", "trunk", "augment")
+        self._check_text(*(name for name in ("columns", "positive") if getattr(self, name) is not None))
+        columns_of(self.columns)
+        if self.data is None and (self.columns or self.positive):
+            raise ValueError("columns and positive are of data=, which is not given.")
         self._check_flags("clahe")
         self._check_whole("views", "dim", "neighbours")
         self._check_whole(*(name for name in ("epochs", "steps") if getattr(self, name) is not None))

@@ -192,6 +192,8 @@ def data_section(config: Mapping[str, Any], unreadable: pd.DataFrame | None) -> 
         out.append(Paragraph("Drawn by siamura, with its own seed; no patient is behind them."))
     elif data.get("name"):
         out.append(Paragraph("Radiographs of", Path(str(data["name"])).name))
+    if said := data.get("split"):
+        out.append(Paragraph(said))
     if counts:
         columns = {
             "views": "Views",
