@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-__all__ = ["naming_damage", "read_arrays", "read_json"]
+__all__ = ["naming_damage", "read_json"]
 
 
 @contextlib.contextmanager
@@ -36,41 +29,6 @@ def naming_damage(path: Path) -> Iterator[None]:
         raise ValueError(
             f"{path} is damaged ({said}); run the experiment again, into another folder."
         ) from error
-
-
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read an ``.npz`` file of columns that have one length, after a look at how large it would become.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or would be far larger in memory than it is on the disk.
-    """
-    most = max(_ANY_SIZE, _COMPRESSED * path.stat().st_size)
-    with zipfile.ZipFile(path) as archive:
-        whole = 0
-        rows = set()
-        for entry in archive.infolist():
-            with archive.open(entry) as file:
-                version = np.lib.format.read_magic(file)
-                read = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read(file)
-            rows.add(shape[0] if shape else -1)
-            whole += math.prod(shape) * dtype.itemsize
-        if len(rows) != 1:
-            raise ValueError("its columns have different lengths")
-        if whole > most:
-            raise ValueError(f"it would take {whole / 1e9:.1f} GB in memory")
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-_ANY_SIZE = 256 << 20  # bytes that columns may take in memory, however small the file
-_COMPRESSED = 100  # times that a larger file may grow: paths shrink to a fiftieth
 
 
 def read_json(path: Path) -> dict[str, Any]:

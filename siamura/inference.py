@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from siamura._arrays import load_npz
 from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
-from siamura._stored import naming_damage, read_arrays
+from siamura._stored import naming_damage
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.pixels.checks import check_film
@@ -75,6 +76,10 @@ def load_heads(folder: str | os.PathLike[str]) -> dict[str, KNNHead | MLPHead]:
     return found
 
 
+#: Columns of the table beside the embeddings.
+_TEXTS = ("path", "part", "patient", "study", "split")
+
+
 def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
     """Read the embeddings of a run folder, float32 (N, dim), and their rows as a study table.
 
@@ -86,12 +91,15 @@ def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.floa
     """
     path = Path(folder) / "embeddings.npz"
     with naming_damage(path):
-        stored = read_arrays(path)
-        vectors = stored.pop("embedding", np.empty(0))
-        if vectors.ndim != 2 or vectors.dtype != np.float32:
-            raise ValueError("embedding is no matrix of float32")
-        if not {"label", "path", "patient", "study", "split"} <= set(stored):
-            raise ValueError("a column of the table is missing")
+        stored = load_npz(
+            path,
+            {"embedding": (None, None), **dict.fromkeys(("label", *_TEXTS), (None,))},
+            optional=("part",),
+            kinds={"embedding": "f", "label": "iu", **dict.fromkeys(_TEXTS, "U")},
+        )
+        if len({len(values) for values in stored.values()}) > 1:
+            raise ValueError("its columns have different lengths")
+    vectors = stored.pop("embedding").astype(np.float32, copy=False)
     text = [name for name, values in stored.items() if values.dtype.kind in "OU"]
     return vectors, pd.DataFrame(stored).astype(dict.fromkeys(text, "str"))
 
