@@ -1,3 +1,4 @@
+from .boxes import read_boxes
 from .checks import COLUMNS, STUDY, problems, skipped
 from .counts import describe
 from .dicom import read_dicom_folder
@@ -18,6 +19,7 @@ __all__ = [
     "is_phantom",
     "make_phantoms",
     "problems",
+    "read_boxes",
     "read_dicom_folder",
     "read_folders",
     "read_mura",

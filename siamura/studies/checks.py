@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import unicodedata
 import warnings
 from collections import Counter
@@ -150,7 +151,7 @@ def contradictions(
     return table, bad
 
 
-def doubtful_patients(table: pd.DataFrame, name: str, remedy: str, level: int = 4) -> None:
+def doubtful_patients(table: pd.DataFrame, name: str, remedy: str) -> None:
     """Warn where what was taken for a patient looks like none: most views, or both labels of many.
 
     Parameters
@@ -160,8 +161,6 @@ def doubtful_patients(table: pd.DataFrame, name: str, remedy: str, level: int = 
         What was read.
     remedy : str
         What to do, for the message.
-    level : int
-        Frames between the warning and the caller's code.
     """
     views = table["patient"].value_counts()
     labels = table.groupby("patient")["label"].nunique()
@@ -176,8 +175,16 @@ def doubtful_patients(table: pd.DataFrame, name: str, remedy: str, level: int = 
         warnings.warn(
             f"What was taken for patients in {name} may be none: {'; '.join(said)}. {remedy}",
             UserWarning,
-            stacklevel=level,
+            stacklevel=callers_level(),
         )
+
+
+def callers_level() -> int:
+    """Count the frames from the one that asks to the first outside siamura, for a warning to point to."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("siamura."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def problems(table: pd.DataFrame) -> pd.DataFrame:
@@ -232,14 +239,14 @@ def listing(bad: list[tuple[str, str]], name: str, most: int = 5) -> str:
     )
 
 
-def warn_unknown(unknown: int, total: int, name: str, remedy: str, level: int = 4) -> None:
+def warn_unknown(unknown: int, total: int, name: str, remedy: str) -> None:
     """Say what it means that patients are unknown."""
     whose = "all" if unknown == total else f"{unknown} of the"
     warnings.warn(
         f"The patients of {whose} {total} images in {printable(name)} are unknown, so each counts as a person of "
         f"its own; {LEAK}. To prevent it, {remedy}.",
         UserWarning,
-        stacklevel=level,
+        stacklevel=callers_level(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from siamura._files import printable
 from siamura._image_files import image_kind
 from siamura._validation import check_choice
 
-from .checks import LEAK, Row, doubtful_patients, finish
+from .checks import LEAK, Row, callers_level, doubtful_patients, finish
 from .identifiers import namer
 from .labels import Classes, missing, two_classes
 from .names import listed, part_name
@@ -150,22 +151,15 @@ class Archive:
     labelled: bool = False
 
     def table(
-        self,
-        classes: Classes,
-        on_error: str,
-        parts: set[str] | None = None,
-        keep: bool = False,
-        level: int = 4,
+        self, classes: Classes, on_error: str, parts: set[str] | None = None, keep: bool = False
     ) -> pd.DataFrame:
         """Build the table, and warn of patients who are unknown or may be none."""
-        import warnings
-
         if self.nameless:
             warnings.warn(
                 f"{self.nameless} of {len(self.films)} files below {self.name} have no PatientID, so each of their "
                 f"studies counts as a person; {LEAK}. Put the PatientID back, or keep these files out.",
                 UserWarning,
-                stacklevel=level - 1,
+                stacklevel=callers_level(),
             )
         rows: list[Row] = []
         kept: list[dict[str, Any]] = []
@@ -191,7 +185,7 @@ class Archive:
             )
         if len(table):
             remedy = "Was the PatientID made anonymous, one for all? Put one for each person back."
-            doubtful_patients(table.assign(label=0), self.name, remedy, level)
+            doubtful_patients(table.assign(label=0), self.name, remedy)
         return table
 
 

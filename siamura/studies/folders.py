@@ -139,7 +139,7 @@ class Scan:
         unknown = sum(person is None for person in self.people)
         if unknown:
             remedy = "say where the patient stands in the path, with patient=..."
-            warn_unknown(unknown, len(rows), base, remedy, level=5)
+            warn_unknown(unknown, len(rows), base, remedy)
         if any(self.left_out.values()):
             log.info(
                 "%s: passed over %d hidden files and %d that are no images", base, *self.left_out.values()
@@ -147,7 +147,7 @@ class Scan:
         options = {"classes": classes.names, "extra": extra, "by_view": by_view}
         table = finish(rows, [], self.left_out, base, on_error, **options)  # type: ignore[arg-type]
         if self.guessed and unknown < len(rows) and len(table):
-            doubtful_patients(table, base, _REMEDY, level=5)
+            doubtful_patients(table, base, _REMEDY)
         return table
 
 

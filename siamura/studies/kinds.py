@@ -10,7 +10,7 @@ from typing import Final
 
 import pandas as pd
 
-from siamura._image_files import image_kind
+from siamura._image_files import image_kind, is_named_as_image
 from siamura._validation import check_choice
 
 from .labels import ABNORMAL, NORMAL, label_key
@@ -93,7 +93,7 @@ def _images(path: Path) -> Iterable[str]:
     for here, inside, files in os.walk(path):
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         kept = (os.path.join(here, n) for n in sorted(files) if not n.startswith("."))
-        yield from itertools.islice((f for f in kept if image_kind(f) is not None), 5)
+        yield from itertools.islice((f for f in kept if is_named_as_image(f) or image_kind(f)), 5)
 
 
 def refuse_idle(kind: str, **options: object) -> None:

@@ -71,10 +71,10 @@ def asked_for(name: str, value: Any) -> list[Any]:
     ValueError
         If it asks for nothing.
     """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     single = isinstance(value, str | bytes) or not isinstance(value, Iterable)
-    found = [value] if single else list(value)
+    found = [value] if single else [one.item() if isinstance(one, np.generic) else one for one in value]
     if not found:
         raise ValueError(f"{name}={value!r} names no {name}: name at least one value, or leave it out.")
     return found

@@ -320,7 +320,7 @@ def build(
             bad.append((path, reason))
     if "patient" not in known and (rows or bad):
         number_of = len(rows) + len(bad)
-        warn_unknown(number_of, number_of, name, "add a column 'patient'", level=5)
+        warn_unknown(number_of, number_of, name, "add a column 'patient'")
     return rows, places, bad
 
 
