@@ -93,13 +93,15 @@ class Database:
         return made
 
     def make(self) -> None:
-        """Make the file where there is none, with a journal that lets others read while one writes (WAL).
+        """Make the file where there is none (nothing for PostgreSQL), with a journal that lets others read while one writes (WAL).
 
         Raises
         ------
         FileExistsError
             If something else is there.
         """
+        if self.postgres:
+            return
         file = Path(self.place)
         if file.is_dir() or (file.exists() and file.read_bytes()[:15] not in (b"", b"SQLite format 3")):
             raise FileExistsError(f"{file} exists and is no database; choose the name of a new file.")

@@ -241,9 +241,11 @@ class TestPlaces:
         ):
             CaseIndex.open("postgresql://me:secret@localhost:1/none")
 
-    def test_a_password_is_not_shown(self, database):
+    def test_a_url_makes_no_file_and_its_password_is_not_shown(self, database, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         index = CaseIndex.create(database.replace("postgres:@", "postgres:secret@"), dim=8)
         assert "secret" not in repr(index) + str(index.place)
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
