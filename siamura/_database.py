@@ -93,7 +93,9 @@ class Database:
         return made
 
     def make(self) -> None:
-        """Make the file where there is none (nothing for PostgreSQL), with a journal that lets others read while one writes (WAL).
+        """Make the file where there is none, with a journal that lets others read while one writes (WAL).
+
+        Of PostgreSQL nothing is made.
 
         Raises
         ------

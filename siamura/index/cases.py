@@ -83,7 +83,8 @@ class CaseIndex:
 
     def __init__(self, place: Place, model: Model = None) -> None:
         self._database, self._lock = Database(place, DamagedIndex), threading.Lock()
-        self._uid, self._proven, self._held = "", False, None
+        self._uid, self._proven = "", False
+        self._held: Held | None = None
         with self._database.begin() as connection:
             self._uid = self._state(connection, model, proof=False).uid
         self._proven = model is not None
@@ -294,7 +295,8 @@ class CaseIndex:
         """(number, columns ...) of cases by number; `whole`: (number, digest, bytes, columns ...) where sound."""
         if not state.columns:
             return []
-        table, found = cases_table(self._database, state), []
+        table = cases_table(self._database, state)
+        found: list[Any] = []
         front = [table.c.number] + [table.c.digest, table.c.crc, table.c.vector] * whole
         asked = sa.select(*front, *(table.c[f"c{i}"] for i in range(len(state.columns)))).order_by(
             table.c.number
@@ -377,7 +379,8 @@ class CaseIndex:
             }
             return connection.execute(table.update().where(*chosen).values(new)).rowcount
 
-        return self._change(change, patient, cases, where, removes=False)
+        moved = not {"part", "patient", "study"}.isdisjoint(values)  # of what is held in memory
+        return self._change(change, patient, cases, where, removes=False, moves=moved)
 
     def delete(
         self, *, patient: str | None = None, cases: ArrayLike | None = None, where: Where = None
@@ -397,9 +400,11 @@ class CaseIndex:
         def change(connection: sa.Connection, state: State, table: sa.Table, chosen: list[Any]) -> int:
             return connection.execute(table.delete().where(*chosen)).rowcount
 
-        return self._change(change, patient, cases, where, removes=True)
+        return self._change(change, patient, cases, where, removes=True, moves=True)
 
-    def _change(self, change: Any, patient: str | None, cases: Any, where: Where, *, removes: bool) -> int:
+    def _change(
+        self, change: Any, patient: str | None, cases: Any, where: Where, *, removes: bool, moves: bool
+    ) -> int:
         if patient is None and cases is None and where is None:
             raise ValueError("patient, cases and where are missing; say which cases are meant.")
         with self._database.begin(write=True) as connection:
@@ -414,13 +419,13 @@ class CaseIndex:
                 if cases is None
                 else np.array_split(_numbers(cases), len(_numbers(cases)) // 10_000 + 1)
             )
-            count = sum(
+            count: int = sum(
                 change(
                     connection, state, table, chosen + ([] if n is None else [table.c.number.in_(n.tolist())])
                 )
                 for n in numbers
             )
-            revision = state.revision + bool(count)
+            revision = state.revision + bool(count and moves)
             state = replace(state, revision=revision, rows=state.rows - count * removes)
             state = replace(state, removed=revision) if removes and count else state
             write_state(self._database, connection, state)
@@ -494,7 +499,7 @@ class CaseIndex:
         k = check_whole("k", k)
         if studies is not None:
             check_choice("studies", studies, ("min", "mean"))
-        where = [dict(where or {}), {n: v for n, v in (("part", part), ("label", label)) if v is not None}]
+        asked: list[Where] = [where, {n: v for n, v in (("part", part), ("label", label)) if v is not None}]
         with self._database.begin() as connection:
             with self._lock:
                 state = self._state(connection, model)
@@ -506,7 +511,7 @@ class CaseIndex:
             queries = _vectors(embeddings, state.dim)
             own = _own_patients(exclude_patient, 1 if studies else len(queries))
             k = min(k, state.rows)
-            found = self._found(connection, state, held, queries, k, own, where, exact, studies)
+            found = self._found(connection, state, held, queries, k, own, asked, exact, studies)
             rows = {
                 row[0]: row[1:] for row in self._rows(connection, state, sorted({int(n) for n in found[3]}))
             }
@@ -590,15 +595,17 @@ def _vectors(embeddings: ArrayLike, dim: int) -> NDArray[np.float32]:
 
 def _own_patients(patient: str | Sequence[str] | None, queries: int) -> list[str]:
     """Give each query's patient; none where nobody is left out."""
-    names = (
-        [patient] * queries if patient is None or isinstance(patient, str) else list(np.atleast_1d(patient))
+    if patient is None:
+        return []
+    names: list[Any] = (
+        [patient] * queries if isinstance(patient, str) else [*np.atleast_1d(np.asarray(patient))]
     )
-    names = [] if patient is None else [value_of(name, "str", "exclude_patient") for name in names]
-    if patient is not None and len(names) != queries:
+    own = [str(value_of(name, "str", "exclude_patient")) for name in names]
+    if len(own) != queries:
         raise ValueError(
-            f"exclude_patient names {len(names)} patients for {queries} queries; give one for each."
+            f"exclude_patient names {len(own)} patients for {queries} queries; give one for each."
         )
-    return names
+    return own
 
 
 def _numbers(cases: ArrayLike) -> list[int]:

@@ -165,9 +165,9 @@ def write_rows(
     digests = digests or [_digest(path) for path in table["path"]]
     places = zip(*(table[name].tolist() for name in ("part", "patient", "study", "path")), strict=True)
     updated, changed = 0, False
-    for at, digest, vector, row in zip(places, digests, vectors, zip(*values, strict=True), strict=True):
-        films = _films(at, digest)
-        number = next((known[film] for film in films if film in known), state.rows_ever + len(new))
+    for film, digest, vector, row in zip(places, digests, vectors, zip(*values, strict=True), strict=True):
+        films = _films(film, digest)
+        number = next((known[name] for name in films if name in known), state.rows_ever + len(new))
         content = vector.astype("<f4").tobytes()
         made = {
             "digest": digest,

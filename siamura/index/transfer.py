@@ -56,8 +56,8 @@ def read_parquet(path: Path) -> Content:
 
 def _pyarrow() -> tuple[Any, Any]:
     try:
-        import pyarrow
-        import pyarrow.parquet  # an optional extra
+        import pyarrow  # an optional extra
+        import pyarrow.parquet
     except ImportError as error:
         raise ImportError('Parquet needs PyArrow: pip install "siamura[tables]".') from error
     return pyarrow.parquet, pyarrow
