@@ -69,9 +69,9 @@ def to_onnx(
     ImportError
         Without the ``[onnx]`` extra.
     ValueError
-        If the path does not end in .onnx, no size is known, or the head does not fit the network.
+        If the path does not end in .onnx, no size is known, or the head is not fitted or does not fit the network.
     RuntimeError
-        If onnxruntime's outputs differ from PyTorch's by more than 1e-4; nothing is written then.
+        If ONNX cannot express the network, or onnxruntime's outputs differ from PyTorch's by more than 1e-4; nothing is written then.
 
     Examples
     --------
@@ -106,6 +106,11 @@ def to_onnx(
     module: nn.Module = copy.deepcopy(net).cpu().eval()
     outputs = ["embedding"]
     if head is not None:
+        if not hasattr(head, "module_"):
+            told = "is not fitted; call head.fit(embeddings, labels) first"
+            if not hasattr(type(head), "module"):
+                told = "is no network; give an MLPHead, or None for embeddings alone"
+            raise ValueError(f"head={type(head).__name__} {told}.")
         if head.n_features_in_ != net.dim:
             raise ValueError(f"head takes {head.n_features_in_} dimensions, and the network gives {net.dim}.")
         module = _WithHead(module, copy.deepcopy(head.module).cpu().float()).eval()
@@ -117,20 +122,28 @@ def to_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}.onnx")
     try:
-        torch.onnx.export(
-            module,
-            (images[:2],),
-            beside,
-            input_names=["image"],
-            output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=18,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        onnx.checker.check_model(str(beside))
-        difference = _difference(module, beside, images, outputs)
+        try:
+            torch.onnx.export(
+                module,
+                (images[:2],),
+                beside,
+                input_names=["image"],
+                output_names=outputs,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=18,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            onnx.checker.check_model(str(beside))
+            difference = _difference(module, beside, images, outputs)
+        except Exception as error:  # the exporter, the checker and onnxruntime raise some twenty kinds
+            told = str(error).strip().split("\n")[0]
+            name = getattr(getattr(net, "trunk", None), "name", type(net).__name__)
+            raise RuntimeError(
+                f"{name} cannot be exported to ONNX ({type(error).__name__}: {told:.200}). Nothing was written; choose "
+                "another trunk, or run it by PyTorch."
+            ) from error
         if not difference <= TOLERANCE:
             raise RuntimeError(
                 f"the exported network differs from PyTorch's by {difference:.1e}, over {TOLERANCE:.0e}."

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamura import CLAHE, EmbeddingNet, MLPHead, Preprocess
+from siamura import CLAHE, EmbeddingNet, KNNHead, MLPHead, Preprocess
 from siamura.export import to_onnx
 from siamura.index import fingerprint
 
@@ -91,3 +91,34 @@ def test_refuses(tmp_path, head, name, options, message):
     with pytest.raises(ValueError, match=message):
         to_onnx(net, tmp_path / name, head, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_tokens_with_a_class_token_too(tmp_path):
+    net = EmbeddingNet("vit_b_32", dim=8, image_size=32).eval()
+    written = to_onnx(net, tmp_path / "net.onnx", size=32)
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 32, 32), dtype=np.uint8)
+    for n in (1, 3):
+        with torch.no_grad():
+            wanted = net(torch.from_numpy(images[:n])).numpy()
+        np.testing.assert_allclose(run(written, images[:n])["embedding"], wanted, atol=1e-4)
+
+
+def test_heads_that_cannot_be_exported(tmp_path):
+    net = EmbeddingNet("squeezenet1_1", dim=8)
+    for head, needle in (
+        (MLPHead(), "is not fitted; call head.fit"),
+        (KNNHead(), "is no network; give an MLPHead"),
+    ):
+        with pytest.raises(ValueError, match=needle):
+            to_onnx(net, tmp_path / "net.onnx", head, size=64)
+
+
+def test_what_onnx_cannot_express_is_a_sentence(tmp_path):
+    class Odd(EmbeddingNet):
+        def forward(self, x):
+            return super().forward(x) if float(x.sum()) > 3 else super().forward(x) * 2.0
+
+    with pytest.raises(RuntimeError, match=r"squeezenet1_1 cannot be exported to ONNX .*Nothing was written"):
+        to_onnx(Odd("squeezenet1_1", dim=8), tmp_path / "net.onnx", size=64)
+    assert list(tmp_path.iterdir()) == []

@@ -53,8 +53,6 @@ class GreyNet(nn.Module):
             image_size = preprocess.size
         self.preprocess = preprocess
         self.trunk = Trunk(trunk, weights, image_size=image_size)
-        #: Whether the trunk began with trained weights, which few images should not spoil.
-        self.weights_given = weights is not None
         self.register_buffer("mean", torch.tensor(255.0 * self.trunk.mean))
         self.register_buffer("std", torch.tensor(255.0 * self.trunk.std))
         self.config: dict[str, Any] = {"trunk": trunk, "image_size": image_size}
@@ -153,7 +151,7 @@ class GreyNet(nn.Module):
             told = str(error).split("\n")[0]
             raise ValueError(f"{folder / 'config.json'} describes no network ({told}).") from error
         load_weights(net, folder / "model.safetensors")
-        net.weights_given = True
+        net.trunk.weights_given = True
         return net.eval()
 
 

@@ -131,5 +131,14 @@ class EmbeddingHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Embed a feature map (B, C, h, w) as float32 (B, dim)."""
         with torch.autocast(features.device.type, enabled=False):
-            out: Tensor = self.layers(self.pool(features.float()))
-            return F.normalize(out) if self.normalize else out
+            return self.after_pool(self.pool(features.float()))
+
+    def after_pool(self, pooled: Tensor) -> Tensor:
+        """Embed pooled features, float32 (B, C)."""
+        out: Tensor = self.layers(pooled)
+        return F.normalize(out) if self.normalize else out
+
+    @property
+    def pools_first(self) -> bool:
+        """Whether the pooling has no weights, so that pooled features can be kept."""
+        return not any(True for _ in self.pool.parameters())

@@ -67,6 +67,9 @@ class Trunk(nn.Module):
         The side that the published weights were trained on.
     min_size : int
         The smallest side that gives a feature map.
+    weights_given : bool
+        Whether it began with trained weights, or some were loaded since; `fit` then keeps the statistics of its
+        batch norms.
     mean, std : float
         What the trunk expects its input, in 0..1, to be normalised by.
 
@@ -93,6 +96,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.name = name
         self.grey = grey
+        self.weights_given = weights is not None
         self.mean, self.std = _GREY
         self.min_size = 32
         if name.startswith("timm:"):
@@ -408,9 +412,10 @@ def _vit(model: nn.Module, x: Tensor) -> Tensor:
     patch: int = model.patch_size  # type: ignore[assignment]
     height, width = x.shape[-2] // patch, x.shape[-1] // patch
     tokens = model._process_input(x)  # type: ignore[operator]
-    token = model.class_token.expand(len(x), -1, -1)  # type: ignore[operator]
+    # Not len(x), which an export to ONNX would take for a constant.
+    token = model.class_token.expand(x.shape[0], -1, -1)  # type: ignore[operator]
     tokens = model.encoder(torch.cat([token, tokens], dim=1))[:, 1:]  # type: ignore[operator]
-    return tokens.transpose(1, 2).reshape(len(x), -1, height, width)  # type: ignore[no-any-return]
+    return tokens.transpose(1, 2).reshape(x.shape[0], -1, height, width)  # type: ignore[no-any-return]
 
 
 def _maxvit(model: nn.Module, x: Tensor) -> Tensor:

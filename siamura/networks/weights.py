@@ -142,7 +142,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     """Load a file into a model, whatever prefix its names carry.
 
     ``module.``, ``model.``, ``trunk.`` and the like are found by comparing the names; a classifier's top is
-    left out; three channels go into a folded convolution summed; torchvision's old DenseNet names are
+    left out; three channels go into a folded convolution summed, and back; torchvision's old DenseNet names are
     translated.
 
     Parameters
@@ -188,6 +188,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
             continue
         if value.ndim == 4 and value.shape[1] == 3 and own[name].shape[1] == 1:
             value = value.sum(1, keepdim=True)
+        elif value.ndim == 4 and value.shape[1] == 1 and own[name].shape[1] == 3:
+            # Of a folded trunk; all three channels hold the same image, and folding sums them to the same bits.
+            value = torch.cat([value, torch.zeros_like(value), torch.zeros_like(value)], dim=1)
         if value.shape != own[name].shape:
             wrong.append(f"{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}")
         else:
@@ -204,6 +207,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
             + ". Is it for another trunk?"
         )
     model.load_state_dict(filled, strict=False)
+    if hasattr(model, "weights_given"):
+        model.weights_given = True
     if spare or missing:
         _LOG.warning(
             "%s: %d names unused (%s), %d weights left as they were (%s)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from siamura._files import atomic_path, atomic_write, writing
 
 from .module import MetricModule, TrainModule
 
@@ -54,16 +55,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Write beside, flush to the disk, rename."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with beside.open("wb") as file:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path, durable=True) as beside, beside.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
@@ -125,10 +120,9 @@ class Checkpoints(pl.Callback):
 
 def write_history(history: list[dict[str, Any]], folder: Path) -> None:
     """Write history.csv beside and rename."""
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".history.{os.getpid()}"
-    pd.DataFrame(history).to_csv(beside, index=False)
-    beside.replace(folder / "history.csv")
+    with writing(folder / "history.csv"):
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
 
 
 class Progress(pl.Callback):
@@ -190,7 +184,9 @@ class Progress(pl.Callback):
 class Averaging(pl.Callback):
     """An exponential moving average of the network, used for validation and kept at the end.
 
-    Lightning's own averages between epochs; this one averages from step to step, and survives a kill.
+    Lightning's `WeightAveraging` (2.6 and later) averages from step to step too. It counts by the trainer's
+    ``global_step``, which begins anew in a resumed run (the steps that are left are a run of their own to
+    Lightning), and would leave out as many updates as were done before. This one goes on exactly.
 
     Parameters
     ----------

@@ -32,6 +32,7 @@ from .data import (
 from .distributed import gather_rows, rank_and_world
 from .embedding import forward_rows
 from .engine import RunSettings, run
+from .head_first import FEATURE_BYTES, FrozenTrunk, head_steps, train_head
 from .machine import check_weights
 from .metric import run_length
 from .module import Feed, TrainModule
@@ -39,9 +40,6 @@ from .optimisers import OptimiserSettings
 from .validation import kappa
 
 __all__ = ["fit_classifier", "predict_proba", "study_weights"]
-
-# Above this, feature maps are computed anew each epoch rather than kept.
-_CACHE_BYTES = 4 << 30
 
 
 def study_weights(table: pd.DataFrame) -> npt.NDArray[np.float32]:
@@ -133,6 +131,8 @@ def fit_classifier(
     precision: str = "auto",
     channels_last: bool | None = None,
     compile: bool = False,
+    freeze_batchnorm: bool | None = None,
+    head_first: int | float = 0,
     validate_every: int | None = None,
     monitor: str = "valid_accuracy",
     keep_best: bool = True,
@@ -177,8 +177,8 @@ def fit_classifier(
         Compute the trunk's features once and train the top on them. By default where the trunk is frozen,
         nothing is augmented, and they take less than 4 GiB.
     out, lr, seed, augment, optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay, clip, \
-accumulate, ema, precision, channels_last, compile, checkpoint_every, resume, loggers, callbacks, workers, \
-accelerator, progress
+accumulate, ema, precision, channels_last, compile, freeze_batchnorm, head_first, checkpoint_every, resume, \
+loggers, callbacks, workers, accelerator, progress
         See `fit`.
 
     Returns
@@ -224,12 +224,13 @@ accelerator, progress
         precision=precision,
         channels_last=channels_last,
         compile=compile,
+        freeze_batchnorm=freeze_batchnorm,
         clip=clip,
         accumulate=accumulate,
         accelerator=accelerator,
         progress=progress,
         loggers=loggers,
-    )
+    ).resolved(net)
     optimiser = OptimiserSettings(
         lr=lr,
         total=-(-total // accumulate),
@@ -242,7 +243,7 @@ accelerator, progress
         fused=settings.fused,
     )
     made = chosen_augment(augment, data)
-    options: dict[str, Any] = {"precision": precision, "accelerator": accelerator}
+    options: dict[str, Any] = {"precision": settings.numbers, "accelerator": accelerator}
     frozen = not any(weight.requires_grad for weight in net.trunk.parameters())
     cached = cache_features if cache_features is not None else _worth_keeping(net, data, frozen, made)
     if cached and (not frozen or made is not None):
@@ -251,6 +252,22 @@ accelerator, progress
         )
     weight = _weights(weights, data, labels)
     learner: nn.Module = net
+    alone = head_steps(head_first, total)
+    if alone and settings.starts:
+        head_loss = train_head(
+            net,
+            data,
+            batches,
+            alone,
+            lambda logits, labels, rows: (
+                _entropy(logits, labels.float(), weight[rows].to(logits)) + net.head.penalty()
+            ),
+            optimiser=optimiser,
+            seed=seed,
+            accelerator=accelerator,
+        )
+    else:
+        head_loss = []
     if cached:
         learner = _Top(net)
         data, valid = (None if d is None else _features(net, d, options) for d in (data, valid))  # type: ignore[assignment]
@@ -258,7 +275,7 @@ accelerator, progress
         settings = replace(settings, precision="32", channels_last=False, compile=False)
     module = ClassifierModule(
         learner,
-        Feed(_Weighted(data, weight), batches, total, made, seed, workers, images=not cached),
+        Feed(_Weighted(data, weight), batches, total, made, seed, workers, not cached, alone),
         optimiser,
         channels_last=settings.layout,
     )
@@ -277,6 +294,7 @@ accelerator, progress
         )
     with without_augmentation(data):
         history = run(module, settings, [*beside, *callbacks])
+    history.attrs["head_loss"] = head_loss
     net.eval()
     if cached and settings.out is not None and rank_and_world()[0] == 0:
         net.save_pretrained(settings.out / "model")
@@ -328,20 +346,8 @@ class _Top(nn.Module):
         return self.head.after_pool(features) if features.ndim == 2 else self.head(features)
 
 
-class _Trunk(nn.Module):
-    """What a frozen trunk and a pooling that does not learn give."""
-
-    def __init__(self, net: Classifier) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.net.features(x).float()
-        return self.net.head.pool(out) if self.net.head.pools_first else out
-
-
 def _features(net: Classifier, data: Dataset[Any], options: dict[str, Any]) -> TensorDataset:
-    return TensorDataset(*forward_rows(_Trunk(net), data, **options))
+    return TensorDataset(*forward_rows(FrozenTrunk(net), data, **options))
 
 
 def _worth_keeping(net: Classifier, data: Dataset[Any], frozen: bool, augment: Augment | None) -> bool:
@@ -350,8 +356,8 @@ def _worth_keeping(net: Classifier, data: Dataset[Any], frozen: bool, augment: A
     with without_augmentation(data):
         image = fetch(data, [0])[0]
     with torch.inference_mode():
-        one = _Trunk(net).eval()(image.to(next(net.parameters()).device))
-    return one.numel() * 4 * len(data) <= _CACHE_BYTES  # type: ignore[arg-type, no-any-return]
+        one = FrozenTrunk(net).eval()(image.to(next(net.parameters()).device))
+    return one.numel() * 4 * len(data) <= FEATURE_BYTES  # type: ignore[arg-type, no-any-return]
 
 
 def _weights(

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .synced_batch_norm import SyncedBatchNorm
 
 __all__ = ["RunSettings", "run"]
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -36,6 +38,7 @@ class RunSettings:
     precision: str = "auto"
     channels_last: bool | None = None
     compile: bool = False
+    freeze_batchnorm: bool | None = None
     clip: float | None = None
     accumulate: int = 1
     accelerator: str = "auto"
@@ -50,6 +53,27 @@ class RunSettings:
             raise ValueError(f"clip={self.clip} must be above 0; None does not clip.")
         if self.resume and self.out is None:
             raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
+
+    def resolved(self, net: torch.nn.Module) -> RunSettings:
+        """Settle precision and memory layout for a network on this machine; a resumed run keeps what it had."""
+        held: dict[str, Any] = {}
+        if not self.starts:
+            assert self.checkpoint is not None
+            held = SafeCheckpointIO().load_checkpoint(self.checkpoint)["siamura"].get("computed", {})
+        precision = held.get("precision", "auto") if self.precision == "auto" else self.precision
+        precision = resolve_precision(precision, self.device, net)
+        layout = held.get("channels_last") if self.channels_last is None else self.channels_last
+        layout = resolve_channels_last(layout, precision, self.device, net)
+        frozen = held.get("freeze_batchnorm") if self.freeze_batchnorm is None else self.freeze_batchnorm
+        if frozen is None:
+            frozen = bool(getattr(getattr(net, "trunk", None), "weights_given", False))
+        _LOG.info("computing in %s, channels %s", precision, "last" if layout else "first")
+        return replace(self, precision=precision, channels_last=layout, freeze_batchnorm=frozen)
+
+    @property
+    def starts(self) -> bool:
+        """Whether the run begins at its first step, and not from a checkpoint."""
+        return not (self.resume and self.checkpoint is not None and self.checkpoint.is_file())
 
     @property
     def device(self) -> torch.device:
@@ -93,14 +117,19 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
     Returns
     -------
     DataFrame
-        The history, one row a step.
+        The history, one row a step. Its ``attrs`` say whether the run was ``interrupted``, how many ``steps`` it
+        was to take, and in what ``precision`` and layout (``channels_last``) it computed.
     """
     net = module.net
+    module.computed = {
+        "precision": settings.numbers,
+        "channels_last": settings.layout,
+        "freeze_batchnorm": bool(settings.freeze_batchnorm),
+    }
     local, nodes = processes()
     many = local * nodes > 1
     place = next(net.parameters()).device
-    source = settings.checkpoint if settings.resume else None
-    source = source if source is not None and source.is_file() else None
+    source = None if settings.starts else settings.checkpoint
     if settings.layout:
         net.to(memory_format=torch.channels_last)
     plugins: list[Any] = [SafeCheckpointIO()]
@@ -135,6 +164,8 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
         terminated = False
         try:
             net.train()
+            if settings.freeze_batchnorm:
+                keep_statistics(net)
             with _compiled(net, settings.compile):
                 trainer.fit(module, ckpt_path=source, weights_only=True)
         except SystemExit as error:  # Lightning's answer to a KeyboardInterrupt, and to SIGTERM
@@ -148,6 +179,7 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
         if hasattr(callback, "finish"):
             callback.finish(net)
     history = pd.DataFrame(module.history)
+    history.attrs.update(module.computed, interrupted=interrupt.asked, steps=module.total)
     if interrupt.asked:
         kept = "" if settings.out is None else f" and saved in {settings.out}; resume=True goes on"
         warnings.warn(
@@ -163,6 +195,13 @@ def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callb
     if terminated:
         raise SystemExit(128 + signal.SIGTERM)
     return history
+
+
+def keep_statistics(net: torch.nn.Module) -> None:
+    """Let the batch norms of a network's trunk (or of all of it) use and keep the statistics that they have."""
+    for layer in getattr(net, "trunk", net).modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            layer.eval()
 
 
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}

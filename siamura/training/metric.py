@@ -25,8 +25,9 @@ from .data import (
     without_augmentation,
 )
 from .engine import RunSettings, run
+from .head_first import head_steps, train_head
 from .machine import check_weights
-from .module import Curriculum, Feed, MetricModule, mines_triplets
+from .module import Curriculum, Feed, MetricModule, measured, mines_triplets
 from .optimisers import OptimiserSettings
 from .validation import NeighbourCheck
 
@@ -66,6 +67,8 @@ def fit(
     precision: str = "auto",
     channels_last: bool | None = None,
     compile: bool = False,
+    freeze_batchnorm: bool | None = None,
+    head_first: int | float = 0,
     validate_every: int | None = None,
     monitor: str = "valid_kappa",
     keep_best: bool = False,
@@ -125,11 +128,22 @@ def fit(
     ema : float, optional
         Decay of a moving average of the weights, which is validated and kept.
     precision : {"auto", "32", "bf16", "fp16"}
-        ``"auto"`` is bf16 autocast where the machine computes in it. Distances and losses are always float32.
+        ``"auto"`` is what makes a step fastest: bf16 autocast where the machine computes in it, but float32 for
+        depthwise trunks (EfficientNet, MobileNet, ConvNeXt) on a CPU. It goes by the kind of network and machine,
+        not by a stopwatch, so the same seed gives the same run. Distances and losses are always float32.
     channels_last : bool, optional
-        Memory layout; by default with half precision.
+        Memory layout; by default with half precision, and for depthwise trunks on a CPU. What was chosen is in the
+        history's ``attrs``, and a resumed run keeps it.
     compile : bool
         `torch.compile` the trunk: a minute or more at the start, for faster steps on a GPU.
+    freeze_batchnorm : bool, optional
+        Let the trunk's batch norms use and keep the statistics that they have, which a few small batches would
+        spoil. By default where the trunk has been given weights.
+    head_first : int or float
+        Steps, or share of the run's, in which the head trains alone before the run, by `loss` itself, on
+        features of the trunk that are computed once without augmentation and kept (at most 4 GiB). They are not
+        among `steps` and leave no rows in the history; ``attrs["head_loss"]`` has their losses. Then all layers
+        train, the trunk at `trunk_lr` with `layer_decay`.
     validate_every : int, optional
         Steps; by default each epoch, but at most five times. The last step is always measured.
     monitor : str
@@ -162,12 +176,16 @@ def fit(
         One row a step: step, epoch, loss, lr, active_fraction, mean_distance, hardest_positive,
         hardest_negative, objective (the loss that trained, the final one where both did), share (the final loss's
         weight), and with `valid` valid_loss, valid_p1 and valid_kappa (NaN between
-        measurements).
+        measurements). ``history.attrs["interrupted"]`` tells whether Ctrl-C ended it; ``attrs`` also holds the
+        ``steps`` that it was to take, ``precision`` and ``channels_last``.
 
     Raises
     ------
     ValueError
-        If an argument is out of its range, with what would be right.
+        If an argument is out of its range, with what would be right; if the images are no grey values from 0 to 255,
+        `batches` was made for other data, or there is nothing to learn from (no triplet in any batch).
+    OSError
+        If a checkpoint cannot be written, as on a full disk; the network is then as the last step left it.
     FloatingPointError
         If the loss becomes infinite or NaN.
 
@@ -210,12 +228,13 @@ def fit(
         precision=precision,
         channels_last=channels_last,
         compile=compile,
+        freeze_batchnorm=freeze_batchnorm,
         clip=clip,
         accumulate=accumulate,
         accelerator=accelerator,
         progress=progress,
         loggers=loggers,
-    )
+    ).resolved(net)
     optimiser = OptimiserSettings(
         lr=lr,
         total=-(-total // accumulate),
@@ -228,7 +247,8 @@ def fit(
         fused=settings.fused,
     )
     made = chosen_augment(augment, data)
-    feed = Feed(data, batches, total, made, seed, workers)
+    alone = head_steps(head_first, total)
+    feed = Feed(data, batches, total, made, seed, workers, head_first=alone)
     curriculum = _curriculum(loss, warmup_loss, warmup_steps, warmup_until, blend, total)
     module = MetricModule(net, curriculum, feed, optimiser, channels_last=settings.layout)
     beside: list[pl.Callback] = []
@@ -241,7 +261,7 @@ def fit(
             loss,
             batch_size=_batch_size(batches),
             seed=seed,
-            precision=precision,
+            precision=settings.numbers,
             accelerator=accelerator,
         )
         usual = max(batch_count(batches), -(-total // 5))
@@ -259,7 +279,23 @@ def fit(
     if on_collapse is not None:
         beside.append(CollapseWatch(on_collapse))
     with without_augmentation(data):  # its own augmentation is in the feed, where its draws belong to a step
-        return run(module, settings, [*beside, *callbacks])
+        head_loss: list[float] = []
+        if alone and settings.starts:
+            final = measured(loss)
+            head_loss = train_head(
+                net,
+                data,
+                batches,
+                alone,
+                lambda emb, labels, _: final(emb, labels),
+                beside=final,
+                optimiser=optimiser,
+                seed=seed,
+                accelerator=accelerator,
+            )
+        history = run(module, settings, [*beside, *callbacks])
+    history.attrs["head_loss"] = head_loss
+    return history
 
 
 def _check_triplets(loss: nn.Module, batches: Iterable[Any], data: Dataset[Any]) -> None:

@@ -47,6 +47,8 @@ class Feed:
         Processes that load.
     images : bool
         Whether these are images, grey from 0 to 255, and not features.
+    head_first : int
+        Steps that the head took before.
     """
 
     data: Dataset[Any]
@@ -56,6 +58,7 @@ class Feed:
     seed: int = 0
     workers: int = 0
     images: bool = True
+    head_first: int = 0
 
 
 class TrainModule(pl.LightningModule):
@@ -78,6 +81,8 @@ class TrainModule(pl.LightningModule):
         Steps done since the run's very start, interruptions included.
     history : list of dict
         One row a step.
+    computed : dict
+        Precision and memory layout, which a resumed run keeps.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class TrainModule(pl.LightningModule):
         self._channels_last = channels_last
         self.step_done = 0
         self.history: list[dict[str, Any]] = []
+        self.computed: dict[str, Any] = {}
 
     @property
     def total(self) -> int:
@@ -174,6 +180,7 @@ class TrainModule(pl.LightningModule):
             "seed": self._feed.seed,
             "optimizer": settings.optimizer,
             "schedule": settings.schedule,
+            "head_first": self._feed.head_first,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -182,13 +189,18 @@ class TrainModule(pl.LightningModule):
             "step_done": self.step_done,
             "history": [dict(row) for row in self.history],
             "plan": self._plan(),
+            "computed": self.computed,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up again, if they are of the same run."""
         mine = self._plan()
         there = checkpoint["siamura"].get("plan", mine)
-        other = [f"{name} {there[name]!r}, now {mine[name]!r}" for name in mine if there[name] != mine[name]]
+        other = [
+            f"{name} {there[name]!r}, now {mine[name]!r}"
+            for name in mine
+            if there.get(name, mine[name]) != mine[name]
+        ]
         if other:
             raise ValueError(
                 f"the checkpoint is of another run ({'; '.join(other)}); resume with the arguments it was "
@@ -315,7 +327,7 @@ class MetricModule(TrainModule):
                 f"no batch of the first {done} steps held a triplet: two rows of one label and one of another. "
                 "Choose k of at least 2 and p of at least 2 in the sampler, and look at the labels of data."
             )
-        if done == self.total and self._all_zero():
+        if done == self.total and not self._feed.head_first and self._all_zero():
             raise NothingToLearn(
                 f"the loss was 0 in every one of the {done} steps, so nothing was trained; look at its miner and its "
                 "margin, at the labels and groups of the batches, or at whether the network is trained already."

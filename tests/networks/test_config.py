@@ -139,7 +139,7 @@ def test_all_kinds_still_come_back(tmp_path):
     for number, net in enumerate(nets):
         again = type(net).from_pretrained(net.eval().save_pretrained(tmp_path / str(number)))
         assert torch.equal(again(x), net(x))
-        assert again.weights_given
+        assert again.trunk.weights_given
 
 
 def test_a_full_disk_is_a_sentence(tmp_path):

@@ -143,3 +143,11 @@ def test_imagenet_takes_the_file_that_lies_in_its_place(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ValueError, match="damaged"):  # its hash is not the published one
         EmbeddingNet("squeezenet1_1", weights="imagenet")
+
+
+def test_a_saved_network_gives_its_trunk_to_another(tmp_path):
+    net = EmbeddingNet("squeezenet1_1", dim=8, seed=3)
+    net.save_pretrained(tmp_path)
+    again = EmbeddingNet("squeezenet1_1", dim=4, weights=tmp_path / "model.safetensors")
+    for name, value in net.trunk.state_dict().items():
+        assert torch.equal(value, again.trunk.state_dict()[name]), name
