@@ -71,7 +71,8 @@ def to_onnx(
     ValueError
         If the path does not end in .onnx, no size is known, or the head is not fitted or does not fit the network.
     RuntimeError
-        If ONNX cannot express the network, or onnxruntime's outputs differ from PyTorch's by more than 1e-4; nothing is written then.
+        If ONNX cannot express the network, or onnxruntime's outputs differ from PyTorch's by more than 1e-4;
+        nothing is written then.
 
     Examples
     --------
