@@ -115,7 +115,7 @@ def rows(gpu: bool = False) -> Iterator[Row]:
                 settle=True,
             )
             yield Row(
-                f"BatchHardTripletLoss, B={size}, {labels} labels", ours, "PML BatchHardMiner", peer, 1.3
+                f"BatchHardTripletLoss, B={size}, {labels} labels", ours, "PML BatchHardMiner", peer, 1.0
             )
             bent = Exponential()
             ours, peer = paired(
@@ -131,7 +131,7 @@ def rows(gpu: bool = False) -> Iterator[Row]:
                 warmup=3,
                 settle=True,
             )
-            yield Row(f"TripletFocalLoss, B={size}, {labels} labels", ours, "PML, exp distance", peer, 1.3)
+            yield Row(f"TripletFocalLoss, B={size}, {labels} labels", ours, "PML, exp distance", peer, 1.0)
     times: dict[int, float] = {}
     for size in (512, 1024, 2048, 4096, 8192):
         note = ""

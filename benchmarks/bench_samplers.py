@@ -36,6 +36,11 @@ def rows() -> Iterator[Row]:
     a, b = paired(lambda: list(mine), lambda: list(theirs))
     note = f"{len(mine) / a:,.0f} batches of 64 a second (promised: 1,000); the peer knows no groups"
     yield Row(f"PKBatchSampler, an epoch of {len(mine)} batches", a, "PML MPerClassSampler", b, None, note)
+    many = PKBatchSampler(np.arange(400_000) // 4, 16, 4, length=200)
+    other = MPerClassSampler(np.arange(400_000) // 4, 4, batch_size=64, length_before_new_iter=200 * 64)
+    a, b = paired(lambda: list(many), lambda: list(other), runs=3)
+    note = f"100,000 labels: {a / 200 * 1e3:.2f} ms a batch, the start of the epoch included"
+    yield Row("PKBatchSampler, 200 batches of 100,000 labels", a, "PML MPerClassSampler", b, None, note)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def deal(capacity: Ints) -> Ints:
 class Stratum:
     """The items of one label (in one ``within`` value), drawn in passes, K at a time.
 
-    Every pass holds each item once, in a new order; a block of K takes from as many groups as it can.
+    Every pass holds each item once, in a new order; a block of K takes from as many groups as it can. A small
+    group, of at most floor(n / k) items, has at most one item in any block, those between two passes included:
+    there a block takes first the groups of exactly floor(n / k) items, which need every later block.
 
     Parameters
     ----------
@@ -55,7 +57,13 @@ class Stratum:
         self._k = k
         self._rng = rng
         self._items = items
-        self._groups = groups
+        if groups[0] < 0:  # each item is a group of its own
+            self._groups, sizes = np.arange(len(items)), np.ones(len(items), dtype=np.int64)
+        else:
+            _, self._groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        most = len(items) // k  # items that a small group has
+        self._small, self._tight = sizes <= most, sizes == most
+        self._distinct = len(sizes) == len(items)
         self._blocks = self._draw()
 
     def block(self) -> Ints:
@@ -82,32 +90,37 @@ class Stratum:
         """Fill a block begun in the pass before with items it does not hold, of groups it does not hold."""
         wanted = self._k - len(carried)
         groups = self._groups[fresh]
-        order = np.argsort(groups, kind="stable")
-        again = np.empty(len(fresh), dtype=np.int64)  # the how-many-eth of its group, in the order of `fresh`
-        ordered = groups[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        lengths = np.diff(np.r_[starts, len(ordered)])
-        again[order] = np.arange(len(fresh)) - np.repeat(starts, lengths)
-        held, count = np.unique(self._groups[carried], return_counts=True)
-        place = np.minimum(np.searchsorted(held, groups), len(held) - 1)
-        again += np.where(held[place] == groups, count[place], 0)
-        again += np.isin(fresh, carried) * (len(fresh) + self._k)  # the item itself comes last of all
-        choice = np.argsort(again, kind="stable")
-        taken = choice[:wanted]
+        if self._distinct:
+            again = np.zeros(len(fresh), dtype=np.int64)
+        else:
+            order = np.argsort(groups, kind="stable")
+            ordered = groups[order]
+            starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+            lengths = np.diff(np.r_[starts, len(ordered)])
+            again = np.empty(len(fresh), dtype=np.int64)  # the how-many-eth of its group, as `fresh` has them
+            again[order] = np.arange(len(fresh)) - np.repeat(starts, lengths)
+            again += np.bincount(self._groups[carried], minlength=len(self._small))[groups]
+        cost = 2 * again + ~self._tight[groups]
+        most = 2 * (len(fresh) + len(carried)) + 2
+        cost += most * ((again > 0) & self._small[groups])  # a small group never meets itself
+        cost += 2 * most * np.isin(fresh, carried)  # the item itself comes last of all
+        choice = np.argsort(cost, kind="stable")
         rest = np.ones(len(fresh), dtype=bool)
-        rest[taken] = False
-        return np.concatenate([carried, fresh[taken]]), fresh[rest]
+        rest[choice[:wanted]] = False
+        return np.concatenate([carried, fresh[choice[:wanted]]]), fresh[rest]
 
     def _arrange(self, places: Ints, full: int) -> Ints:
         """Order the places so that cutting them into K's separates equal groups; the remainder comes last."""
-        if full == 0:
+        if full == 0 or self._distinct:
             return places
         groups = self._groups[places]
-        _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        # Groups that reach every block go first, the rest in random order: size must not decide the company.
+        sizes = np.bincount(groups, minlength=len(self._small))
+        # Groups that reach every block go first, the small ones of them before the others, as these alone need
+        # a place in the remainder too. The rest is in random order: size must not decide the company.
         rank = self._rng.permutation(len(sizes)).astype(np.int64)
         rank[sizes > full] -= len(sizes)
-        order = np.argsort(rank[inverse], kind="stable")
+        rank[(sizes > full) & self._small] -= len(sizes)
+        order = np.argsort(rank[groups], kind="stable")
         left = len(places) - full * self._k
         capacity = np.full(full + (left > 0), self._k, dtype=np.int64)
         if left:

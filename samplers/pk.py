@@ -52,7 +52,7 @@ class PKBatchSampler:
     labels : array (n,)
         As given.
     epoch : int
-        The epoch that the next iteration draws. It moves on by itself when an iteration has run to its end.
+        The epoch that the next iteration draws. It moves on by itself before an iteration gives its last batch.
     dropped : int
         Items left out by ``short="drop"``.
 
@@ -141,6 +141,7 @@ class PKBatchSampler:
             high = np.full(len(sizes), total, dtype=np.int64)
             self._batches = share(weight, total, np.zeros_like(high), high)
         self.epoch = 0
+        self._drawn = 0  # the epoch that was drawn last
         self._position = 0
         self._resume = 0
 
@@ -185,7 +186,7 @@ class PKBatchSampler:
         """
         epoch = _whole("epoch", epoch, 0)
         if epoch != self.epoch:
-            self.epoch, self._position, self._resume = epoch, 0, 0
+            self.epoch, self._position, self._resume, self._drawn = epoch, 0, 0, epoch
 
     def state_dict(self, position: int | None = None) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on from here.
@@ -193,11 +194,12 @@ class PKBatchSampler:
         Parameters
         ----------
         position : int, optional
-            Batches of this epoch that were used. By default those handed out; a DataLoader with workers
-            fetches ahead of its user, so say how many were really trained on.
+            Batches used of the epoch that was begun last. By default those handed out; a DataLoader with
+            workers fetches ahead of its user, perhaps to the end of the epoch, so say how many were really
+            trained on. 0 after a whole epoch means the start of the next.
         """
         place = self._position if position is None else _whole("position", position, 0)
-        epoch = self.epoch
+        epoch = self._drawn if position else self.epoch
         if place >= len(self):
             epoch, place = epoch + place // len(self), place % len(self)
         return {
@@ -230,27 +232,29 @@ class PKBatchSampler:
         epoch, place = _whole("the state's epoch", state["epoch"], 0), int(state["position"])
         if not 0 <= place < len(self):
             raise ValueError(f"the state's position={place} must lie in an epoch of {len(self)} batches")
-        self.epoch = epoch
+        self.epoch = self._drawn = epoch
         self._position = self._resume = place
 
     def __iter__(self) -> Iterator[list[int]]:
         """Draw one epoch: lists of positions, label after label."""
-        epoch, start = self.epoch, self._resume
-        self._resume = 0
-        self._position = start
+        epoch, start, total = self.epoch, self._resume, len(self)
+        self._resume, self._position, self._drawn = 0, start, epoch
         for number, batch in enumerate(self._draw(epoch)):
             if number < start:
                 continue
-            self._position = number + 1
+            if self.epoch == epoch:  # and not another one that was chosen meanwhile
+                # Before the last batch is given: a loop that takes len(sampler) batches asks for no more.
+                last = number + 1 == total
+                self.epoch, self._position = (epoch + 1, 0) if last else (epoch, number + 1)
             yield batch.reshape(-1)[self.rank :: self.world_size].tolist()
-        if self.epoch == epoch:
-            self.epoch, self._position = epoch + 1, 0
 
     def _draw(self, epoch: int) -> Iterator[Ints]:
         """Draw the global batches of an epoch, int64 (p, k) each."""
-        root = np.random.SeedSequence((self.seed, epoch))
-        schedule, *seeds = root.spawn(1 + len(self._strata))
-        rng = np.random.default_rng(schedule)
+
+        def generator(number: int) -> np.random.Generator:  # as SeedSequence.spawn numbers its children
+            return np.random.default_rng(np.random.SeedSequence((self.seed, epoch), spawn_key=(number,)))
+
+        rng = generator(0)
         strata: list[Stratum | None] = [None] * len(self._strata)
         plans = [
             self._plan(members, int(count), rng)
@@ -266,9 +270,7 @@ class PKBatchSampler:
                 stratum = strata[number]
                 if stratum is None:
                     items, groups = self._strata[number]
-                    stratum = strata[number] = Stratum(
-                        items, groups, self.k, np.random.default_rng(seeds[number])
-                    )
+                    stratum = strata[number] = Stratum(items, groups, self.k, generator(1 + number))
                 rows.append(stratum.block())
             yield np.stack(rows)
 

@@ -273,3 +273,108 @@ def test_a_large_data_set_is_drawn_whole_and_its_batches_keep_the_rules():
     assert batches.shape == (len(sampler), 64)
     assert (y[batches].reshape(-1, 2, 32).std(axis=2) == 0).all()
     assert len(np.unique(batches)) > 39_000
+
+
+def test_a_small_group_never_meets_itself_in_any_small_sampler():
+    """Over many passes, in the blocks between two passes too."""
+    rng = np.random.default_rng(0)
+    cases = [([0, 1, 0, 0, 0, 0, 1], 3, 1369)]
+    for seed in range(400):
+        n = int(rng.integers(2, 16))
+        cases.append((rng.integers(0, rng.integers(1, n + 1), n).tolist(), int(rng.integers(1, n + 1)), seed))
+    for groups, k, seed in cases:
+        n, sizes = len(groups), Counter(groups)
+        sampler = PKBatchSampler([0] * n, 1, k, groups=groups, seed=seed, length=3 * -(-n // k))
+        drawn = Counter()
+        for batch in sampler:
+            assert len(set(batch)) == k, (groups, k, seed)
+            drawn.update(batch)
+            assert max(drawn[i] for i in range(n)) - min(drawn[i] for i in range(n)) <= 1, (groups, k, seed)
+            for group, times in Counter(groups[i] for i in batch).items():
+                assert times == 1 or sizes[group] > n // k, (groups, k, seed)
+
+
+def numbers(batches):
+    return [batch[0].tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_loop_of_len_batches_draws_every_epoch(world):
+    y = np.arange(24) % 2
+    make = lambda: PKBatchSampler(y, 2, 2, rank=world - 1, world_size=world, seed=5)  # noqa: E731
+    whole = make()
+    wanted = [list(whole) for _ in range(3)]
+    sampler = make()
+    data = torch.utils.data.TensorDataset(torch.arange(24))
+    loader = torch.utils.data.DataLoader(data, batch_sampler=sampler)
+    drawn = []
+    for step in range(3 * len(loader)):
+        if step % len(loader) == 0:
+            batches = iter(loader)
+        drawn += numbers([next(batches)])
+    assert drawn == [batch for epoch in wanted for batch in epoch]
+    assert sampler.epoch == 3
+    again = make()
+    again.load_state_dict(sampler.state_dict())
+    assert list(again) == list(whole)
+
+
+def test_a_plain_trainer_draws_every_epoch():
+    """Lightning without workers takes len(loader) batches and no more."""
+    import lightning
+
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = torch.nn.Linear(1, 1), []
+
+        def training_step(self, batch, _):
+            self.seen.append(batch[0].tolist())
+            return self.layer(batch[0][:, None].float()).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-9)
+
+    y = np.arange(24) % 2
+    sampler, whole = PKBatchSampler(y, 2, 2, seed=5), PKBatchSampler(y, 2, 2, seed=5)
+    data = torch.utils.data.TensorDataset(torch.arange(24))
+    net = Net()
+    lightning.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    ).fit(net, torch.utils.data.DataLoader(data, batch_sampler=sampler))  # fmt: skip
+    assert net.seen == [batch for _ in range(3) for batch in whole]
+
+
+def test_the_place_in_an_epoch_that_was_handed_out_whole():
+    """A loader with workers may have fetched the last batch long before it is trained on."""
+    sampler, whole = PKBatchSampler(np.arange(40) % 2, 2, 5), PKBatchSampler(np.arange(40) % 2, 2, 5)
+    epochs = [list(whole) for _ in range(3)]
+    list(sampler)
+    for position, wanted in (
+        (2, epochs[0][2:]),
+        (len(sampler), epochs[1]),
+        (0, epochs[1]),
+        (None, epochs[1]),
+    ):
+        again = PKBatchSampler(np.arange(40) % 2, 2, 5)
+        again.load_state_dict(sampler.state_dict(position))
+        assert list(again) == wanted
+
+
+def test_an_epoch_chosen_meanwhile_has_its_own_place():
+    sampler = PKBatchSampler(np.arange(40) % 2, 2, 5)
+    for number, _ in enumerate(sampler):
+        if number == 1:
+            sampler.set_epoch(5)
+    assert {name: sampler.state_dict()[name] for name in ("epoch", "position")} == {"epoch": 5, "position": 0}
+
+
+def test_many_labels_cost_no_more_a_batch_than_few(monkeypatch):
+    """Only the labels of a batch are made ready: what is counted is the generators that are made."""
+    made = []
+    plain = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: made.append(1) or plain(seed))
+    sampler = PKBatchSampler(np.arange(20_000) // 2, 8, 2, length=5)
+    assert len(list(sampler)) == 5
+    assert len(made) <= 1 + 5 * 8
