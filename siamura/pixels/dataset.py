@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from siamura._files import printable
 from siamura._validation import check_choice, check_columns
+from siamura.studies.labels import classes_of
 
 from .preprocessing import Preprocess
 from .store import map_store, open_store, preprocess_all
@@ -60,7 +61,7 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     labels : int64 ndarray (N,)
         Of the rows that have an image: what a sampler and a head are to be made from, rather than the table.
     classes : tuple or None
-        The names of the classes, where the table carries them (``table.attrs["classes"]``).
+        The names of the classes, where the table carries them, as those of `siamura.read_studies` do.
     unreadable : DataFrame
         ``path`` and ``reason`` of the rows left out.
 
@@ -118,8 +119,8 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
         self.table = table.iloc[stored.rows].reset_index(drop=True)
         self.images: NDArray[np.uint8] = stored.images
         self.labels: NDArray[np.int64] = labels[stored.rows]
-        classes = table.attrs.get("classes")
-        self.classes: tuple[Any, ...] | None = None if classes is None else tuple(classes)
+        named = "classes" in table.attrs or "finding" in table
+        self.classes: tuple[str, ...] | None = classes_of(table.assign(label=labels)) if named else None
         self._file = stored.file
 
     def __len__(self) -> int:
