@@ -17,8 +17,8 @@ SHARED = Path(__file__).resolve().parents[1] / "shared"
 
 #: What an extra brings, by the name whose example needs it.
 EXTRAS = {
-    "siamura.app.page": "gradio",
-    "siamura.app.serve": "gradio",
+    "siamura.app.layout.page": "gradio",
+    "siamura.app.server.serve": "gradio",
     "siamura.export.to_onnx": "onnxruntime",
     "siamura.studies.dicom.read_dicom_folder": "pydicom",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -238,9 +238,10 @@ class Predictor:
 
         The same image gives the same vector, to the bit, as `siamura.embed` of a data set that holds it.
         """
-        return self._embed([self._preprocess(image) for image in images])
+        return self.embed_squares([self._preprocess(image) for image in images])
 
-    def _embed(self, squares: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    def embed_squares(self, squares: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Embed images that went through the run's preprocessing, uint8 (S, S) each: float32 (N, dim)."""
         from siamura.training import embed
 
         if not squares:
@@ -290,7 +291,7 @@ class Predictor:
                 squares.append(square)
                 rows.append(row)
             if len(squares) == _AT_ONCE or row == len(table) - 1:
-                embeddings.append(self._embed(squares))
+                embeddings.append(self.embed_squares(squares))
                 squares = []
         vectors = np.concatenate(embeddings)
         probability, distance = np.full(len(table), np.nan), np.full(len(table), np.nan)

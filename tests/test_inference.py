@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import siamura
 from siamura.experiments import Run
+from siamura.explanation import embed_image
 from siamura.heads import KNNHead
 from siamura.heads.distance_limit import DistanceLimit
-from siamura.inference import Predictor, check_film, films, studies_of
+from siamura.inference import Predictor, check_film, films, load_embeddings, studies_of
 
 
 def touch(*paths: Path) -> None:
@@ -85,6 +87,22 @@ def test_only_murs_form_is_a_study(tmp_path: Path, name: str) -> None:
     assert films([tmp_path])["study"].nunique() == 2
     touch(tmp_path / "study12_negative" / "a.png", tmp_path / "study12_negative" / "b.png")
     assert films([tmp_path])["study"].nunique() == 3
+
+
+def test_every_path_gives_the_same_vector_to_the_bit(done: Run) -> None:
+    predictor = Predictor(done.folder)
+    stored, rows = load_embeddings(done.folder)
+    table = rows[rows["split"] == "valid"].head(7)
+    wanted = stored[table.index]
+    net = predictor.net
+    data = siamura.RadiographDataset(table.reset_index(drop=True), net.preprocess)
+    images = [siamura.read_image(path) for path in table["path"]]
+    np.testing.assert_array_equal(siamura.embed(net, data), wanted)
+    np.testing.assert_array_equal(siamura.embed(net, data, 3), wanted)
+    np.testing.assert_array_equal(predictor.embed(images), wanted)
+    np.testing.assert_array_equal(predictor.embed(images[4:5])[0], wanted[4])
+    np.testing.assert_array_equal(embed_image(net, images[4]), wanted[4])
+    np.testing.assert_array_equal(embed_image(net, table["path"].iloc[4]), wanted[4])
 
 
 def test_a_path_and_a_run_predict_the_same(done: Run) -> None:

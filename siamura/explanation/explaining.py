@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "embed_image", "explain"]
 
+STRIP = 256  # rows of an overlay that are computed at once
+DRAWN = 1600  # pixels of a film's longest side in a figure
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -34,8 +37,6 @@ class Explanation:
     ----------
     image : uint8 (H, W)
         The original.
-    heat : float32 (H, W)
-        The map over the original: at least 0, in the units of `raw`.
     raw : float32 (h, w)
         The map as the layer gave it, or the product of several layers' maps, over the network's square.
     boxes : int64 (n, 4)
@@ -67,7 +68,6 @@ class Explanation:
     """
 
     image: NDArray[np.uint8]
-    heat: NDArray[np.float32]
     raw: NDArray[np.float32]
     boxes: NDArray[np.int64]
     score: float
@@ -79,6 +79,11 @@ class Explanation:
     geometry: Geometry
 
     @property
+    def heat(self) -> NDArray[np.float32]:
+        """The map over the original, float32 (H, W): at least 0, in the units of `raw`; computed when asked for."""
+        return self.geometry.map_to_original(self.raw)
+
+    @property
     def layer(self) -> str:
         """The layers' names, in one line."""
         return ", ".join(self.layers)
@@ -86,20 +91,42 @@ class Explanation:
     @property
     def map(self) -> NDArray[np.float32]:
         """The map over the original, scaled to 0..1 by the maximum of the raw map."""
+        return self.map_at(*self.image.shape)
+
+    def map_at(self, height: int, width: int, *, rows: slice = slice(None)) -> NDArray[np.float32]:
+        """The map over the whole original made smaller or larger, scaled to 0..1: float32 (height, width).
+
+        Parameters
+        ----------
+        height, width : int
+            Of the result, in pixels.
+        rows : slice
+            Only these rows of it.
+        """
         top = float(self.raw.max())
-        return self.heat / np.float32(top) if top > 0 else self.heat
+        scaled = self.raw / np.float32(top) if top > 0 else self.raw
+        return self.geometry.map_to_original(scaled, (height, width), rows=rows)
 
     @property
     def peak(self) -> tuple[float, float] | None:
         """The warmest pixel's centre, x and y in the original's pixels; None for a map of zeros."""
-        if not self.heat.max() > 0:
+        heat = self.map_at(*bounded(self.image.shape))
+        if not heat.max() > 0:
             return None
         # A plateau's middle, not its first corner.
-        y, x = np.nonzero(self.heat >= self.heat.max() * (1 - 1e-6))
+        y, x = np.nonzero(heat >= heat.max() * (1 - 1e-6))
         nearest = np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2)
-        return float(x[nearest]) + 0.5, float(y[nearest]) + 0.5
+        down, across = self.image.shape[0] / heat.shape[0], self.image.shape[1] / heat.shape[1]
+        return float(x[nearest] + 0.5) * across, float(y[nearest] + 0.5) * down
 
-    def overlay(self, alpha: float = 0.5, *, boxes: bool = True, colours: str = "turbo") -> NDArray[np.uint8]:
+    def overlay(
+        self,
+        alpha: float = 0.5,
+        *,
+        boxes: bool = True,
+        colours: str = "turbo",
+        largest: int | None = None,
+    ) -> NDArray[np.uint8]:
         """Lay the map over the image.
 
         Parameters
@@ -110,6 +137,9 @@ class Explanation:
             Draw the boxes, in white.
         colours : str
             A matplotlib colour map.
+        largest : int, optional
+            Longest side of the result, in pixels, where the original is larger: for a screen. By default the
+            original's size.
 
         Returns
         -------
@@ -120,15 +150,22 @@ class Explanation:
 
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be from 0 to 1.")
-        heat = np.clip(self.map, 0, 1)
-        share = (alpha * np.sqrt(heat))[..., None]
-        colour = 255 * colormaps[colours](heat)[..., :3]
-        out: NDArray[np.uint8] = np.rint((1 - share) * self.image[..., None] + share * colour).astype(
-            np.uint8
-        )
+        film = self.image if largest is None else shrunk(self.image, largest)
+        height, width = film.shape
+        table = np.float32(255) * colormaps[colours](np.arange(256))[:, :3].astype(np.float32)
+        out = np.empty((height, width, 3), np.uint8)
+        for top in range(
+            0, height, STRIP
+        ):  # strips: floats of the whole would take gigabytes of a large film
+            rows = slice(top, min(top + STRIP, height))
+            heat = np.clip(self.map_at(*film.shape, rows=rows), 0, 1)
+            share = (np.float32(alpha) * np.sqrt(heat))[..., None]
+            colour = table[np.minimum(heat * 256, 255).astype(np.uint8)]
+            out[rows] = np.rint((1 - share) * film[rows, :, None] + share * colour)
         if boxes:
-            line = max(1, round(min(self.image.shape) / 100))
-            for x0, y0, x1, y1 in self.boxes:
+            line = max(1, round(min(film.shape) / 100))
+            down, across = height / self.image.shape[0], width / self.image.shape[1]
+            for x0, y0, x1, y1 in np.rint(self.boxes * [across, down, across, down]).astype(int):
                 for part in (
                     np.s_[y0 : y0 + line, x0:x1],
                     np.s_[max(y0, y1 - line) : y1, x0:x1],
@@ -157,7 +194,8 @@ class Explanation:
         across = float(np.clip(4 * width / height, 1.8, 6))  # inches, for films 4 inches high
         figure = Figure(figsize=(2 * across + 1.2, 4.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-        left.imshow(self.image, cmap="gray", vmin=0, vmax=255)
+        place = (-0.5, width - 0.5, height - 0.5, -0.5)  # the axes count the original's pixels
+        left.imshow(shrunk(self.image, DRAWN), cmap="gray", vmin=0, vmax=255, extent=place)
         for x0, y0, x1, y1 in self.boxes:
             # Pixel i is drawn from i - 0.5 to i + 0.5.
             box = Rectangle(
@@ -165,7 +203,9 @@ class Explanation:
             )
             left.add_patch(box)
         left.set_title(f"box: {self.threshold:.0%} of the maximum", fontsize=9)
-        shown = right.imshow(self.overlay(boxes=False), cmap="turbo", vmin=0, vmax=1)
+        shown = right.imshow(
+            self.overlay(boxes=False, largest=DRAWN), cmap="turbo", vmin=0, vmax=1, extent=place
+        )
         right.set_title(f"{self.target}: {self.score:.2f}", fontsize=9)
         figure.colorbar(shown, ax=right, shrink=0.8, label="share of the maximum")
         for axes in (left, right):
@@ -288,12 +328,20 @@ def explain(
             maps.append(found[0])
     raw = agreement(maps)
     values = raw.cpu().numpy().astype(np.float32)
-    heat = geometry.map_to_original(values)
+    height, width = image.shape
+    size = bounded(image.shape)
+    heat = geometry.map_to_original(values, size)
+    boxes = find_boxes(heat, threshold, maximum=float(values.max()), min_area=min_area)
+    if size != image.shape:  # outwards to whole pixels of the original
+        scale = np.array([width / size[1], height / size[0]] * 2)
+        outward = np.concatenate(
+            [np.floor(boxes[:, :2] * scale[:2]), np.ceil(boxes[:, 2:] * scale[2:])], axis=1
+        )
+        boxes = np.minimum(outward, [width, height] * 2).astype(np.int64)
     return Explanation(
         image=image,
-        heat=heat,
         raw=values,
-        boxes=find_boxes(heat, threshold, maximum=float(values.max()), min_area=min_area),
+        boxes=boxes,
         score=float(scores[0]),
         target=str(getattr(target, "__name__", target)),
         method=method,
@@ -337,6 +385,26 @@ def embed_image(
 
     preprocess = known_preprocess(model, preprocess)
     return embed(model, preprocess(read(image))[None], progress=False)[0]
+
+
+def bounded(shape: tuple[int, ...], most: int = 4_000_000) -> tuple[int, int]:
+    """Height and width of the same proportions with at most so many pixels; a small image's own."""
+    height, width = shape[:2]
+    if height * width <= most:
+        return height, width
+    scale = (most / (height * width)) ** 0.5
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def shrunk(image: NDArray[np.uint8], largest: int) -> NDArray[np.uint8]:
+    """An image with a longest side of at most `largest` pixels; the image itself where it is."""
+    scale = largest / max(image.shape)
+    if scale >= 1:
+        return image
+    from siamura.pixels.geometry import resized  # OpenCV
+
+    height, width = (max(1, round(side * scale)) for side in image.shape)
+    return np.asarray(resized(image, height, width), dtype=np.uint8)
 
 
 def need_columns(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:

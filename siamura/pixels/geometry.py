@@ -88,13 +88,19 @@ class Geometry:
         bounds = (0, 0, self.width, self.height)
         return _moved(points, self.target, self.source, bounds if clip else None)
 
-    def map_to_original(self, values: ArrayLike) -> NDArray[np.float32]:
+    def map_to_original(
+        self, values: ArrayLike, size: tuple[int, int] | None = None, *, rows: slice = slice(None)
+    ) -> NDArray[np.float32]:
         """Spread a map over the square (a heat map, of any resolution) over the original's pixels.
 
         Parameters
         ----------
         values : (h, w) float
             Covers the whole square, padding included; bilinear between the centres of its cells.
+        size : (int, int), optional
+            Height and width of the result where it is not the original's: the original made smaller or larger.
+        rows : slice
+            Only these rows of the result, for large originals.
 
         Returns
         -------
@@ -102,11 +108,16 @@ class Geometry:
             0 where the original was cut off and the network saw nothing.
         """
         grid = _grid(values)
+        height, width = size or (self.height, self.width)
         (x0, y0, x1, y1), (kx, ky) = self.source, self.scale
-        xs = (self.target[0] + (np.arange(x0, x1) + 0.5 - x0) * kx) * (grid.shape[1] / self.size)
-        ys = (self.target[1] + (np.arange(y0, y1) + 0.5 - y0) * ky) * (grid.shape[0] / self.size)
-        out = np.zeros((self.height, self.width), np.float32)
-        out[y0:y1, x0:x1] = _interpolated(_interpolated(grid, ys).T, xs).T
+        # Where the centres of the result's pixels lie in the original, and from there in the square.
+        ys = ((np.arange(height) + 0.5) * (self.height / height))[rows]
+        xs = (np.arange(width) + 0.5) * (self.width / width)
+        down = _weights((self.target[1] + (ys - y0) * ky) * (grid.shape[0] / self.size), grid.shape[0])
+        across = _weights((self.target[0] + (xs - x0) * kx) * (grid.shape[1] / self.size), grid.shape[1])
+        down[(ys < y0) | (ys > y1)] = 0
+        across[(xs < x0) | (xs > x1)] = 0
+        out: NDArray[np.float32] = (down @ grid) @ across.T  # nothing else of the result's size is held
         return out
 
     def map_to_input(self, values: ArrayLike) -> NDArray[np.float32]:
@@ -167,10 +178,13 @@ def _grid(values: ArrayLike) -> NDArray[np.float32]:
     return grid
 
 
-def _interpolated(grid: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Rows of ``grid`` at fractional positions (cell centres at i + 0.5), linear, held at the edges."""
-    position = np.clip(at - 0.5, 0, len(grid) - 1)
+def _weights(at: NDArray[np.float64], cells: int) -> NDArray[np.float32]:
+    """Weights float32 (len(at), cells) of linear interpolation: cell centres at i + 0.5, held at the edges."""
+    position = np.clip(at - 0.5, 0, cells - 1)
     low = np.floor(position).astype(np.intp)
-    high = np.minimum(low + 1, len(grid) - 1)
-    weight = (position - low).astype(np.float32)[:, None]
-    return grid[low] * (1 - weight) + grid[high] * weight
+    share = (position - low).astype(np.float32)
+    out = np.zeros((len(at), cells), np.float32)
+    one = np.arange(len(at))
+    out[one, np.minimum(low + 1, cells - 1)] = share
+    out[one, low] += 1 - share
+    return out
