@@ -17,7 +17,7 @@ from siamura.experiments import Experiment, Run, finish_run, load_data, start_ru
 @settings_command(Experiment(loss="triplet_focal"), out="runs/finger_tfl")
 def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     folder = start_run(run, out, overwrite=overwrite, resume=resume)
-    pre = siamura.Preprocess(size=run.size, clahe=siamura.CLAHE() if run.clahe else None)
+    pre = run.preprocess()  # size, CLAHE
     data = load_data(run, pre, folder)  # studies read, checked, split by patient, preprocessed
     train, valid = data.splits["train"], data.splits["valid"]
     batches = siamura.samplers.PKBatchSampler(
@@ -25,10 +25,7 @@ def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     )
     net = siamura.EmbeddingNet(run.trunk, run.dim, weights=run.weights, preprocess=pre, seed=run.seed)
     loss = siamura.losses.TripletFocalLoss(run.margin, sigma=run.sigma)
-    history = siamura.fit(
-        net, train, batches, loss, epochs=run.epochs, steps=run.steps, lr=run.lr,
-        augment=run.augment, seed=run.seed, out=folder, resume=resume,
-    )  # fmt: skip
+    history = siamura.fit(net, train, batches, loss, out=folder, resume=resume, **run.training(valid))
     embeddings = {"train": siamura.embed(net, train), "valid": siamura.embed(net, valid)}
     return finish_run(run, folder, data, history, embeddings, loss)  # heads, figures, table, page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from siamura._stored import naming_damage, read_json
 from siamura.experiments import Experiment
 
 from .errors import cli_errors, configure_logging
@@ -50,10 +52,12 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
 
     def decorate(start: Callable[..., Run]) -> Callable[..., None]:
         def command(**given: Any) -> None:
-            folder, overwrite, resume = (given.pop(name) for name in ("out", "overwrite", "resume"))
+            folder, overwrite, resume, config = (
+                given.pop(name) for name in ("out", "overwrite", "resume", "config")
+            )
             configure_logging()
             with cli_errors(partial=f"The run in {folder} is partial: interrupted before it was measured."):
-                experiment = _experiment(defaults, given)
+                experiment = _experiment(_from_file(defaults, config), given)
                 if overwrite and resume:
                     raise ValueError("--overwrite and --resume exclude each other; give one of them.")
                 done = start(experiment, folder, overwrite=overwrite, resume=resume)
@@ -77,6 +81,19 @@ def _experiment(defaults: Experiment, options: dict[str, Any]) -> Experiment:
     if "epochs" in given:
         given.setdefault("steps", None)  # --epochs alone replaces the default number of steps
     return replace(defaults, **given)
+
+
+def _from_file(defaults: Experiment, file: Path | None) -> Experiment:
+    """Read settings from a run's ``config.json``, or from TOML or JSON with the settings by name."""
+    if file is None:
+        return defaults
+    if file.suffix.lower() == ".toml":
+        with naming_damage(file), file.open("rb") as opened:
+            held = tomllib.load(opened)
+    else:
+        held = read_json(file)
+    with naming_damage(file):
+        return Experiment.from_dict({**defaults.to_dict(), **held.get("experiment", held)})
 
 
 def _tell(done: Run) -> None:
@@ -111,6 +128,9 @@ def _parameters(defaults: Experiment, out: str) -> list[inspect.Parameter]:
     ]
     return [
         *found,
+        _parameter(
+            "config", None, Path | None, help="Settings from a run's config.json, or from TOML; options win."
+        ),
         _parameter("out", Path(out), Path, help="Folder for everything the run writes."),
         _parameter("overwrite", False, bool, "--overwrite", help="Replace an earlier run in that folder."),
         _parameter("resume", False, bool, "--resume", help="Go on with a stopped run in that folder."),

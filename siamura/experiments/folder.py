@@ -8,9 +8,10 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,10 @@ class Settings(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,9 @@ def open_folder(
         earlier = read_json(folder / "config.json").get("experiment")
         if not isinstance(earlier, dict):
             raise ValueError(f"{folder / 'config.json'} is damaged (it names no experiment); start anew.")
-        if differing := [name for name, value in resume.to_dict().items() if earlier.get(name) != value]:
+        with naming_damage(folder / "config.json"):
+            earlier = type(resume).from_dict(earlier).to_dict()  # an older run lacks some settings
+        if differing := [name for name, value in resume.to_dict().items() if earlier[name] != value]:
             raise ValueError(
                 f"{folder} was started with {differing[0]}={earlier.get(differing[0])!r}, not "
                 f"{getattr(resume, differing[0])!r}; resume with its settings, or start anew with --overwrite."

@@ -76,13 +76,12 @@ def run(
     True
     """
     from siamura.networks import EmbeddingNet
-    from siamura.pixels import CLAHE, Preprocess
     from siamura.samplers import PKBatchSampler
     from siamura.training import embed, fit
 
     folder = start_run(experiment, out, overwrite=overwrite, resume=resume)
     try:
-        pre = Preprocess(size=experiment.size, clahe=CLAHE() if experiment.clahe else None)
+        pre = experiment.preprocess()
         net = EmbeddingNet(
             experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed
         )  # fmt: skip
@@ -97,10 +96,11 @@ def run(
         train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed
     )
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
-        net, train, batches, loss, epochs=experiment.epochs, steps=experiment.steps, lr=experiment.lr,
-        augment=experiment.augment, seed=experiment.seed, out=folder, resume=resume,
-    )  # fmt: skip
-    embeddings = {split: embed(net, data) for split, data in inputs.splits.items()}
+        net, train, batches, loss, out=folder, resume=resume, **experiment.training(inputs.splits["valid"])
+    )
+    embeddings = {
+        split: embed(net, data, accelerator=experiment.accelerator) for split, data in inputs.splits.items()
+    }
     return finish_run(experiment, folder, inputs, history, embeddings, loss)
 
 
@@ -190,7 +190,7 @@ def finish_run(
     inputs : Inputs
         Of `load_data`.
     history : DataFrame
-        Of `siamura.fit`; where it is shorter than the settings say, the run is marked as interrupted.
+        Of `siamura.fit`, which says whether Ctrl-C ended it.
     embeddings : mapping of str to float32 (N, dim)
         Of both splits.
     loss : loss
@@ -207,18 +207,6 @@ def finish_run(
 
 def _facts(inputs: Inputs) -> dict[str, Any]:
     return {"data": inputs.facts, "preprocessing": inputs.splits["train"].pre.to_dict()}
-
-
-def _interrupted(experiment: Experiment, inputs: Inputs, history: pd.DataFrame) -> bool:
-    """Whether a training ended before its time."""
-    from siamura.samplers import PKBatchSampler
-    from siamura.training.metric import run_length
-
-    train = inputs.splits["train"]
-    batches = PKBatchSampler(
-        train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed
-    )
-    return len(history) < run_length(batches, experiment.epochs, experiment.steps)
 
 
 def _measure(
@@ -260,7 +248,7 @@ def _measure(
     write_card(folder / "model", experiment, metrics, facts, history, siamura.__version__)
     captions = draw(folder, experiment, facts, history, splits, embeddings, predicted, heads)
     sheet = finger_sheet(experiment, metrics, facts, history)
-    status = "interrupted" if _interrupted(experiment, inputs, history) else "finished"
+    status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = finish(
         folder, experiment, _facts(inputs), metrics, history, sheet, captions, inputs, status=status
     )

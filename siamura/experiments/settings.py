@@ -6,13 +6,17 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
 from siamura._names import LOSS_SETTINGS, PARTS
 from siamura._validation import check_choice, check_number, check_whole
 
+if TYPE_CHECKING:
+    from siamura.pixels import Preprocess
+
 __all__ = ["ClassifierExperiment", "Experiment", "LossName"]
 
+Fit = Literal["letterbox", "squash", "crop"]
 LossName = Literal["triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"]
 
 
@@ -156,14 +160,24 @@ class Experiment(_Settings):
         such setting refuses it.
     size : int
         Side of the square that the network sees, in pixels.
+    fit : {"letterbox", "squash", "crop"}
+        How an image becomes square.
     clahe : bool
-        CLAHE on the lightness, clip limit 2, 8 x 8 tiles.
+        CLAHE on the lightness.
+    clip_limit : float
+        Of CLAHE, on OpenCV's scale.
+    tiles : int
+        Of CLAHE, along each side.
     epochs, steps : int or None
         Length of the training; where both are given, the one that ends first.
     p, k : int
         Labels in a batch, and images of each.
     lr : float
         Highest learning rate.
+    accumulate, ema, keep_best, patience, precision, workers
+        Of `siamura.fit`; with `keep_best` or `patience` it validates once an epoch.
+    device : str
+        Where it computes: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     augment : str
         A preset of `siamura.pixels.augmentation`.
     neighbours : int
@@ -197,12 +211,22 @@ class Experiment(_Settings):
     margin: float = _option(_NotGiven(0.2), "Margin of the triplet losses.")
     sigma: float = _option(_NotGiven(1.0), "Sigma of the triplet focal loss.")
     size: int = _option(96, "Side of the square the network sees, in pixels.")
-    clahe: bool = _option(True, "CLAHE on the lightness, clip limit 2, 8 x 8 tiles.")
+    fit: Fit = _option("letterbox", "How an image becomes square.")
+    clahe: bool = _option(True, "CLAHE on the lightness.")
+    clip_limit: float = _option(2.0, "Clip limit of CLAHE, on OpenCV's scale.")
+    tiles: int = _option(8, "Tiles of CLAHE along each side.")
     epochs: int | None = _option(None, "Passes over the training images; with --steps, the shorter.")
     steps: int | None = _option(400, "Batches to train on.")
     p: int = _option(2, "Labels in a batch.")
     k: int = _option(16, "Images of each label in a batch.")
     lr: float = _option(1e-3, "Highest learning rate.")
+    accumulate: int = _option(1, "Batches whose gradients make one step.")
+    ema: float | None = _option(None, "Decay of a moving average of the weights, which is kept.")
+    keep_best: bool = _option(False, "Keep the weights of the best validation, not the last.")
+    patience: int | None = _option(None, "Validations without a better one after which training ends.")
+    precision: str = _option("auto", "Numbers of the training: auto, 32, bf16 or fp16.")
+    device: str = _option("auto", "Where it computes: auto, cpu, cuda or mps.")
+    workers: int = _option(0, "Processes that prepare batches beside the training.")
     augment: str = _option("flip", "Augmentation preset: none, flip, mura, keras, part.")
     neighbours: int = _option(15, "Neighbours that vote in the k-NN head.")
     seed: int = _option(0, "Seed of everything that is drawn at random.")
@@ -215,7 +239,22 @@ class Experiment(_Settings):
         columns_of(self.columns)
         if self.data is None and (self.columns or self.positive):
             raise ValueError("columns and positive are of data=, which is not given.")
-        self._check_flags("clahe")
+        self._check_flags("clahe", "keep_best")
+        check_choice("fit", self.fit, get_args(Fit))
+        check_choice("precision", self.precision, ("auto", "32", "bf16", "fp16"))
+        check_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        self._check_whole("tiles", "accumulate")
+        check_whole("workers", self.workers, least=0, most=1024)
+        if self.patience is not None:
+            self._check_whole("patience")
+        if self.ema is not None:
+            check_number("ema", self.ema, above=0, below=1)
+        check_number("clip_limit", self.clip_limit, least=1, most=1000)
+        for name, default in (("clip_limit", 2.0), ("tiles", 8)):
+            if not self.clahe and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} does nothing with clahe=False; leave it out."
+                )
         self._check_whole("views", "dim", "neighbours")
         self._check_whole(*(name for name in ("epochs", "steps") if getattr(self, name) is not None))
         if self.p != 2:
@@ -240,6 +279,30 @@ class Experiment(_Settings):
                     f"loss that has it: {having}."
                 )
         self._check_size_and_seed()
+
+    def preprocess(self) -> Preprocess:
+        """What an image goes through before the network."""
+        from siamura.pixels import CLAHE, Preprocess
+
+        clahe = CLAHE(self.clip_limit, (self.tiles, self.tiles)) if self.clahe else None
+        return Preprocess(self.size, clahe, "center_crop" if self.fit == "crop" else self.fit)
+
+    @property
+    def accelerator(self) -> str:
+        """The device as Lightning names it."""
+        return "gpu" if self.device == "cuda" else self.device
+
+    def training(self, valid: Any = None) -> dict[str, Any]:
+        """The settings as keywords of `siamura.fit`; `valid` is the data set to validate on, where that is wanted."""
+        names = (
+            "epochs", "steps", "lr", "augment", "seed", "accumulate", "ema", "keep_best", "patience", "precision",
+            "workers",
+        )  # fmt: skip
+        found = {name: getattr(self, name) for name in names}
+        found["accelerator"] = self.accelerator
+        if self.keep_best or self.patience is not None:
+            found["valid"] = valid
+        return found
 
 
 @dataclass(frozen=True)

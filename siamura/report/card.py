@@ -60,7 +60,9 @@ def write_card(
         "title": f"siamura: {experiment.part}, {experiment.trunk}",
         "research": RESEARCH,
         "weights": experiment.weights or "a random start",
-        "clahe": "CLAHE (clip limit 2, 8 x 8 tiles)" if experiment.clahe else "no CLAHE",
+        "clahe": f"CLAHE (clip limit {experiment.clip_limit:g}, {experiment.tiles} x {experiment.tiles} tiles)"
+        if experiment.clahe
+        else "no CLAHE",
         "data": data_sentence(data),
         "own": "".join(f", {name} {getattr(experiment, name):g}" for name in LOSS_SETTINGS[experiment.loss]),
         "length": len(history),
