@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import tomllib
 from collections.abc import Callable
@@ -60,7 +61,12 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
                 experiment = _experiment(_from_file(defaults, config), given)
                 if overwrite and resume:
                     raise ValueError("--overwrite and --resume exclude each other; give one of them.")
-                done = start(experiment, folder, overwrite=overwrite, resume=resume)
+                try:
+                    done = start(experiment, folder, overwrite=overwrite, resume=resume)
+                except (ValueError, OSError):
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()  # bad input leaves no empty folder behind
+                    raise
             _tell(done)
 
         command.__doc__ = start.__doc__ or inspect.getmodule(start).__doc__  # type: ignore[union-attr]
