@@ -160,6 +160,13 @@ def load_data(
     ------
     ValueError, FileNotFoundError
         As for `run`.
+
+    Examples
+    --------
+    >>> experiment = Experiment(data="phantoms", size=32, k=4)
+    >>> inputs = load_data(experiment, experiment.preprocess(), start_run(experiment, "runs/data"))
+    >>> sorted(inputs.splits), inputs.facts["phantoms"]
+    (['train', 'valid'], True)
     """
     from siamura.training.distributed import by_first
 
@@ -199,6 +206,20 @@ def finish_run(
     Returns
     -------
     Run
+
+    Examples
+    --------
+    >>> import siamura
+    >>> experiment = Experiment(data="phantoms", size=32, steps=1, k=4)
+    >>> folder, pre = start_run(experiment, "runs/by_hand"), experiment.preprocess()
+    >>> inputs = load_data(experiment, pre, folder)
+    >>> train = inputs.splits["train"]
+    >>> net, loss = siamura.EmbeddingNet("squeezenet1_1", preprocess=pre), siamura.losses.TripletFocalLoss()
+    >>> batches = siamura.samplers.PKBatchSampler(train.labels, p=2, k=4, groups=train.patients)
+    >>> history = siamura.fit(net, train, batches, loss, out=folder, **experiment.training())
+    >>> embeddings = {split: siamura.embed(net, data) for split, data in inputs.splits.items()}
+    >>> finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
+    'finished'
     """
     from siamura.training.distributed import by_first
 

@@ -33,6 +33,11 @@ class Record:
         Columns ``path`` and ``reason``.
     captions : mapping
         Of the figures: ``{name: {"caption": str, "films": boxes}}``.
+
+    Examples
+    --------
+    >>> Record({"experiment": {"trunk": "resnet18"}}, metrics={}).history is None
+    True
     """
 
     config: Mapping[str, Any]
@@ -50,6 +55,11 @@ def read_record(folder: Path) -> Record:
     ------
     FileNotFoundError
         If the folder holds no measured run.
+
+    Examples
+    --------
+    >>> read_record(Path("runs/first")).config["status"]
+    'finished'
     """
     for name in ("config.json", "metrics.json"):
         if not (folder / name).is_file():

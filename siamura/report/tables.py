@@ -74,6 +74,16 @@ class Sheet:
         How the figures are to be read.
     header : sequence of str
     rows : sequence of Row
+
+    Examples
+    --------
+    >>> row = Row(("kappa",), "k-NN", ("0.500",), measured=True)
+    >>> print(Sheet("Fingers", "Measured on phantoms.", [], ("figure", "source", "valid"), [row]).markdown())
+    # Fingers
+    ...
+    | figure | source | valid |
+    |---|---|---|
+    | kappa | **measured**, k-NN | 0.500 |
     """
 
     title: str

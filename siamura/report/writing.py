@@ -56,7 +56,14 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
 
 def write_page(folder: Path, record: Record) -> Path:
-    """Write ``report.html`` from what its caller has at hand; of the folder, only the figures are read."""
+    """Write ``report.html`` from what its caller has at hand; of the folder, only the figures are read.
+
+    Examples
+    --------
+    >>> from siamura.report import read_record
+    >>> write_page(Path("runs/first"), read_record(Path("runs/first"))).name
+    'report.html'
+    """
     config, metrics = record.config, record.metrics
     shown = pictures(folder, record)
     content = [
