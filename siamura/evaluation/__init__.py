@@ -11,6 +11,8 @@ from .comparison import compare, delong, mcnemar, pairwise_kappa
 from .curves import pr_curve, reliability, roc_curve
 from .intervals import bca_interval, bootstrap, interval, inverted_interval, patient_draws
 from .metrics import METRICS, score_draws
+from .multiclass import class_draws, one_vs_rest
+from .net_benefit import net_benefit
 from .retrieval import embedding_quality
 from .scores import evaluate
 from .worklist import threshold_for_sensitivity, work_list, work_list_gain
@@ -25,6 +27,7 @@ __all__ = [
     "bootstrap",
     "calibrate",
     "calibrator_from_dict",
+    "class_draws",
     "compare",
     "delong",
     "embedding_quality",
@@ -32,6 +35,8 @@ __all__ = [
     "interval",
     "inverted_interval",
     "mcnemar",
+    "net_benefit",
+    "one_vs_rest",
     "pairwise_kappa",
     "patient_draws",
     "pr_curve",

@@ -139,7 +139,7 @@ def _area(
 ) -> dict[str, float]:
     """Return the area of a curve, with its interval where there are draws."""
     found = bootstrap(
-        lambda counts: {name: score_draws(y, p, counts, groups=unit)[name]},
+        lambda counts: score_draws(y, p, counts, groups=unit, only=(name,)),
         int(unit.max()) + 1,
         draws,
         confidence,

@@ -8,6 +8,8 @@ cumulative sums of the counts.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -36,6 +38,7 @@ METRICS = (
     "brier",
     "ece",
 )
+_AREAS = ("auroc", "average_precision")
 BLOCK = 128  # draws whose cumulative sums are held at once: 3 MB at 3,197 rows
 
 Float = NDArray[np.float64]
@@ -49,6 +52,7 @@ def score_draws(
     groups: ArrayLike | None = None,
     threshold: float = 0.5,
     bins: int = 15,
+    only: Collection[str] = METRICS,
 ) -> dict[str, Float]:
     """Score every draw.
 
@@ -66,12 +70,15 @@ def score_draws(
         Where "abnormal" begins, itself excluded.
     bins : int
         Equally wide bins of the expected calibration error, each with its upper edge.
+    only : collection of str
+        The scores to compute, of ``METRICS``; the areas need a sort, the others none.
 
     Returns
     -------
     dict of str to ndarray of shape (draws,)
-        One entry for each name in ``METRICS``; NaN where a draw leaves the score undefined (no abnormal row
-        for the recall, no answer "abnormal" for the precision, one class for AUROC and kappa).
+        One entry for each name in `only`, in the order of ``METRICS``; NaN where a draw leaves the score
+        undefined (no abnormal row for the recall, no answer "abnormal" for the precision, one class for AUROC
+        and kappa).
 
     References
     ----------
@@ -96,10 +103,15 @@ def score_draws(
         raise ValueError(
             f"counts has shape {weight.shape}; it must be (draws, {units}), one column a patient"
         )
+    if unknown := sorted(set(only) - set(METRICS)):
+        raise ValueError(f"only holds {unknown[0]!r}; the scores are {', '.join(METRICS)}")
+    found: dict[str, Float] = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = _summed(y, p, unit, weight, threshold, bins)
-        found["auroc"], found["average_precision"] = _ranked(y, p, unit, weight)
-    return {name: found[name] for name in METRICS}
+        if set(only) - set(_AREAS):
+            found |= _summed(y, p, unit, weight, threshold, bins if "ece" in only else 0)
+        if set(only) & set(_AREAS):
+            found |= dict(zip(_AREAS, ranked_draws(y, p, unit, weight), strict=True))
+    return {name: found[name] for name in METRICS if name in only}
 
 
 def _summed(
@@ -112,7 +124,8 @@ def _summed(
     cell = 2 * y + said
     np.add.at(sums, (unit, cell), 1.0)
     np.add.at(sums, (unit, np.full(len(y), 4)), (p - y) ** 2)
-    np.add.at(sums, (unit, 5 + _in_bin(p, bins)), p - y)
+    if bins:
+        np.add.at(sums, (unit, 5 + _in_bin(p, bins)), p - y)
     total = weight @ sums
     tn, fp, fn, tp = total[:, :4].T
     n = tn + fp + fn + tp
@@ -170,7 +183,9 @@ def calibration_draws(
     return np.asarray(total[:, :bins] / total[:, bins:])
 
 
-def _ranked(y: NDArray[np.int64], p: Float, unit: NDArray[np.int64], weight: Float) -> tuple[Float, Float]:
+def ranked_draws(
+    y: NDArray[np.int64], p: Float, unit: NDArray[np.int64], weight: Float
+) -> tuple[Float, Float]:
     """Return AUROC (a tie counts one half) and average precision of every draw."""
     order = np.argsort(-p, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(p[order]) != 0))

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, check_threshold, need_columns, one_of
+from ._checks import (
+    as_codes,
+    as_label,
+    as_probability,
+    as_shares,
+    as_units,
+    check_threshold,
+    need_columns,
+    one_of,
+)
 from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap, inverted_interval, patient_draws
-from .metrics import calibration_draws, score_draws
+from .metrics import METRICS, calibration_draws, score_draws
+from .multiclass import class_draws, study_shares
+
+log = logging.getLogger(__name__)
+
+PLAIN = tuple(name for name in METRICS if name != "ece")  # the calibration error has an interval of its own
+MISSING = "(missing)"
+MOST_GROUPS = 50
+FEW_PATIENTS, FEW_OF_A_CLASS = 10, 5
 
 
 def evaluate(
@@ -24,6 +43,8 @@ def evaluate(
     aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean",
     top: int = 2,
     by: str | None = None,
+    classes: Sequence[str] | None = None,
+    ordered: bool | None = None,
     draws: int = 2000,
     confidence: float = 0.95,
     bins: int = 15,
@@ -34,9 +55,12 @@ def evaluate(
     Parameters
     ----------
     table : DataFrame
-        One row a view: columns ``label`` (0, 1) and ``patient``; for studies also ``part`` and ``study``.
-    probability : array of shape (N,)
-        Of the abnormal class, one a row of `table`, in its order.
+        One row a view: columns ``label`` (0, 1; with C classes 0 to C - 1) and ``patient``; for studies also
+        ``part`` and ``study``.
+    probability : array of shape (N,) or (N, C)
+        Of the abnormal class, one a row of `table`, in its order; or of every class, as ``predict_proba``
+        gives them. With three classes or more the answer is the class of the largest probability, `threshold`
+        and `bins` play no part, a study has the mean of its views, and the scores are those of `class_draws`.
     level : {"view", "study"}
         What is counted. A study's probability is made of its views' (`aggregate`).
     threshold : float
@@ -46,7 +70,14 @@ def evaluate(
     top : int
         Views that count for "top-k".
     by : str, optional
-        A column, ``"part"`` say: scores of each of its values in order, then of all together (``"all"``).
+        A column, ``"part"``, ``"sex"`` or ``"hardware"`` say: scores of each of its values in order, rows
+        without a value as ``"(missing)"``, then of all together (``"all"``). For a group of fewer than 10
+        patients, or with a class of fewer than 5, ``.attrs["small"]`` holds a sentence, which is logged too.
+    classes : sequence of str, optional
+        Names of the classes by code; default ``table.attrs["classes"]``, else the codes.
+    ordered : bool, optional
+        Whether three classes or more are grades (then kappa with quadratic weights is given, and a study has
+        the highest grade of its views); default ``table.attrs["ordered"]``, else not.
     draws : int
         Bootstrap draws; 0 for none (then ``low`` and ``high`` are NaN).
     confidence : float
@@ -95,31 +126,116 @@ def evaluate(
     """
     one_of(level, "level", ("view", "study"))
     need_columns(table, ("label", "patient", *((by,) if by is not None else ())))
-    p = as_probability(probability, len(table))
+    shares = np.asarray(probability)
+    names: tuple[str, ...] | None = None
+    if shares.ndim == 2 and shares.shape[1] != 2:
+        p = as_shares(probability, len(table))
+        names = _names(table, p.shape[1], classes)
+        grades = bool(table.attrs.get("ordered", False)) if ordered is None else ordered
+        if aggregate != "mean":
+            raise ValueError(f"aggregate={aggregate!r} is for two classes; with {len(names)} give 'mean'")
+    else:
+        p = as_probability(probability, len(table))
     check_threshold(threshold)
+
+    def scored(rows: NDArray[np.bool_] | slice) -> pd.DataFrame:
+        some = table.loc[rows] if not isinstance(rows, slice) else table
+        if names is not None:
+            return _class_scores(some, p[rows], level, names, grades, draws, confidence, seed)
+        return _scores(some, p[rows], level, threshold, aggregate, top, draws, confidence, bins, seed)
+
     if by is None:
-        return _scores(table, p, level, threshold, aggregate, top, draws, confidence, bins, seed)
-    frames, attrs = {}, {}
-    values = np.asarray(table[by])
-    as_units(values, len(table), f"table[{by!r}]")
+        return scored(slice(None))
+    frames, attrs, small = {}, {}, {}
+    values = np.array(table[by], dtype=object)
+    values[pd.isna(table[by]).to_numpy()] = MISSING
     kinds = set(values.tolist())
     if "all" in kinds:
         raise ValueError(f"table[{by!r}] holds 'all', which names the scores of all together; rename it")
+    if len(kinds) > MOST_GROUPS:
+        raise ValueError(
+            f"table[{by!r}] has {len(kinds)} different values; cut it into at most {MOST_GROUPS} groups, as "
+            "pandas.cut does of numbers"
+        )
     try:
-        ordered = sorted(kinds)
+        in_order: list[Any] = sorted(kinds, key=lambda kind: (kind == MISSING, isinstance(kind, str), kind))
     except TypeError as error:
         raise ValueError(f"table[{by!r}] cannot be put in order ({error}); make it text") from error
-    for value in [*ordered, None]:
+    for value in [*in_order, None]:
         rows = np.ones(len(table), dtype=bool) if value is None else values == value
         name = "all" if value is None else value
-        frames[name] = _scores(
-            table.loc[rows], p[rows], level, threshold, aggregate, top, draws, confidence, bins, seed
-        )
+        frames[name] = scored(rows)
         attrs[name] = dict(frames[name].attrs)
         frames[name].attrs = {}
+        if value is not None and (sentence := _too_small(table.loc[rows], by, value)):
+            small[name] = sentence
+            log.warning(sentence)
     joined = pd.concat(frames, names=[by, "metric"])
-    joined.attrs.update({**attrs["all"], "by": by, "each": attrs})
+    joined.attrs.update({**attrs["all"], "by": by, "each": attrs, "small": small})
     return joined
+
+
+def _names(table: pd.DataFrame, number: int, classes: Sequence[str] | None) -> tuple[str, ...]:
+    given = classes if classes is not None else table.attrs.get("classes")
+    names = tuple(map(str, given)) if given is not None else tuple(map(str, range(number)))
+    if len(names) != number or len(set(names)) != number:
+        raise ValueError(
+            f"classes={list(names)} does not name each of the {number} columns of probability once"
+        )
+    return names
+
+
+def _too_small(rows: pd.DataFrame, by: str, value: object) -> str | None:
+    """Return a sentence about a group from which little can be said."""
+    patients = int(rows["patient"].nunique())
+    each = rows.groupby("label")["patient"].nunique()
+    if patients >= FEW_PATIENTS and len(each) > 1 and each.min() >= FEW_OF_A_CLASS:
+        return None
+    counts = ", ".join(f"{count} of label {label}" for label, count in each.items())
+    return (
+        f"{by}={value!r} has {len(rows)} views of {patients} patients ({counts}): too few for its scores to be "
+        "compared with others."
+    )
+
+
+def _class_scores(
+    table: pd.DataFrame,
+    p: NDArray[np.float64],
+    level: str,
+    names: tuple[str, ...],
+    ordered: bool,
+    draws: int,
+    confidence: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Scores of three classes or more."""
+    attrs: dict[str, object] = {"level": level, "views": len(table), "classes": names, "ordered": ordered}
+    rows = table
+    if level == "study":
+        rows, p = study_shares(table, p, ordered=ordered)
+        attrs |= {"aggregate": "mean", "studies": len(rows)}
+    label = as_codes(rows["label"], len(names), "table['label']")
+    patient = as_units(rows["patient"], len(rows), "table['patient']")
+    patients = int(patient.max()) + 1
+    found = bootstrap(
+        lambda counts: class_draws(label, p, counts, groups=patient, classes=names, ordered=ordered),
+        patients,
+        draws,
+        confidence,
+        seed,
+    )
+    frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
+    frame.index.name = "metric"
+    attrs |= {
+        "patients": patients,
+        "rows": dict(zip(names, np.bincount(label, minlength=len(names)).tolist(), strict=True)),
+        "draws": draws,
+        "degenerate": found.degenerate,
+        "confidence": confidence,
+        "seed": seed,
+    }
+    frame.attrs.update(attrs)
+    return frame
 
 
 def _scores(
@@ -146,19 +262,20 @@ def _scores(
     patient = as_units(rows["patient"], len(rows), "table['patient']")
     patients = int(patient.max()) + 1
     found = bootstrap(
-        lambda counts: score_draws(label, p, counts, groups=patient, threshold=threshold, bins=bins),
+        lambda counts: score_draws(
+            label, p, counts, groups=patient, threshold=threshold, bins=bins, only=PLAIN
+        ),
         patients,
         draws,
         confidence,
         seed,
     )
+    by_bin = calibration_draws(label, p, patient, np.ones((1, patients)), bins)[0]
+    found.value["ece"] = float(np.abs(by_bin).sum())
+    found.low["ece"] = found.high["ece"] = float("nan")
     if draws and patients > 1:
-        counts = patient_draws(patients, draws, seed)
-        value = calibration_draws(label, p, patient, np.ones((1, patients)), bins)[0]
-        by_bin = calibration_draws(label, p, patient, counts, bins)
-        low, high = inverted_interval(by_bin, value, confidence)
-        error = found.value["ece"]  # the same sum, added up in another order
-        found.low["ece"], found.high["ece"] = min(low, error), max(high, error)
+        drawn = calibration_draws(label, p, patient, patient_draws(patients, draws, seed), bins)
+        found.low["ece"], found.high["ece"] = inverted_interval(drawn, by_bin, confidence)
     frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
     frame.index.name = "metric"
     attrs |= {

@@ -12,7 +12,7 @@ from ._checks import as_label, as_probability, as_units
 from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap
-from .metrics import _ranked
+from .metrics import ranked_draws
 
 
 def threshold_for_sensitivity(label: ArrayLike, probability: ArrayLike, sensitivity: float = 0.95) -> float:
@@ -201,9 +201,9 @@ def _gain(
     rows = counts[:, unit]
     abnormal, normal = rows @ y, rows @ (1 - y)
     with np.errstate(divide="ignore", invalid="ignore"):
-        model = _ranked(y, p, unit, counts)[0]
+        model = ranked_draws(y, p, unit, counts)[0]
         chance = np.where(np.isnan(model), np.nan, 0.5)
-        first = chance if came is None else _ranked(y, -came, unit, counts)[0]
+        first = chance if came is None else ranked_draws(y, -came, unit, counts)[0]
         best = (abnormal + 1) / 2
         found = {
             "rank_first_come": best + normal * (1 - first),

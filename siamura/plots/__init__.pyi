@@ -1,11 +1,12 @@
 from .counts import class_counts
 from .curves import accuracy_curves, loss_curves
+from .decisions import decision_curve
 from .films import augmentation_sheet, clahe_pairs, neighbours
+from .heat_maps import feature_maps, heat_map
 from .probabilities import precision_recall, reliability, roc
 from .projection import project
 from .scatter import embedding
 from .scores import confusion, part_bars
-from .seen import feature_maps, heat_map
 
 __all__ = [
     "accuracy_curves",
@@ -13,6 +14,7 @@ __all__ = [
     "clahe_pairs",
     "class_counts",
     "confusion",
+    "decision_curve",
     "embedding",
     "feature_maps",
     "heat_map",

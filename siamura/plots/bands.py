@@ -33,7 +33,7 @@ def roc_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
     banded = roc_curve(label, probability, groups=group, draws=draws, seed=seed)
     x, y, _ = points(label, probability, drop_intermediate=False)
     grid, low, high = (banded[name].to_numpy() for name in ("fpr", "low", "high"))
-    return Band(x, y, grid, low, high, score_with_interval(frame, "auroc", draws=draws, seed=seed))
+    return Band(x, y, grid, low, high, _area(banded, "auroc"))
 
 
 def precision_recall_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
@@ -46,9 +46,13 @@ def precision_recall_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band
     banded = pr_curve(label, probability, groups=group, draws=draws, seed=seed)
     precision, recall, _ = points(label, probability)
     grid, low, high = (banded[name].to_numpy() for name in ("recall", "low", "high"))
-    area = score_with_interval(frame, "average_precision", draws=draws, seed=seed)
+    area = _area(banded, "average_precision")
     # scikit-learn closes the curve at recall 0 with a precision of 1 that no threshold has.
     return Band(recall[-2::-1], precision[-2::-1], grid, low, high, area)
+
+
+def _area(banded: pd.DataFrame, name: str) -> tuple[float, float, float]:
+    return banded.attrs[name], banded.attrs[f"{name}_low"], banded.attrs[f"{name}_high"]
 
 
 def score_with_interval(

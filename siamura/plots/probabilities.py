@@ -72,7 +72,7 @@ def roc(
     axes.set_xlabel("false positive rate (1 − specificity)")
     axes.set_ylabel("sensitivity")
     _legend(axes)
-    style.footer(figure, note, _rests_on(panels, draws, threshold))
+    style.footer(figure, note, rests_on(panels, draws, threshold))
     return figure
 
 
@@ -120,7 +120,7 @@ def precision_recall(
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision")
     _legend(axes)
-    style.footer(figure, note, _rests_on(panels, draws, threshold))
+    style.footer(figure, note, rests_on(panels, draws, threshold))
     return figure
 
 
@@ -206,7 +206,9 @@ def _at(frame: pd.DataFrame, threshold: float, *, precision: bool) -> tuple[floa
     return (recall, float(label[said].mean())) if said.any() else None
 
 
-def _rests_on(panels: Mapping[str, tuple[pd.DataFrame, bool]], draws: int, threshold: float | None) -> str:
+def rests_on(
+    panels: Mapping[str, tuple[pd.DataFrame, bool]], draws: int, threshold: float | None = None
+) -> str:
     """Say how many patients, which interval and what the marks are."""
     each = {
         f"{len(frame):,} rows of {style.count(int(frame['group'].nunique()), 'patient')}"
@@ -314,7 +316,7 @@ def reliability(
     style.footer(
         figure,
         note,
-        _rests_on(panels, draws, None).replace("Bands and brackets", "Bars and brackets"),
+        rests_on(panels, draws, None).replace("Bands and brackets", "Bars and brackets"),
         "A point without a bar: too few rows, all alike, for an interval." if without else "",
     )
     return figure

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from siamura.evaluation._checks import as_codes, as_shares
+
 from . import style
 from .checks import as_answers, as_threshold
 
@@ -34,10 +36,10 @@ def confusion(
         Labels, shape (N,), if `probability` is given; else counts, shape (K, K), rows the truth. In a mapping
         (``{"train, views": ..., "validation, views": ...}``) each panel is such a matrix, or a tuple
         (label, probability).
-    probability : array of shape (N,), optional
-        Of the abnormal class.
+    probability : array of shape (N,) or (N, K), optional
+        Of the abnormal class; or of every class, whose largest is then the answer.
     threshold : float
-        Above it the answer is "abnormal".
+        Above it the answer is "abnormal", of two classes.
     names : sequence of str
         Of the K classes.
     note : str
@@ -93,6 +95,11 @@ def confusion(
 def _matrix(panel: Any, probability: ArrayLike | None, threshold: float, title: str) -> NDArray[np.int64]:
     if isinstance(panel, tuple) and len(panel) == 2 and probability is None:
         panel, probability = panel
+    if probability is not None and np.ndim(probability) == 2 and np.shape(probability)[1] > 2:
+        share = as_shares(probability, len(panel), f"probability of {title!r}" if title else "probability")
+        code = as_codes(panel, share.shape[1], f"label of {title!r}" if title else "label")
+        number = share.shape[1]
+        return np.bincount(code * number + share.argmax(axis=1), minlength=number**2).reshape(number, number)
     if probability is not None:
         frame = as_answers(panel, probability, both=False, name=title)
         said = frame["probability"].to_numpy() > as_threshold(threshold)

@@ -35,8 +35,8 @@ def test_features_by_hand(tmp_path):
     table = pd.DataFrame({"path": [str(tmp_path / "half.png"), str(tmp_path / "flat.png")]}, index=[5, 9])
     found = trivial_features(table, progress=False)
     assert found.index.tolist() == [5, 9]
-    np.testing.assert_allclose(found.loc[5], [100, 100, 0.5, np.log(200)])
-    np.testing.assert_allclose(found.loc[9], [7, 0, 2, np.log(128)])
+    np.testing.assert_allclose(found.loc[5], [100, 100, 0.5, np.log(200), 0, 0, 200, 1])
+    np.testing.assert_allclose(found.loc[9], [7, 0, 2, np.log(128), 7, 7, 7, 0])
 
 
 def test_files_are_read_where_no_features_are_given(tmp_path):
@@ -47,7 +47,8 @@ def test_files_are_read_where_no_features_are_given(tmp_path):
         cv2.imwrite(str(file), rng.integers(0, 255, (10 + 6 * label, 12), dtype=np.uint8))
         table.loc[row, "path"] = str(file)
     answers = trivial_baselines(table, progress=False)
-    assert list(answers.columns) == ["mean", "deviation", "aspect", "size", "all together", "prevalence"]
+    names = ["mean", "deviation", "aspect", "size", "dark", "middle", "bright", "entropy"]
+    assert list(answers.columns) == [*names, "all together", "prevalence"]
     valid = table[table["split"] == "valid"]
     assert evaluate(valid, answers["aspect"], draws=0).loc["accuracy", "value"] == 1
 
@@ -112,3 +113,41 @@ def test_bad_input_is_named():
         trivial_baselines(table.assign(label=1), features)
     with pytest.raises(ValueError, match="table lacks the column path"):
         trivial_features(table.drop(columns="path"))
+
+
+def test_the_part_is_a_trivial_sign():
+    table, features = split_table()
+    table["part"] = np.where(table["label"] == 1, "hand+leg", "hip")
+    assert (
+        evaluate(table[table["split"] == "valid"], trivial_baselines(table, features)["part"], draws=0).loc[
+            "auroc", "value"
+        ]
+        == 1
+    )
+
+
+def test_trees_answer_where_they_are_better_on_training_patients():
+    table, features = split_table(rows=1200)
+    sign = np.sin(6 * features["mean"]) > 0  # no square follows it
+    table["label"] = sign.astype(int)
+    table["patient"] = np.arange(1200)
+    answers = trivial_baselines(table, features)
+    assert answers.attrs["model"] == "boosted trees"
+    assert answers.attrs["inner_auroc"]["boosted trees"] > answers.attrs["inner_auroc"]["logistic"] + 0.1
+    valid = table["split"] == "valid"
+    assert evaluate(table[valid], answers["all together"], draws=0).loc["auroc", "value"] > 0.8
+    table["label"] = (features["mean"] + np.random.default_rng(1).logistic(size=1200) > 0).astype(int)
+    assert trivial_baselines(table, features).attrs["model"] == "logistic"
+
+
+def test_names_and_order_of_files_play_no_part():
+    table, features = split_table()
+    other = table.assign(path=[f"{label}.png" for label in table["label"]])
+    turned = np.random.default_rng(0).permutation(len(table))
+    one, two = (
+        trivial_baselines(table, features),
+        trivial_baselines(other.iloc[turned], features.iloc[turned]),
+    )
+    same = trivial_baselines(other, features)
+    pd.testing.assert_frame_equal(one, same)
+    assert one.index.sort_values().equals(two.index.sort_values())

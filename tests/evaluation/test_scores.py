@@ -387,7 +387,8 @@ def test_without_draws():
         ({"by": "hospital"}, "table lacks the column hospital; it has path, part"),
         ({"probability": np.full(300, 1.5)}, "probability is 1.5 at row 0, one of 300 outside"),
         ({"probability": np.full(300, np.nan)}, "probability is nan at row 0"),
-        ({"probability": np.zeros((300, 2))}, r"give the abnormal class alone: probability\[:, 1\]"),
+        ({"probability": np.zeros((300, 2))}, "probability sums to 0 at row 0"),
+        ({"probability": np.full((300, 2), 1.5)}, r"probability is \[1.5, 1.5\] at row 0"),
         ({"probability": np.zeros(7)}, r"probability has shape \(7,\); .* shape \(300,\)"),
     ],
 )
@@ -402,15 +403,17 @@ def test_bad_tables_are_named():
     with pytest.raises(ValueError, match=r"table\['kind'\] holds 'all', which names the scores of all"):
         evaluate(table.assign(kind=["all", "some"] * 150), p, by="kind", draws=0)
     with pytest.raises(ValueError, match=r"table\['kind'\] cannot be put in order .* make it text"):
-        evaluate(table.assign(kind=pd.Series(["a", 1] * 150, dtype=object)), p, by="kind", draws=0)
+        evaluate(table.assign(kind=pd.Series([1j, 2j] * 150, dtype=object)), p, by="kind", draws=0)
     with pytest.raises(ValueError, match="table lacks the columns label, patient"):
         evaluate(table[["path", "part"]], p)
     with pytest.raises(ValueError, match="holds 2; labels must be 0"):
         evaluate(table.assign(label=2), p)
     with pytest.raises(ValueError, match=r"table\['patient'\] is missing at row 0"):
         evaluate(table.assign(patient=None), p)
-    with pytest.raises(ValueError, match=r"table\['part'\] is missing at row 0"):
-        evaluate(table.assign(part=None), p, by="part")
+    assert list(evaluate(table.assign(part=None), p, by="part", draws=0).attrs["each"]) == [
+        "(missing)",
+        "all",
+    ]
     with pytest.raises(ValueError, match="at least one label"):
         evaluate(table.iloc[:0], p[:0])
     with pytest.raises(ValueError, match=r"counts has shape \(3, 4\)"):
