@@ -188,7 +188,7 @@ def _answers(
         logistic.fit(values[learn], y[learn])
         return np.asarray(logistic.predict_proba(values[answer])[:, 1]), {}
     parts = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
-    strengths = {"logisticregression__C": [0.001, 0.01, 0.1, 1.0, 10.0]}
+    strengths = {"logisticregression__C": [0.001, 0.01, 0.1, 1.0, 10.0] if trees else [0.01, 1.0]}
     search = GridSearchCV(logistic, strengths, cv=parts, scoring="neg_brier_score")
     search.fit(values[learn], y[learn], groups=patient[learn])
     models, scores = {"logistic": search.best_estimator_}, {}
