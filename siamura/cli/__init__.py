@@ -11,7 +11,7 @@ import typer
 import siamura
 from siamura.experiments import Experiment, Run
 
-from .cases import index, search
+from .cases import cases, index, search
 from .data import describe, phantoms
 from .errors import cli_errors, configure_logging
 from .page import serve
@@ -62,3 +62,4 @@ def train(experiment: Experiment, out: Path, **options: bool) -> Run:
 app.command("train")(train)
 for command in (evaluate, predict, explain, index, search, serve):
     app.command()(command)
+app.add_typer(cases, name="cases")

@@ -235,6 +235,11 @@ class CaseIndex:
         return self._now().dim
 
     @property
+    def columns(self) -> dict[str, str]:
+        """The table's columns, and the kind of each: str, int64, float64 or bool."""
+        return dict(self._now().columns)
+
+    @property
     def fingerprint(self) -> Fingerprint | None:
         """Of the network and preprocessing that made the embeddings."""
         return self._now().fingerprint
