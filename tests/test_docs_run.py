@@ -99,7 +99,7 @@ THERE: dict[str, tuple[str, ...]] = {
     "docs/howto/export.md": ("runs/first",),
     "docs/howto/find_similar_cases.md": ("runs/first", "film.png", "phantoms"),
     "docs/howto/mura.md": ("MURA-v1.1",),
-    "docs/howto/own_data.md": ("films.csv", "films"),
+    "docs/howto/own_data.md": ("films.csv", "grades.csv", "lesions.csv", "films", "archive"),
     "docs/pixels.md": ("MURA-v1.1",),
     "docs/reading.md": ("MURA-v1.1", "own.csv", "clinic.csv", "images", "archive", "hand.png", "broken.jpg"),
     "docs/similar_cases.md": ("runs/finger_tfl", "new.png"),
@@ -152,9 +152,14 @@ def things(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.DataFrame({"path": films, "label": label, **who}).to_csv(folder / "own.csv", index=False)
     kinds = np.array(["none", "fracture", "cyst"])[np.arange(12) % 3]
     pd.DataFrame({"file": films, "label": kinds, **who}).to_csv(folder / "clinic.csv", index=False)
-    pd.DataFrame({"file": films, "fracture": label, "person": who["patient"]}).to_csv(
-        folder / "films.csv", index=False
+    finding = np.where(label == 1, "fracture", "normal")
+    person = {"finding": finding, "region": "Hand", "person": who["patient"]}
+    pd.DataFrame({"file": films, **person}).to_csv(folder / "films.csv", index=False)
+    pd.DataFrame({"file": films, "grade": np.arange(12) % 4, **who}).to_csv(
+        folder / "grades.csv", index=False
     )
+    boxes = {"file": ["films/fracture/1_hand_patient1.png"], "x0": [2], "y0": [3], "x1": [9.5], "y1": [12]}
+    pd.DataFrame(boxes).to_csv(folder / "lesions.csv", index=False)
     grey = siamura.read_image(films[0])
     write_dicom(folder / "film.dcm", grey, "1.2.840.99.1")
     for i in (1, 2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -132,6 +133,7 @@ class _Files:
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.paths = {os.path.normpath(path): path for path in table["path"]}
+        self.real = {os.path.realpath(path): own for path, own in self.paths.items()}
         names = Counter(map(os.path.basename, self.paths))
         self.names = {
             os.path.basename(p): own for p, own in self.paths.items() if names[os.path.basename(p)] == 1
@@ -143,7 +145,9 @@ class _Files:
         """Give the table's path of a file; None where it has none."""
         if path in self.paths:
             return self.paths[path]
-        match = None if os.path.isfile(path) else self.names.get(os.path.basename(path))
+        if os.path.isfile(path):  # by another way, through a link
+            return self.real.get(os.path.realpath(path))
+        match = self.names.get(re.split(r"[\\/]", path)[-1])
         if match is not None:
             self.by_name[path] = None
         return match

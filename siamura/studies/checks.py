@@ -69,7 +69,7 @@ def finish(
     by_view : bool
         Whether the views of one study may have different labels.
     """
-    table = pd.DataFrame(rows, columns=pd.Index(list(COLUMNS), dtype=object), dtype=object)
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     if extra is not None:
         table = pd.concat([table, extra.reset_index(drop=True)], axis=1)
     untold = [not _is_text(path, patient, study or "") for path, _, patient, study, _, _ in rows]
