@@ -69,9 +69,9 @@ def run_classifier(
     from siamura.networks import Classifier
     from siamura.pixels import Preprocess
     from siamura.training import fit_classifier, predict_proba
-    from siamura.training.distributed import by_first
+    from siamura.training.distributed import on_rank_zero
 
-    folder = by_first(lambda: open_folder(out, overwrite=overwrite))
+    folder = on_rank_zero(lambda: open_folder(out, overwrite=overwrite))
     pre = Preprocess(size=experiment.size, clahe=None, equalise=experiment.equalise)
     net = Classifier(
         experiment.trunk, experiment.top, weights=experiment.weights, preprocess=pre, seed=experiment.seed
@@ -81,7 +81,7 @@ def run_classifier(
         views=experiment.views, seed=experiment.seed,
     )  # fmt: skip
     facts: dict[str, Any] = {"kind": "classifier", "data": inputs.facts, "preprocessing": pre.to_dict()}
-    by_first(lambda: write_config(folder, experiment, status="training", **facts))
+    on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))
     train, valid = inputs.splits["train"], inputs.splits["valid"]
     common: dict[str, Any] = {
         "valid": valid, "batch_size": experiment.batch, "seed": experiment.seed, "optimizer": experiment.optimizer,
@@ -104,7 +104,7 @@ def run_classifier(
         histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
     history = pd.concat(histories, ignore_index=True)
     probability = {split: predict_proba(net, data) for split, data in inputs.splits.items()}
-    return by_first(
+    return on_rank_zero(
         lambda: _measure(
             experiment, folder, inputs, facts, history, net, probability,
             status="interrupted" if interrupted else "finished",

@@ -91,11 +91,11 @@ def load(
     """
     from siamura.pixels import RadiographDataset
     from siamura.studies import classes_of, is_phantom, read_studies, train_valid
-    from siamura.training.distributed import by_first
+    from siamura.training.distributed import on_rank_zero
 
     started = time.time()
     if data is None:
-        root = by_first(lambda: phantoms_for(parts, views, seed, cache))
+        root = on_rank_zero(lambda: phantoms_for(parts, views, seed, cache))
         table = read_studies(root, part=list(parts), kind="mura")
     else:
         root = Path(data)
@@ -118,7 +118,7 @@ def load(
         _check(splits[split].table, split, patients if split == "train" else 1)
     unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
     if len(unreadable):
-        by_first(lambda: write_csv(unreadable, folder / "unreadable.csv"))
+        on_rank_zero(lambda: write_csv(unreadable, folder / "unreadable.csv"))
         _log.warning(
             "%d unreadable images are left out; %s lists them", len(unreadable), folder / "unreadable.csv"
         )

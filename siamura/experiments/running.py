@@ -132,9 +132,9 @@ def start_run(
     Traceback (most recent call last):
     FileExistsError: runs/first holds files already; choose another --out, or replace it with --overwrite.
     """
-    from siamura.training.distributed import by_first
+    from siamura.training.distributed import on_rank_zero
 
-    return by_first(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
+    return on_rank_zero(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
 
 
 def load_data(
@@ -168,14 +168,14 @@ def load_data(
     >>> sorted(inputs.splits), inputs.facts["phantoms"]
     (['train', 'valid'], True)
     """
-    from siamura.training.distributed import by_first
+    from siamura.training.distributed import on_rank_zero
 
     inputs = load(
         experiment.data, (experiment.part,), pre, folder, cache=Path(cache) if cache else cache_folder(),
         views=experiment.views, seed=experiment.seed, patients=experiment.k, columns=columns_of(experiment.columns),
         positive=None if experiment.positive is None else experiment.positive.split(","),
     )  # fmt: skip
-    by_first(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
+    on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
     return inputs
 
 
@@ -221,9 +221,9 @@ def finish_run(
     >>> finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
     'finished'
     """
-    from siamura.training.distributed import by_first
+    from siamura.training.distributed import on_rank_zero
 
-    return by_first(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
+    return on_rank_zero(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
 
 
 def _facts(inputs: Inputs) -> dict[str, Any]:

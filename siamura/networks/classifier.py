@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ._torchvision import torchvision_models
 from .embedding import GreyNet
 from .heads import make_pool
 from .weights import imagenet_file, read_weights
@@ -219,8 +220,7 @@ class Classifier(GreyNet):
 
     def _published_classes(self) -> None:
         """Take over the published classifier, as system C does."""
-        from torchvision import models
-
+        models = torchvision_models()
         url = models.get_model_weights(self.trunk.name).DEFAULT.url
         held = read_weights(imagenet_file(self.trunk.name, url))
         classes = self.head.classes

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ._torchvision import torchvision_models
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,8 +126,7 @@ class Trunk(nn.Module):
     def _torchvision(
         self, name: str, weights: str | Path | None, image_size: int | None
     ) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
-        from torchvision import models
-
+        models = torchvision_models()
         _known(name)
         enum = models.get_model_weights(name)
         self.input_size = int(getattr(enum.DEFAULT.transforms(), "crop_size", [224])[0])
@@ -272,14 +274,13 @@ def check_trunk(name: str, shapes: Mapping[str, Sequence[int]]) -> None:
     ValueError
         If no such trunk is known, or it is more than twice as large.
     """
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):  # takes no memory
+    with torch.device("meta"), _Undrawn(), torch.random.fork_rng(devices=[]):  # takes no memory
         if name.startswith("timm:"):
             model = _import_timm(name.removeprefix("timm:")).create_model(
                 name.removeprefix("timm:"), pretrained=False, num_classes=0
             )
         else:
-            from torchvision import models
-
+            models = torchvision_models()
             options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
             model = models.get_model(_known(name), weights=None, **options)
     wanted = sum(weight.numel() for weight in model.parameters())
@@ -298,10 +299,21 @@ def check_trunk(name: str, shapes: Mapping[str, Sequence[int]]) -> None:
         )
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leave out what is done in place, as all that draws weights: on the meta device it imports torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function, or give its first argument as it is."""
+        name = getattr(func, "__name__", "")
+        kwargs = kwargs or {}
+        if name.endswith("_") and not name.endswith("__") and (args or "tensor" in kwargs):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _known(name: str) -> str:
     """Give the name of a torchvision classifier, or say which are near it."""
-    from torchvision import models  # as everything else of torchvision here: it takes a second
-
+    models = torchvision_models()
     known = models.list_models(module=models)
     if name in known:
         return name
@@ -314,6 +326,7 @@ def _known(name: str) -> str:
 
 def _import_timm(name: str) -> Any:
     """Import timm, an extra, and see that it knows the name."""
+    torchvision_models()  # timm imports it
     try:
         import timm
     except ImportError as error:

@@ -48,6 +48,8 @@ def check_gray(images: Any, name: str = "images") -> None:
         return
     if kind in ("bool", "complex64", "complex128", "object"):
         raise ValueError(f"{name} holds {kind} values; give uint8 greys from 0 to 255, as Preprocess does.")
+    if kind.startswith("uint") and hasattr(images, "double"):
+        images = images.double()  # torch has no minimum of its wider unsigned types
     low, high = float(images.min()), float(images.max())
     said = f"{name} holds {kind} values from {low:g} to {high:g}"
     wanted = "give uint8 from 0 to 255, as Preprocess does"

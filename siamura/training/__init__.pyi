@@ -1,8 +1,9 @@
 from .callbacks import Averaging, CollapseWarning, CollapseWatch
-from .classifier import fit_classifier, predict_proba, study_weights
+from .classifier import fit_classifier, study_weights
 from .embedding import embed
 from .ensembles import Ensemble, train_ensemble
 from .metric import fit
+from .prediction import predict_proba
 
 __all__ = [
     "Averaging",

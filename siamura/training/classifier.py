@@ -39,7 +39,7 @@ from .module import Feed, TrainModule
 from .optimisers import OptimiserSettings
 from .validation import kappa
 
-__all__ = ["fit_classifier", "predict_proba", "study_weights"]
+__all__ = ["fit_classifier", "study_weights"]
 
 
 def study_weights(table: pd.DataFrame) -> npt.NDArray[np.float32]:
@@ -69,41 +69,6 @@ def study_weights(table: pd.DataFrame) -> npt.NDArray[np.float32]:
     """
     abnormal = table.groupby("part")["label"].transform("mean").to_numpy(np.float32)
     return np.where(table["label"].to_numpy() == 1, 1.0 - abnormal, abnormal).astype(np.float32)
-
-
-def predict_proba(
-    net: nn.Module,
-    data: Dataset[Any] | npt.NDArray[np.uint8] | Tensor,
-    batch_size: int = 64,
-    *,
-    precision: str = "auto",
-    accelerator: str = "auto",
-    progress: bool = True,
-) -> npt.NDArray[np.float32]:
-    """Probability that each image is abnormal, in the order of the table.
-
-    Parameters
-    ----------
-    net : Classifier
-        Or any module that gives logits (B,).
-    data, batch_size, precision, accelerator, progress
-        See `embed`.
-
-    Returns
-    -------
-    float32 (N,)
-
-    Examples
-    --------
-    >>> net = Classifier("squeezenet1_1")
-    >>> abnormal = predict_proba(net, np.zeros((3, 64, 64), np.uint8), progress=False)
-    >>> abnormal.shape, bool(((0 <= abnormal) & (abnormal <= 1)).all())
-    ((3,), True)
-    """
-    logits, _ = forward_rows(
-        net, data, batch_size=batch_size, precision=precision, accelerator=accelerator, progress=progress
-    )
-    return logits.sigmoid().numpy()
 
 
 def fit_classifier(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from .seeds import own_rng
 __all__ = [
     "ShuffledBatches",
     "Stream",
-    "check_pixels",
     "check_sampler",
     "check_valid",
     "chosen_augment",
@@ -194,46 +192,6 @@ def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]
     """Images and labels at some positions, as one batch."""
     many = getattr(data, "__getitems__", None)
     return collate(many(list(positions)) if many is not None else [data[i] for i in positions])
-
-
-def check_pixels(images: Tensor) -> None:
-    """See that images are grey values from 0 to 255, which is what every network here normalises.
-
-    Raises
-    ------
-    ValueError
-        If they are booleans, complex, not finite, out of 0 to 255, or numbers between 0 and 1; with the remedy.
-
-    Examples
-    --------
-    >>> check_pixels(torch.tensor([[0, 128, 255]], dtype=torch.uint8))
-    >>> check_pixels(torch.tensor([[0.0, 0.5, 1.0]]))
-    Traceback (most recent call last):
-    ValueError: images lie between 0 and 1 (float32); expected grey values from 0 to 255: multiply by 255.
-    """
-    if images.dtype == torch.uint8 or not images.numel():
-        return
-    kind = str(images.dtype).removeprefix("torch.")
-    if images.dtype == torch.bool or images.is_complex():
-        raise ValueError(f"images are {kind}; expected grey values from 0 to 255, such as read_image gives.")
-    wide = images.float() if images.dtype in (torch.uint16, torch.uint32, torch.uint64) else images
-    low, high = (float(value) for value in torch.aminmax(wide))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"images hold NaN or infinite values ({kind}); expected grey values from 0 to 255.")
-    if low < 0:
-        raise ValueError(
-            f"images lie between {low:g} and {high:g} ({kind}); expected grey values from 0 to 255, as the network "
-            "normalises them itself."
-        )
-    if high > 255:
-        raise ValueError(
-            f"images lie between {low:g} and {high:g} ({kind}); expected grey values from 0 to 255: window them to "
-            "8 bits first, as read_image does."
-        )
-    if 0 < high <= 1:
-        raise ValueError(
-            f"images lie between 0 and 1 ({kind}); expected grey values from 0 to 255: multiply by 255."
-        )
 
 
 def check_sampler(batches: Iterable[Any], data: Dataset[Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .machine import processes
 
-__all__ = ["by_first", "gather_parts", "gather_rows", "join_group", "rank_and_world"]
+__all__ = ["gather_parts", "gather_rows", "join_group", "on_rank_zero", "rank_and_world"]
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def join_group() -> None:
         dist.init_process_group(backend)
 
 
-def by_first(make: Callable[[], T]) -> T:
+def on_rank_zero(make: Callable[[], T]) -> T:
     """Let the first process do something while the others wait; each gets its result, or its error.
 
     Parameters

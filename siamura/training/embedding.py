@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from siamura._validation import check_choice, check_whole
+from siamura.pixels.checks import check_gray
 
-from .data import check_pixels, fetch, without_augmentation
+from .data import fetch, without_augmentation
 from .distributed import gather_parts, join_group, rank_and_world
 from .machine import autocast, check_weights, prefers_channels_last, resolve_device, resolve_precision
 
@@ -146,7 +147,7 @@ def forward_rows(
 
         for start in range(0, len(mine), batch_size):
             images, label = fetch(source, mine[start : start + batch_size].tolist())
-            check_pixels(images)
+            check_gray(images)
             labels.append(label)
             waiting.append(forward(images))
             if len(waiting) > 1:  # the next images are read while these are computed
@@ -262,7 +263,7 @@ def _as_dataset(data: Images) -> Dataset[Any]:
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor
     if tensor.ndim != 4 or tensor.shape[1] != 1:
         raise ValueError(f"data has shape {tuple(tensor.shape)}; expected (N, S, S) or (N, 1, S, S).")
-    check_pixels(tensor)
+    check_gray(tensor)
     return TensorDataset(tensor, torch.zeros(len(tensor), dtype=torch.int64))
 
 

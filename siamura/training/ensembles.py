@@ -14,8 +14,8 @@ from torch import nn
 
 from siamura.networks import Classifier
 
-from .classifier import predict_proba
 from .embedding import embed
+from .prediction import predict_proba
 
 __all__ = ["Ensemble", "train_ensemble"]
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .data import Augment, Stream, batch_count, check_pixels, stream_loader
+from siamura.pixels.checks import check_gray
+
+from .data import Augment, Stream, batch_count, stream_loader
 from .distributed import gather_rows, rank_and_world
 from .optimisers import OptimiserSettings
 from .seeds import own_rng, step_generator, step_seed
@@ -111,7 +113,7 @@ class TrainModule(pl.LightningModule):
         images, labels = batch
         rank, _ = rank_and_world()
         if self._feed.images:
-            check_pixels(images)
+            check_gray(images)
         if self._feed.augment is not None:
             images = self._augmented(images)
         if self._channels_last and images.ndim == 4:

@@ -17,14 +17,14 @@ from .conftest import make_batches, make_net
 
 SMALL = torch.arange(8 * 32 * 32).reshape(8, 1, 32, 32) % 256
 WRONG = [
-    (SMALL / 255.0, "between 0 and 1"),
-    ((SMALL / 255.0).half(), "between 0 and 1"),
-    ((SMALL / 255.0 - 0.45) / 0.22, "lie between -2"),
-    ((SMALL * 257).to(torch.uint16), "65535.*window them to 8 bits"),
-    (SMALL.int() - 1, "lie between -1"),
+    (SMALL / 255.0, "divided by 255"),
+    ((SMALL / 255.0).half(), "divided by 255"),
+    ((SMALL / 255.0 - 0.45) / 0.22, "look standardised"),
+    ((SMALL * 257).to(torch.uint16), "to 65535.*0 to 255"),
+    (SMALL.int() - 1, "from -1"),
     (SMALL.int() + 4000, "4255"),
     (SMALL.float().index_fill(0, torch.tensor([3]), torch.nan), "NaN"),
-    (SMALL > 100, "are bool"),
+    (SMALL > 100, "bool values"),
 ]
 LABELS = torch.arange(8) % 2
 QUIET = {"progress": False, "precision": "32"}
