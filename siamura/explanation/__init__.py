@@ -4,7 +4,7 @@ from .boxes import box_iou, centre_box, find_boxes
 from .explaining import Explanation, embed_image, explain
 from .maps import METHODS, activation_map, agreement, smooth_map
 from .perturbing import faithfulness, perturbation_curves
-from .quality import hits, localisation, summary
+from .quality import hits, localisation, mean_place, summary
 from .randomising import randomised_weights
 from .sheets import feature_maps, feature_sheet, similar_sheet
 from .targets import (
@@ -42,6 +42,7 @@ __all__ = [
     "find_boxes",
     "hits",
     "localisation",
+    "mean_place",
     "perturbation_curves",
     "randomised_weights",
     "similar_sheet",

@@ -16,7 +16,7 @@ from .boxes import box_iou, centre_box
 from .explaining import explain, need_columns
 from .targets import Target
 
-__all__ = ["hits", "localisation", "summary"]
+__all__ = ["hits", "localisation", "mean_place", "summary"]
 
 
 CORNERS = ("x0", "y0", "x1", "y1")
@@ -87,7 +87,8 @@ def localisation(
     -------
     DataFrame
         One row a view: path, patient, kind (of the first lesion, where `lesions` tells it), hit, iou, area (of the
-        box, as a share of the film), centre_hit, centre_iou, score. Hand it to `summary`.
+        box, as a share of the film), centre_hit, centre_iou, score, and mean_hit, mean_iou: the same at the mean
+        place of the other patients' lesions, see `mean_place`. Hand it to `summary`.
 
     Examples
     --------
@@ -112,7 +113,9 @@ def localisation(
     of_file = {os.path.abspath(str(path)): rows for path, rows in lesions.groupby("path")}
     places = {path: rows[list(CORNERS)].to_numpy(np.float64) for path, rows in of_file.items()}
     views = table[table["path"].map(os.path.abspath).isin(places)]
-    found = []
+    found: list[dict[str, Any]] = []
+    sizes: list[tuple[float, ...]] = []
+    trues: list[Any] = []
     for row in tqdm(views.itertuples(), total=len(views), desc="explain", disable=not progress):
         seen = explain(model, row.path, target, **options)
         true = places[os.path.abspath(row.path)]
@@ -133,8 +136,58 @@ def localisation(
                 "score": seen.score,
             }
         )
+        sizes.append((width, height, w, h))
+        trues.append(true)
     columns = ["path", "patient", "kind", "hit", "iou", "area", "centre_hit", "centre_iou", "score"]
-    return pd.DataFrame(found, columns=columns)
+    out = pd.DataFrame(found, columns=columns)
+    hit, iou = mean_place(
+        trues, np.array(sizes).reshape(-1, 4), out["patient"].to_numpy(), tolerance=tolerance
+    )
+    return out.assign(mean_hit=hit, mean_iou=iou)
+
+
+def mean_place(
+    boxes: Sequence[ArrayLike], sizes: ArrayLike, patients: ArrayLike, *, tolerance: float = 0.0
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
+    """Point at the mean place of other patients' lesions: a baseline that knows where lesions tend to lie.
+
+    Parameters
+    ----------
+    boxes : sequence of (n, 4)
+        The true boxes of each view: x0, y0, x1, y1 in its pixels.
+    sizes : (N, 4)
+        Width and height of each view, and of the box that is placed there.
+    patients : (N,)
+        A patient's own lesions do not count.
+    tolerance : float
+        Pixels by which a lesion's box is widened for the pointing game.
+
+    Returns
+    -------
+    float64 (N,), float64 (N,)
+        Hits, and the best overlap of the placed box. NaN where no other patient has a lesion.
+
+    Examples
+    --------
+    >>> hit, iou = mean_place(
+    ...     [[[4, 4, 6, 6]], [[4, 4, 6, 6]], [[0, 0, 2, 2]]], [[10, 10, 2, 2]] * 3, ["a", "b", "c"]
+    ... )
+    >>> hit.tolist(), iou.tolist()
+    ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    """
+    names, size = np.asarray(patients), np.asarray(sizes, dtype=np.float64).reshape(-1, 4)
+    true = [np.asarray(one, dtype=np.float64).reshape(-1, 4) for one in boxes]
+    middles = [(one[:, :2] + one[:, 2:]) / 2 / size[i, :2] for i, one in enumerate(true)]
+    hit, iou = np.full(len(true), np.nan), np.full(len(true), np.nan)
+    for i, (one, (width, height, w, h)) in enumerate(zip(true, size, strict=True)):
+        others = [middle for j, middle in enumerate(middles) if names[j] != names[i] and len(middle)]
+        if not others:
+            continue
+        x, y = np.concatenate(others).mean(axis=0) * (width, height)
+        hit[i] = float(hits((x, y), one, tolerance))
+        placed = np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, [width, height] * 2)
+        iou[i] = float(box_iou(placed, one).max(initial=0.0))
+    return hit, iou
 
 
 def summary(
@@ -154,8 +207,8 @@ def summary(
     columns : sequence of str, optional
         Which; by default every column of floats.
     against : dict of str to str, optional
-        Differences wanted, as column to baseline. By default ``x`` against ``centre_x`` and ``random_x`` wherever
-        both are there.
+        Differences wanted, as column to baseline. By default ``x`` against ``centre_x``, ``mean_x`` and
+        ``random_x`` wherever both are there.
     draws : int
         Bootstrap draws of patients.
     seed : int
@@ -185,7 +238,7 @@ def summary(
     if not chosen:
         raise ValueError("views has no column of floats to summarise; name some with columns=.")
     if against is None:
-        known = [(name, f"{kind}_{name}") for kind in ("centre", "random") for name in chosen]
+        known = [(name, f"{kind}_{name}") for kind in ("centre", "mean", "random") for name in chosen]
         pairs = [(name, other) for name, other in known if other in chosen]
     else:
         pairs = list(against.items())

@@ -17,6 +17,7 @@ from siamura.explanation import (
     box_iou,
     centre_box,
     find_boxes,
+    mean_place,
 )
 
 VECTORS = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [-1.0, 0.0]], dtype=np.float32)
@@ -174,3 +175,18 @@ def test_find_boxes_refuses(bad):
         find_boxes(drawn(), **bad)
     with pytest.raises(ValueError, match="finite map"):
         find_boxes(np.full((3, 3), np.nan))
+
+
+def test_the_mean_place_is_that_of_other_patients():
+    boxes = [[[40, 40, 60, 60]], [[40, 40, 60, 60]], [[38, 40, 62, 60]], [[0, 0, 4, 4]]]
+    sizes = [[100, 100, 20, 20]] * 3 + [[100, 100, 4, 4]]
+    hit, iou = mean_place(boxes, sizes, ["a", "b", "c", "c"])
+    # c's two middles are not counted for c: the others' mean is (50, 50).
+    assert hit[2:].tolist() == [1.0, 0.0]
+    assert iou[2] == pytest.approx(20 / 24)
+    assert iou[3] == 0
+    assert np.isnan(mean_place(boxes[:1], sizes[:1], ["a"])).all()
+    doubled, _ = mean_place(
+        [[[80, 80, 120, 120]], [[40, 40, 60, 60]]], [[200, 200, 9, 9], sizes[0]], ["a", "b"]
+    )
+    assert doubled.tolist() == [1.0, 1.0]  # places are shares of the film
