@@ -183,7 +183,13 @@ def page(reader: Reader, *, keep: int = 60) -> gradio.Blocks:
                 button = gr.Button("Read the study", variant="primary", elem_id="read")
         result = gr.HTML(START, elem_id="result", padding=False)
         button.click(
-            show, [files, pick], result, concurrency_limit=1, api_name="read", show_progress="hidden"
+            show,
+            [files, pick],
+            result,
+            concurrency_limit=1,
+            api_name="read",
+            show_progress="hidden",
+            trigger_mode="always_last",  # a press during a reading that is dropped counts
         )
         # What stands there belongs to other files: the browser clears it at once, and the other input with it.
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
