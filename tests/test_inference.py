@@ -125,7 +125,7 @@ def test_views_that_cannot_be_radiographs_are_reported(done: Run, tmp_path: Path
     assert views["unlike"].isna().all()
     assert "nearly one grey (0)" in views["problem"][0]
     assert "1 x 1 pixels" in views["problem"][1]
-    assert "nearly one grey (0)" in views["problem"][2]
+    assert "nearly one grey" in views["problem"][2]
 
 
 def test_a_film_that_shows_a_finger_on_black_is_a_film() -> None:
