@@ -129,15 +129,34 @@ def rows(trunk: str = "densenet169", side: int = 224, batch: int = 32, runs: int
 
     def forward() -> None:
         net.eval()
-        with torch.inference_mode(), autocast(precision, device):
+        with torch.inference_mode():  # in float32, as embed
             for pixels in data.tensors[0].split(batch):
                 net(pixels).float()
 
     one, other = paired(lambda: embed(net, data, batch, **cpu, progress=False), forward, runs=2 * runs + 1)
-    yield Row(
-        f"embed, {trunk}, {2 * batch} x {side} px", one, f"bare forward, {precision}", other, 0.97, precision
-    )
+    yield Row(f"embed, {trunk}, {2 * batch} x {side} px", one, "bare forward, fp32", other, 0.97, "32")
     yield from frozen_rows(trunk)
+    yield from depthwise_rows(runs=runs)
+
+
+def depthwise_rows(
+    trunk: str = "efficientnet_b0", side: int = 160, batch: int = 16, runs: int = 2
+) -> Iterator[Row]:
+    """A step of a trunk of depthwise convolutions: what "auto" chooses beside channels first and beside bf16."""
+    data = images(2 * batch, side)
+    net = EmbeddingNet(trunk)
+    others: dict[str, dict[str, Any]] = {
+        "fit, fp32, channels first": {"precision": "32", "channels_last": False},
+        "fit, bf16, channels last": {"precision": "bf16", "channels_last": True},
+    }
+    for peer, options in others.items():
+        one, other = step_times(
+            lambda n: ours(net, data, batch, n, accelerator="cpu"),
+            lambda n, o=options: ours(net, data, batch, n, accelerator="cpu", **o),  # type: ignore[misc]
+            STEPS,
+            runs,
+        )
+        yield Row(f"training step, {trunk}, {batch} x {side} px, auto", one, peer, other, None, "depthwise")
 
 
 def frozen_rows(
