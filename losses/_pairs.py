@@ -128,7 +128,13 @@ def check_indices(
         )
     checked = []
     for place, given in enumerate(indices):
-        index = torch.as_tensor(given, device=device)
+        try:
+            index = torch.as_tensor(given, device=device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise IndexError(
+                f"indices_tuple[{place}] is a {type(given).__name__} ({str(error).splitlines()[0]}); give one row "
+                "of whole numbers"
+            ) from error
         if index.numel() == 0:
             index = index.reshape(-1).long()
         if index.ndim != 1 or index.dtype == torch.bool or index.is_floating_point() or index.is_complex():

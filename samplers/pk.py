@@ -322,6 +322,11 @@ def _codes(name: str, values: Sequence[Any] | npt.ArrayLike, n: int | None) -> t
             f"{name} has missing values (None or NaN) at {absent[:5]}, {len(absent)} in all; fill them, or leave "
             "these items out"
         )
+    if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
+        # Of a list with strings and numbers, NumPy makes strings: 1 and "1" would become one value.
+        kinds = sorted({type(value).__name__ for value in values if not isinstance(value, str)})  # type: ignore[union-attr]
+        if kinds:
+            raise ValueError(f"{name} mixes str and {', '.join(kinds)}; use one kind")
     try:
         distinct, codes = np.unique(array, return_inverse=True)
     except TypeError as error:

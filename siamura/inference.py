@@ -311,7 +311,7 @@ class Predictor:
         except UnreadableImage as error:
             return None, " ".join(str(error).split())
         if reason := check_film(image):
-            return None, f"{path} cannot be read as a radiograph: {reason}."
+            return None, f"{printable(path)} cannot be read as a radiograph: {reason}."
         return self._preprocess(image), ""
 
 

@@ -74,7 +74,7 @@ def find_layout(header: Dataset, codes: NDArray[Any], counts: Counts) -> tuple[L
     if counts.sum() < LEAST_PIXELS:
         return layout, []
     layout, said = _placed(header, layout, codes, counts, allocated)
-    signed, more = check_sign(layout, counts, allocated)
+    signed, more = check_sign(layout, codes, counts, allocated)
     return layout._replace(signed=signed), said + more
 
 
@@ -110,16 +110,19 @@ def _placed(
     ]
 
 
-def check_sign(layout: Layout, counts: Counts, allocated: int) -> tuple[bool, list[str]]:
-    """Compare the sign with the histogram: read wrongly, its lower part stands above its upper part.
+def check_sign(layout: Layout, codes: NDArray[Any], counts: Counts, allocated: int) -> tuple[bool, list[str]]:
+    """Compare the sign with the data: read wrongly, the lower part of their histogram stands above the upper.
 
-    Both ends of the range are then filled by many different values, and there is a wide gap between.
+    Both ends of the range are then filled by many different values, and there is a wide gap between; or, where
+    the data fill the range, neighbouring pixels jump from one end to the other.
 
     Parameters
     ----------
     layout : Layout
+    codes : uint8 or uint16 (H, W)
+        As they are stored.
     counts : int64 (256,) or (65536,)
-        Histogram of the codes.
+        Their histogram.
     allocated : int
         Bits of a code.
 
@@ -140,13 +143,24 @@ def check_sign(layout: Layout, counts: Counts, allocated: int) -> tuple[bool, li
     gaps = np.diff(present)
     at = int(gaps.argmax())
     below = by_value[: present[at] + 1].sum() / by_value.sum()
-    if gaps[at] < size / 4 or not 0.005 <= below <= 0.995:
-        return layout.signed, []
     # The gap must lie where the other reading begins and ends.
-    if not present[at] < size // 2 <= present[at + 1]:
+    apart = gaps[at] >= size / 4 and 0.005 <= below <= 0.995 and present[at] < size // 2 <= present[at + 1]
+    if not apart and not _jumps(layout, codes):
         return layout.signed, []
     word = "unsigned" if layout.signed else "signed"
     return not layout.signed, [
         f"its header says {'signed' if layout.signed else 'unsigned'} values, but the data are continuous only if "
         f"{word}; {word} was taken"
     ]
+
+
+def _jumps(layout: Layout, codes: NDArray[Any]) -> bool:
+    """Tell whether many neighbours lie at opposite ends of the range, and hardly any by the other reading."""
+    shift, bits, signed = layout
+    half = 1 << bits - 1
+    rows = (codes[:: max(1, codes.size >> 20)].astype(np.int32) >> shift) & (2 * half - 1)
+    here, there = (
+        float((np.abs(np.diff(rows ^ half if with_sign else rows)) > half).mean())
+        for with_sign in (signed, not signed)
+    )
+    return here >= 0.001 and here > 20 * there

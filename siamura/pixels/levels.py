@@ -74,7 +74,8 @@ def core_range(values: NDArray[Any], counts: Counts) -> Core:
     """Find the range of all values but a few that lie far off: hot pixels, dead pixels.
 
     What counts is what is left without the half per cent (at most 1000 pixels) at either end, and all values
-    that lie beyond it by less than half its width.
+    that lie beyond it by less than half its width. One or two values at an end that stand alone (a border, a
+    marker) do not count either, whatever their number, where they would leave a quarter of the greys to the rest.
 
     Parameters
     ----------
@@ -88,6 +89,10 @@ def core_range(values: NDArray[Any], counts: Counts) -> Core:
     tail = min(int(0.005 * total), 1000)
     if total < LEAST_PIXELS or tail == 0:
         return whole
+    image = _without_fill(values)
+    if image != slice(0, len(values)):
+        inner = core_range(values[image], counts[image])
+        return inner._replace(outside=total - int(counts[image].sum()) + inner.outside)
     below = np.cumsum(counts)
     low = float(values[np.searchsorted(below, tail, side="right")])
     high = float(values[np.searchsorted(below, total - tail, side="left")])
@@ -97,6 +102,23 @@ def core_range(values: NDArray[Any], counts: Counts) -> Core:
     inside = (values >= low - width / 2) & (values <= high + width / 2)
     kept = values[inside]
     return Core(float(kept[0]), float(kept[-1]), total - int(counts[inside].sum()), width)
+
+
+def _without_fill(values: NDArray[Any]) -> slice:
+    """Find the values but for one or two at either end that lie apart by more than the width of all others."""
+    many = len(values)
+    for left in (4, 3, 2, 1):
+        for first in range(max(0, left - 2), min(2, left) + 1):
+            stop = many - (left - first)
+            if stop - first < LEAST_SPAN:
+                continue
+            low, high = float(values[first]), float(values[stop - 1])
+            apart = (first == 0 or low - float(values[first - 1]) >= high - low) and (
+                stop == many or float(values[stop]) - high >= high - low
+            )
+            if apart and 4 * (high - low) <= float(values[-1]) - float(values[0]):
+                return slice(first, stop)
+    return slice(0, many)
 
 
 def stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
@@ -216,7 +238,7 @@ def _sampled_core(values: NDArray[Any], least: float, most: float) -> Core:
         outside += len(flat[part]) - len(inside)
         if len(inside):
             low, high = min(low, float(inside.min())), max(high, float(inside.max()))
-    if outside == 0 or outside > 2 * tail:
+    if outside == 0 or outside > 2 * max(tail, core.outside / int(counts.sum()) * len(flat)):
         return Core(least, most, 0, core.inner)
     return Core(low, high, outside, core.inner)
 

@@ -299,7 +299,7 @@ def _with_its_sign(pixels: NDArray[Any], tags: Mapping[int, Any]) -> tuple[NDArr
         return pixels, []
     codes = pixels.astype(np.uint16)
     declared = Layout(0, 16, tags.get(339, (1,)) == (2,))
-    signed, said = check_sign(declared, histogram(codes, 1 << 16), 16)
+    signed, said = check_sign(declared, codes, histogram(codes, 1 << 16), 16)
     return (codes.view(np.int16) if signed else codes) if said else pixels, said
 
 

@@ -266,11 +266,40 @@ def identifier(value: object) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", word)
 
 
+_NOBODY: Final = frozenset(
+    {
+        "anon",
+        "anonymous",
+        "anonymised",
+        "anonymized",
+        "missing",
+        "none",
+        "not available",
+        "unknown",
+        "unbekannt",
+    }
+)
+
+
 def lost_digits(value: object) -> bool:
     """Tell whether a spreadsheet or a float has cut an identifier's digits, as in 1.23457E+11."""
     if isinstance(value, float | np.floating):
         return abs(float(value)) >= 2.0**53
-    return isinstance(value, str) and bool(re.fullmatch(r"\d[.,]\d+[eE]\+\d{2,}", value.strip()))
+    return isinstance(value, str) and bool(re.fullmatch(r"\d(?:[.,]\d+)?[eE]\+\d{2,}", value.strip()))
+
+
+def names_nobody(patient: object) -> bool:
+    """Tell whether an identifier stands for an unknown one, so that its rows are of many people.
+
+    Examples
+    --------
+    >>> [names_nobody(word) for word in ("Unknown", "?", "-", "P1", None)]
+    [True, True, True, False, False]
+    """
+    if not isinstance(patient, str):
+        return False
+    word = " ".join(patient.split()).casefold().strip("<>()[]")
+    return word in _NOBODY or bool(re.fullmatch(r"[-?.*_/]+", word))
 
 
 def _is_text(*words: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -246,7 +247,15 @@ def _tidy(sheet: pd.DataFrame) -> pd.DataFrame:
         :, [not (str(c).startswith("Unnamed: ") and sheet[c].isna().all()) for c in sheet.columns]
     ]
     sheet.columns = pd.Index([str(c).strip() for c in sheet.columns], dtype=object)
-    return sheet.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
+    return sheet.map(_cell)
+
+
+def _cell(value: Any) -> Any:
+    """Take a cell without spaces around it; whole numbers beyond a spreadsheet's 15 digits as it would write them."""
+    if isinstance(value, str):
+        return value.strip()
+    cut = isinstance(value, int | float) and 10**15 <= abs(value) < math.inf
+    return f"{value:.14E}" if cut else value
 
 
 def sensible(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 from siamura._files import neutralize, printable
 from siamura._validation import check_choice
 
-from .checks import COLUMNS, Row, finish, identifier, lost_digits, warn_unknown
+from .checks import COLUMNS, Row, finish, identifier, lost_digits, names_nobody, warn_unknown
 from .labels import Classes, Seen, missing, two_classes
 from .names import UNKNOWN_PART, listed, split_names
 from .sheets import read_sheet, sensible
@@ -294,6 +294,8 @@ def build(
             reason = f"{' and '.join(empty)} empty ({where})"
         elif number is None:
             reason = _no_label(label, seen_labels, where)
+        elif "patient" in known and names_nobody(known["patient"][i]):
+            reason = f"patient {known['patient'][i]!r} names no person, and may be several ({where})"
         elif cut and cut[i]:
             reason = (
                 f"patient {frame['patient'].iloc[i]!r} has lost digits in a spreadsheet, so people may become "

@@ -125,6 +125,8 @@ def test_indices_out_of_range_are_refused(name, wrong, refs):
         ((torch.zeros(2), torch.tensor([1, 2]), torch.tensor([3, 4])), "dtype torch.float32"),
         ((torch.ones(2, dtype=torch.bool),) * 3, "dtype torch.bool"),
         ((torch.zeros(2, 2, dtype=torch.int64),) * 3, r"shape \(2, 2\)"),
+        ((None, [1], [2]), r"indices_tuple\[0\] is a NoneType"),
+        (([0], ["1"], [2]), r"indices_tuple\[1\] is a list"),
         (([0, 1], [1], [2, 3]), "has 2 indices and .*1; give as many"),
         (([0, 1], [1, 2], [2], [3, 4]), r"indices_tuple\[2\] has 1 indices and indices_tuple\[3\] 2"),
     ],

@@ -44,6 +44,11 @@ SIGNED = FILM.astype(np.int16) - 2000
 IDENTITY = np.arange(4096)
 CURVE = np.rint(4095 * (np.arange(4096) / 4095) ** 0.7)
 
+MARKER = np.zeros(FILM.shape, bool)
+MARKER[4:24, 130:155] = True
+BORDER = np.ones(FILM.shape, bool)
+BORDER[30:130, 30:130] = False
+
 WRONG: dict[str, tuple[np.ndarray, dict[str, Any], np.ndarray]] = {
     "12 bits under BitsStored 16": (FILM, {}, scaled(FILM)),
     "12 bits under BitsStored 14": (FILM, {"bits": 14}, scaled(FILM)),
@@ -106,6 +111,22 @@ WRONG: dict[str, tuple[np.ndarray, dict[str, Any], np.ndarray]] = {
         np.where(np.arange(FILM.size).reshape(FILM.shape) == 77, 65535, FILM).astype(np.uint16),
         {},
         np.where(np.arange(FILM.size).reshape(FILM.shape) == 77, 255, scaled(FILM)),
+    ),
+    "a marker of 2 % at 65535 under BitsStored 16": (
+        np.where(MARKER, 65535, FILM).astype(np.uint16),
+        {},
+        np.where(MARKER, 255, scaled(FILM)),
+    ),
+    "a border of 0 around values from 40000 on": (
+        np.where(BORDER, 0, FILM // 2 + 40000).astype(np.uint16),
+        {},
+        np.where(BORDER, 0, scaled(np.where(BORDER, FILM.max() // 2, FILM // 2))),
+    ),
+    "a sign where the values fill 16 bits": (film(65535), {"PixelRepresentation": 1}, scaled(film(65535))),
+    "no sign where the values fill 16 bits": (
+        (film(65535).astype(np.int32) - 32768).astype(np.int16).view(np.uint16),
+        {"PixelRepresentation": 0},
+        scaled(film(65535)),
     ),
     "padding that takes in the whole image": (
         FILM,
@@ -216,6 +237,19 @@ def test_a_few_hot_pixels_do_not_take_the_range(data: bytes, expected: np.ndarra
         grey = decode_image(data)
     assert np.abs(grey.astype(int) - expected).max() <= 1
     assert len(np.unique(grey)) >= 200
+
+
+def test_a_border_and_a_marker_do_not_take_the_range() -> None:
+    body = FILM // 4 + 33000
+    image = np.where(MARKER, 65535, np.where(BORDER, 0, body)).astype(np.uint16)
+    inside = body[~BORDER]
+    expected = (image.astype(float) - inside.min()) * (255 / np.ptp(inside.astype(float)))
+    with pytest.warns(UserWarning, match="lie far off the others"):
+        grey = decode_image(zoo.png(image, 16, 0))
+    assert np.abs(grey.astype(int) - np.clip(np.rint(expected), 0, 255)).max() <= 1
+    real = np.where(BORDER, -3.4e38, body / 7.0).astype(np.float32)
+    with pytest.warns(UserWarning, match="lie far off the others"):
+        assert len(np.unique(decode_image(zoo.tiff(real)))) >= 200
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -31,6 +31,8 @@ def test_missing_values_are_told_with_their_places(hole):
 def test_values_without_an_order_are_told():
     with pytest.raises(ValueError, match="labels mixes kinds"):
         PKBatchSampler(pd.Series([0, 0, "a", "a"], dtype=object), 2, 2)
+    with pytest.raises(ValueError, match="labels mixes str and int"):  # NumPy makes one string of both
+        PKBatchSampler([1, "1", 1, "1", "2", "2"], 2, 2)
 
 
 @pytest.mark.parametrize("value", ["two", None, 2.5, True, float("inf"), [2]])

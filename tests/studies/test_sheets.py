@@ -95,6 +95,21 @@ def test_excel_and_parquet(folder: Path) -> None:
     assert (table["patient"].tolist(), table["label"].tolist()) == (["7", "8", "9"], [1, 0, 0])
 
 
+@pytest.mark.parametrize("number", [9007199254740993, 1234567890123450, 1e16])
+def test_numbers_of_more_digits_than_a_workbook_keeps_are_nobody(folder: Path, number: float) -> None:
+    frame = pd.DataFrame(ROWS[1:], columns=ROWS[0])
+    frame.assign(patient=[number, 8, 9]).to_excel(folder / "own.xlsx", index=False)
+    with pytest.raises(ValueError, match="has lost digits in a spreadsheet"):
+        siamura.read_studies(folder / "own.xlsx", columns=NAMES)
+
+
+@pytest.mark.parametrize("word", ["1E+11", "unknown", " ? ", "-", "Anonymous", "<missing>"])
+def test_identifiers_that_are_of_several_people(folder: Path, word: str) -> None:
+    frame = pd.DataFrame(ROWS[1:], columns=ROWS[0]).assign(patient=[word, word, "P1"])
+    with pytest.raises(ValueError, match=r"names no person|has lost digits"):
+        siamura.read_studies(frame, columns=NAMES, root=folder)
+
+
 def test_an_extra_that_is_not_installed_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pd.DataFrame(ROWS[1:], columns=ROWS[0])
     frame.to_excel(folder / "own.xlsx", index=False)
