@@ -11,11 +11,20 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_choice", "check_columns", "check_filled", "check_number", "check_whole"]
+__all__ = [
+    "check_choice",
+    "check_columns",
+    "check_filled",
+    "check_number",
+    "check_per_row",
+    "check_vectors",
+    "check_whole",
+]
 
 
 def check_whole(name: str, value: Any, *, least: int | None = 1, most: int | None = None) -> int:
@@ -156,6 +165,69 @@ def check_filled(table: pd.DataFrame, columns: Iterable[str], name: str = "table
                 f"{name}[{column!r}] is missing in row {int(empty.argmax())}, one of {int(empty.sum())}; fill it, "
                 "or leave those rows out."
             )
+
+
+def check_per_row(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
+    """Return an array of one value a row, shape (count,).
+
+    Missing values stay missing: NumPy would write those of a list of texts as "nan".
+
+    Raises
+    ------
+    ValueError
+        If the shape is another.
+
+    Examples
+    --------
+    >>> check_per_row("groups", ["a", "b"], 3)
+    Traceback (most recent call last):
+    ValueError: groups has shape (2,); it must hold one value a row, shape (3,).
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "U" and not hasattr(values, "dtype"):
+        array = np.asarray(values, dtype=object)
+    if array.shape != (count,):
+        raise ValueError(f"{name} has shape {array.shape}; it must hold one value a row, shape ({count},).")
+    return array
+
+
+def check_vectors(name: str, values: ArrayLike, *, least: int = 1, least_dim: int = 1) -> NDArray[np.float64]:
+    """Return finite vectors, float64 (N, dim).
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    values : array of shape (N, dim)
+        Such as embeddings.
+    least, least_dim : int
+        Fewest rows and dimensions.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or a row holds NaN or infinity.
+
+    Examples
+    --------
+    >>> check_vectors("embeddings", [[0.0, float("nan")], [1.0, 2.0]])
+    Traceback (most recent call last):
+    ValueError: embeddings holds NaN or infinity in 1 of 2 rows, the first is row 0; leave those out.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] < least_dim:
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be (N, dim) with dim at least {least_dim}."
+        )
+    if len(array) < least:
+        raise ValueError(f"{name} holds {len(array)} rows; at least {least} are needed.")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{name} holds NaN or infinity in {len(bad)} of {len(array)} rows, the first is row {bad[0]}; "
+            "leave those out."
+        )
+    return array
 
 
 def _bounds(

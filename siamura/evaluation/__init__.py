@@ -9,17 +9,21 @@ from .baselines import baseline_scores, trivial_baselines, trivial_features
 from .calibration import IsotonicCalibration, TemperatureScaling, calibrate, calibrator_from_dict
 from .comparison import compare, delong, mcnemar, pairwise_kappa
 from .curves import pr_curve, reliability, roc_curve
+from .frozen import FrozenBaseline, compare_paired, frozen_baseline
 from .intervals import bca_interval, bootstrap, interval, inverted_interval, patient_draws
 from .metrics import METRICS, score_draws
 from .multiclass import class_draws, one_vs_rest
 from .net_benefit import net_benefit
+from .operating import OperatingPoint, fit_operating_point, out_of_fold_probability
 from .retrieval import embedding_quality
 from .scores import evaluate
 from .worklist import threshold_for_sensitivity, work_list, work_list_gain
 
 __all__ = [
     "METRICS",
+    "FrozenBaseline",
     "IsotonicCalibration",
+    "OperatingPoint",
     "TemperatureScaling",
     "aggregate",
     "baseline_scores",
@@ -29,14 +33,18 @@ __all__ = [
     "calibrator_from_dict",
     "class_draws",
     "compare",
+    "compare_paired",
     "delong",
     "embedding_quality",
     "evaluate",
+    "fit_operating_point",
+    "frozen_baseline",
     "interval",
     "inverted_interval",
     "mcnemar",
     "net_benefit",
     "one_vs_rest",
+    "out_of_fold_probability",
     "pairwise_kappa",
     "patient_draws",
     "pr_curve",

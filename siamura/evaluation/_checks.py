@@ -1,12 +1,12 @@
-"""Input of the evaluation room, checked once and in the same words."""
+"""Labels, probabilities and patients, checked once and in the same words."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from siamura._validation import check_per_row
 
 
 def as_probability(values: ArrayLike, count: int, name: str = "probability") -> NDArray[np.float64]:
@@ -106,41 +106,7 @@ def as_units(groups: ArrayLike | None, count: int, name: str = "groups") -> NDAr
     """
     if groups is None:
         return np.arange(count)
-    values = np.asarray(groups)
-    if values.dtype.kind == "U" and not hasattr(groups, "dtype"):  # of a list: NumPy writes NaN as "nan"
-        values = np.asarray(groups, dtype=object)
-    if values.shape != (count,):
-        raise ValueError(f"{name} has shape {values.shape}; it must hold one value a row, shape ({count},)")
-    codes, _ = pd.factorize(values)
+    codes, _ = pd.factorize(check_per_row(name, groups, count))
     if (codes < 0).any():
         raise ValueError(f"{name} is missing at row {int(np.flatnonzero(codes < 0)[0])}; every row needs one")
     return np.asarray(codes, dtype=np.int64)
-
-
-def check_threshold(threshold: float, name: str = "threshold") -> None:
-    """Raise a ValueError where it is no finite number: nothing is above NaN."""
-    if not np.isfinite(threshold):
-        raise ValueError(f"{name} is {threshold!r}; it must be a finite number, usually in [0, 1]")
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise a ValueError where it is not in (0, 1)."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; it must be in (0, 1), 0.95 for 95 %")
-
-
-def need_columns(table: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    """Raise a ValueError that names the columns a table lacks."""
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise ValueError(
-            f"table lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"it has {', '.join(map(str, table.columns))}"
-        )
-
-
-def one_of(value: Any, name: str, allowed: tuple[str, ...]) -> str:
-    """Return `value`, or raise a ValueError that names what it may be."""
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
-    return str(value)

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ._checks import as_label, as_probability, need_columns, one_of
+from siamura._validation import check_choice, check_columns, check_whole
+
+from ._checks import as_label, as_probability
 
 STUDY = ("part", "patient", "study")
 HOWS = ("mean", "max", "noisy-or", "top-k")
@@ -50,10 +52,9 @@ def aggregate(
     >>> aggregate(views, [0.2, 0.8, 0.3], how="noisy-or")["probability"].round(2).tolist()
     [0.84, 0.3]
     """
-    need_columns(table, (*STUDY, "label"))
-    one_of(how, "how", HOWS)
-    if not isinstance(top, int | np.integer) or top < 1:
-        raise ValueError(f"top is {top!r}; it must be an integer of at least 1")
+    check_columns(table, (*STUDY, "label"))
+    check_choice("how", how, HOWS)
+    check_whole("top", top)
     p = as_probability(probability, len(table))
     views = pd.DataFrame({name: np.asarray(table[name]) for name in STUDY})
     views["label"] = as_label(table["label"], "table['label']")

@@ -12,7 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ._checks import as_label, as_units, need_columns
+from siamura._validation import check_columns
+
+from ._checks import as_codes, as_units
+from ._folds import patient_folds, spread_classes
+from .multiclass import class_names
 from .scores import evaluate
 
 FEATURES = ("mean", "deviation", "aspect", "size", "dark", "middle", "bright", "entropy")
@@ -55,7 +59,7 @@ def trivial_features(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFr
 
     from ..pixels import read_image
 
-    need_columns(table, ("path",))
+    check_columns(table, ("path",))
     found = np.empty((len(table), len(FEATURES)))
     for row, path in enumerate(tqdm(table["path"], desc="trivial features", disable=not progress)):
         image = read_image(path)
@@ -84,7 +88,7 @@ def trivial_baselines(
     ----------
     table : DataFrame
         ``label``, ``patient``, ``split`` (and ``path`` where `features` is to be measured); ``part`` is a
-        feature too where it has several values.
+        feature too where it has several values. Two classes or more, named as for `siamura.evaluate`.
     features : DataFrame, optional
         One row a row of `table`, in its order; any numeric columns. Default: `trivial_features`.
     train, valid : str
@@ -100,14 +104,15 @@ def trivial_baselines(
     -------
     DataFrame
         Index: the valid rows' index in `table`. One column a feature, ``all together``, and ``prevalence``
-        (the training share of abnormal, for everybody): probabilities of the abnormal class. ``.attrs``:
+        (the training share of abnormal, for everybody): probabilities of the abnormal class. With three
+        classes or more the columns are pairs (feature, class), probabilities of each class. ``.attrs``:
         ``model``, what answers in ``all together``, and ``inner_auroc``, by model, on training patients apart.
 
     Notes
     -----
     In the logistic regression each feature enters with its square, and together with their products: too dark
     and too bright can both be a sign. All together are also given to gradient-boosted trees; the model with the
-    larger AUROC on training patients set apart answers.
+    larger AUROC (with more classes the mean of each against the rest) on training patients set apart answers.
 
     Examples
     --------
@@ -118,7 +123,7 @@ def trivial_baselines(
     >>> trivial_baselines(table, leak).shape
     (60, 4)
     """
-    need_columns(table, ("label", "patient", "split"))
+    check_columns(table, ("label", "patient", "split"))
     if features is None:
         features = trivial_features(table, progress=progress)
     if len(features) != len(table):
@@ -128,14 +133,15 @@ def trivial_baselines(
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise ValueError(f"features is {values[row, column]} at row {row}, {features.columns[column]!r}")
     split = np.asarray(table["split"])
-    y = as_label(table["label"], "table['label']")
+    number = number_of_classes(table)
+    y = as_codes(table["label"], number, "table['label']")
     patient = as_units(table["patient"], len(table), "table['patient']")
     learn, answer = split == train, split == valid
     for name, rows in ((train, learn), (valid, answer)):
         if not rows.any():
             raise ValueError(f"table has no row of split {name!r}; it has {sorted(set(split.tolist()))}")
     if len(np.unique(y[learn])) < 2:
-        raise ValueError(f"the split {train!r} holds the label {y[learn][0]} alone; both are needed to learn")
+        raise ValueError(f"the split {train!r} holds the label {y[learn][0]} alone; two are needed to learn")
     both = len(np.intersect1d(patient[learn], patient[answer]))
     if both:
         logger.warning("%d patients are in both %s and %s: every figure is too good", both, train, valid)
@@ -144,22 +150,47 @@ def trivial_baselines(
         flags = table["part"].astype(str).str.get_dummies("+").to_numpy(dtype=np.float64)
         columns["part"] = list(range(values.shape[1], values.shape[1] + flags.shape[1]))
         values = np.hstack([values, flags])
-    found, scores = {}, {}
+    found: dict[str, NDArray[np.float64]] = {}
+    scores: dict[str, float] = {}
     for name, at in columns.items():
-        found[name], _ = _answers(values[:, at], y, patient, learn, answer, folds, seed)
+        found[name], _ = _answers(values[:, at], y, number, patient, learn, answer, folds, seed)
     if len(columns) > 1:
-        found["all together"], scores = _answers(values, y, patient, learn, answer, folds, seed, trees=True)
-    found["prevalence"] = np.full(int(answer.sum()), y[learn].mean())
-    frame = pd.DataFrame(found, index=table.index[answer])
+        found["all together"], scores = _answers(
+            values, y, number, patient, learn, answer, folds, seed, trees=True
+        )
+    shares = np.bincount(y[learn], minlength=number) / learn.sum()
+    found["prevalence"] = np.tile(shares, (int(answer.sum()), 1))
+    frame = answer_frame(found, table.loc[answer])
     frame.attrs.update(
         {"model": max(scores, key=scores.__getitem__, default="logistic"), "inner_auroc": scores}
     )
     return frame
 
 
+def number_of_classes(*tables: pd.DataFrame) -> int:
+    """Count the classes that the tables name or hold, at least two."""
+    named = [len(table.attrs.get("classes", ())) for table in tables]
+    held = [
+        int(table["label"].max()) + 1 for table in tables if table["label"].dtype.kind in "iu" and len(table)
+    ]
+    return max(2, *named, *held)
+
+
+def answer_frame(answers: dict[str, NDArray[np.float64]], table: pd.DataFrame) -> pd.DataFrame:
+    """Make a frame of probabilities (N, C): of two classes the second's, of more one column a class."""
+    number = next(iter(answers.values())).shape[1]
+    if number == 2:
+        return pd.DataFrame({name: share[:, 1] for name, share in answers.items()}, index=table.index)
+    columns = pd.MultiIndex.from_product(
+        [list(answers), class_names(table, number)], names=["baseline", "class"]
+    )
+    return pd.DataFrame(np.hstack(list(answers.values())), index=table.index, columns=columns)
+
+
 def _answers(
     values: NDArray[np.float64],
     y: NDArray[np.int64],
+    number: int,
     patient: NDArray[np.int64],
     learn: NDArray[np.bool_],
     answer: NDArray[np.bool_],
@@ -168,11 +199,11 @@ def _answers(
     *,
     trees: bool = False,
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Probabilities of the model that is better on training patients set apart, and the AUROC of each there."""
+    """Probabilities (M, C) of the model that is better on training patients set apart; the AUROC of each there."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import GridSearchCV, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
@@ -182,14 +213,13 @@ def _answers(
         StandardScaler(),
         LogisticRegression(max_iter=1000),
     )
-    # A fold without both labels has no likelihood: as many folds as the rarer label's patients allow.
-    fewest = min(len(np.unique(patient[learn & (y == label)])) for label in (0, 1))
-    if min(folds, fewest) < 2:
+    parts = patient_folds(y[learn], patient[learn], folds, seed)
+    if parts is None:
         logistic.fit(values[learn], y[learn])
-        return np.asarray(logistic.predict_proba(values[answer])[:, 1]), {}
-    parts = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed)
+        return spread_classes(logistic.predict_proba(values[answer]), logistic.classes_, number), {}
     strengths = {"logisticregression__C": [0.001, 0.01, 0.1, 1.0, 10.0] if trees else [0.01, 1.0]}
-    search = GridSearchCV(logistic, strengths, cv=parts, scoring="neg_brier_score")
+    two = len(np.unique(y[learn])) == 2
+    search = GridSearchCV(logistic, strengths, cv=parts, scoring="neg_brier_score" if two else "neg_log_loss")
     search.fit(values[learn], y[learn], groups=patient[learn])
     models, scores = {"logistic": search.best_estimator_}, {}
     if trees:
@@ -200,10 +230,10 @@ def _answers(
             apart = cross_val_predict(
                 model, values[learn], y[learn], groups=patient[learn], cv=parts, method="predict_proba"
             )
-            scores[name] = float(roc_auc_score(y[learn], apart[:, 1]))
+            scores[name] = float(roc_auc_score(y[learn], apart[:, 1] if two else apart, multi_class="ovr"))
         models["boosted trees"].fit(values[learn], y[learn])
     chosen = models[max(scores, key=scores.__getitem__, default="logistic")]
-    return np.asarray(chosen.predict_proba(values[answer])[:, 1]), scores
+    return spread_classes(chosen.predict_proba(values[answer]), chosen.classes_, number), scores
 
 
 def baseline_scores(
@@ -246,7 +276,7 @@ def baseline_scores(
     rows = table.loc[np.asarray(table["split"]) == valid]
     frames = {
         name: evaluate(rows, answers[name], level, threshold, draws=draws, seed=seed)
-        for name in answers.columns
+        for name in answers.columns.get_level_values(0).unique()
     }
     attrs = dict(frames["prevalence"].attrs) | dict(answers.attrs)
     for frame in frames.values():

@@ -8,16 +8,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, need_columns, one_of
+from siamura._validation import check_choice, check_columns, check_number, check_whole
+
+from ._checks import as_codes, as_label, as_probability, as_shares, as_units
 
 Float = NDArray[np.float64]
 COLDEST, HOTTEST = 0.02, 50.0
 
 
 class TemperatureScaling:
-    """One number that makes all probabilities bolder or meeker; their order stays.
+    """One number that moves all probabilities away from or towards each other; their order stays.
 
-    ``p -> sigmoid(logit(p) / T)``. T above 1 tames an overconfident model.
+    ``p -> sigmoid(logit(p) / T)``; of three classes or more ``p -> softmax(log(p) / T)``. T above 1 is for an
+    overconfident model.
 
     Parameters
     ----------
@@ -43,17 +46,15 @@ class TemperatureScaling:
     """
 
     def __init__(self, clip: float = 1e-3) -> None:
-        if not 0 < clip < 0.5:
-            raise ValueError(f"clip is {clip!r}; it must be in (0, 0.5)")
-        self.clip = clip
+        self.clip = check_number("clip", clip, above=0, below=0.5)
 
     def fit(self, probability: ArrayLike, label: ArrayLike) -> Self:
         """Find the temperature.
 
         Parameters
         ----------
-        probability : array of shape (N,)
-        label : array of shape (N,), 0 or 1
+        probability : array of shape (N,), or (N, C) for three classes or more
+        label : array of shape (N,), 0 or 1, or codes of the classes
 
         Returns
         -------
@@ -61,14 +62,20 @@ class TemperatureScaling:
             Itself.
         """
         from scipy.optimize import minimize_scalar
+        from scipy.special import log_softmax
 
-        y = as_label(label)
-        logit = self._logit(as_probability(probability, len(y)))
-        sign = np.where(y == 1, -1.0, 1.0)
+        if _many(probability):
+            logits = self._log(as_shares(probability, len(np.asarray(label))))
+            code = as_codes(label, logits.shape[1])
+        else:
+            code = as_label(label)
+            logit = self._logit(as_probability(probability, len(code)))
+            logits = np.stack([np.zeros(len(code)), logit], axis=1)
 
         # Convex in 1 / T, so it has one valley in log T too.
         def loss(log_temperature: float) -> float:
-            return float(np.logaddexp(0, sign * logit * np.exp(-log_temperature)).mean())
+            likely = log_softmax(logits * np.exp(-log_temperature), axis=1)
+            return float(-likely[np.arange(len(code)), code].mean())
 
         limits = (np.log(COLDEST), np.log(HOTTEST))
         found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-8})
@@ -80,14 +87,24 @@ class TemperatureScaling:
 
         Parameters
         ----------
-        probability : array of shape (N,)
+        probability : array of shape (N,), or (N, C) for three classes or more
 
         Returns
         -------
-        ndarray of shape (N,)
+        ndarray of shape (N,) or (N, C)
         """
+        from scipy.special import expit, softmax
+
+        temperature = _fitted(self, "temperature_")
+        if _many(probability):
+            return np.asarray(
+                softmax(self._log(as_shares(probability, len(np.asarray(probability)))) / temperature, 1)
+            )
         p = as_probability(probability, len(np.asarray(probability)))
-        return np.asarray(1 / (1 + np.exp(-self._logit(p) / _fitted(self, "temperature_"))))
+        return np.asarray(expit(self._logit(p) / temperature))
+
+    def _log(self, shares: Float) -> Float:
+        return np.asarray(np.log(np.maximum(shares, self.clip)))
 
     def _logit(self, p: Float) -> Float:
         p = np.clip(p, self.clip, 1 - self.clip)
@@ -99,7 +116,9 @@ class TemperatureScaling:
 
 
 class IsotonicCalibration:
-    """The rising staircase closest to the labels; needs some hundred rows, ties what is not told apart.
+    """The rising step function closest to the labels; for two classes, and some hundred rows at least.
+
+    Probabilities among which it finds no order become equal.
 
     Attributes
     ----------
@@ -119,7 +138,7 @@ class IsotonicCalibration:
     """
 
     def fit(self, probability: ArrayLike, label: ArrayLike) -> Self:
-        """Find the staircase.
+        """Find the step function.
 
         Parameters
         ----------
@@ -133,6 +152,11 @@ class IsotonicCalibration:
         """
         from sklearn.isotonic import IsotonicRegression
 
+        if _many(probability):
+            raise ValueError(
+                f"probability has {np.shape(probability)[1]} classes; isotonic calibration is for two, "
+                "TemperatureScaling for any number."
+            )
         y = as_label(label)
         p = as_probability(probability, len(y))
         fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, y)
@@ -157,6 +181,12 @@ class IsotonicCalibration:
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can keep."""
         return {"method": "isotonic", "knots": _fitted(self, "knots_").tolist()}
+
+
+def _many(probability: ArrayLike) -> bool:
+    """Tell whether there are three classes or more."""
+    shape = np.shape(probability)
+    return len(shape) == 2 and shape[1] > 2
 
 
 def _fitted(calibrator: object, name: str) -> Any:
@@ -184,9 +214,9 @@ def calibrator_from_dict(kept: dict[str, Any]) -> TemperatureScaling | IsotonicC
     >>> calibrator_from_dict(kept).predict([0.5]).tolist()
     [0.5]
     """
-    if one_of(kept.get("method"), "method", ("temperature", "isotonic")) == "temperature":
+    if check_choice("method", kept.get("method"), ("temperature", "isotonic")) == "temperature":
         scaling = TemperatureScaling(kept["clip"])
-        scaling.temperature_ = float(kept["temperature"])
+        scaling.temperature_ = check_number("temperature", kept["temperature"], above=0)
         return scaling
     isotonic = IsotonicCalibration()
     isotonic.knots_ = np.asarray(kept["knots"], dtype=np.float64).reshape(-1, 2)
@@ -207,9 +237,10 @@ def calibrate(
     ----------
     table : DataFrame
         ``label`` and ``patient``, one row a probability (views, or studies as from `aggregate`).
-    probability : array of shape (N,)
-        Of the abnormal class.
+    probability : array of shape (N,), or (N, C) for three classes or more
+        Of the abnormal class, or of every class.
     method : {"temperature", "isotonic"}
+        Isotonic is for two classes.
     folds : int
         Parts of the patients, each calibrated by the rest; at least 2.
     seed : int
@@ -217,7 +248,7 @@ def calibrate(
 
     Returns
     -------
-    ndarray of shape (N,)
+    ndarray of shape (N,) or (N, C)
         Calibrated probabilities, none of whose own patient had a say in the map.
 
     Examples
@@ -231,17 +262,20 @@ def calibrate(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    need_columns(table, ("label", "patient"))
-    one_of(method, "method", ("temperature", "isotonic"))
-    y = as_label(table["label"], "table['label']")
-    p = as_probability(probability, len(table))
+    check_columns(table, ("label", "patient"))
+    check_choice("method", method, ("temperature", "isotonic"))
+    if _many(probability):
+        p = as_shares(probability, len(table))
+        y = as_codes(table["label"], p.shape[1], "table['label']")
+    else:
+        y = as_label(table["label"], "table['label']")
+        p = as_probability(probability, len(table))
     unit = as_units(table["patient"], len(table), "table['patient']")
     patients = int(unit.max()) + 1
-    if not 2 <= folds <= patients:
-        raise ValueError(f"folds is {folds!r}; it must be at least 2 and at most the {patients} patients")
-    out = np.empty(len(p))
+    check_whole("folds", folds, least=2, most=patients)
+    out = np.empty_like(p)
     parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for others, some in parts.split(p[:, None], y, unit):
+    for others, some in parts.split(p, y, unit):
         calibrator = TemperatureScaling() if method == "temperature" else IsotonicCalibration()
         out[some] = calibrator.fit(p[others], y[others]).predict(p[some])
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -10,18 +11,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ._checks import (
-    as_label,
-    as_probability,
-    as_units,
-    check_confidence,
-    check_threshold,
-    need_columns,
-    one_of,
-)
+from siamura._validation import check_choice, check_columns, check_number, check_whole
+
+from ._checks import as_codes, as_label, as_probability, as_shares, as_units
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap
 from .metrics import score_draws
+from .multiclass import class_draws, class_names, is_ordered, study_shares
 
 Float = NDArray[np.float64]
 
@@ -38,6 +34,8 @@ def compare(
     draws: int = 2000,
     confidence: float = 0.95,
     bins: int = 15,
+    classes: Sequence[str] | None = None,
+    ordered: bool | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Difference of two models in every score, on the same draws of patients.
@@ -46,9 +44,10 @@ def compare(
     ----------
     table : DataFrame
         As for `siamura.evaluate`.
-    first, second : array of shape (N,)
-        The models' probabilities of the abnormal class, one a row.
-    level, aggregate, top, draws, confidence, bins, seed
+    first, second : array of shape (N,) or (N, C)
+        The models' probabilities of the abnormal class, one a row; or of every class. With three classes or
+        more `threshold` and `bins` play no part, and the scores are those of `class_draws`.
+    level, aggregate, top, draws, confidence, bins, classes, ordered, seed
         As for `siamura.evaluate`.
     threshold : float or pair of floats
         One for both models, or one each.
@@ -72,26 +71,44 @@ def compare(
     >>> float(compare(views, good, poor, draws=200).loc["accuracy", "difference"])
     0.5
     """
-    one_of(level, "level", ("view", "study"))
-    need_columns(table, ("label", "patient"))
-    a, b = as_probability(first, len(table), "first"), as_probability(second, len(table), "second")
-    if draws < 1:
-        raise ValueError(f"draws is {draws!r}; it must be at least 1")
+    check_choice("level", level, ("view", "study"))
+    check_columns(table, ("label", "patient"))
+    check_whole("draws", draws)
     cuts = tuple(threshold) if isinstance(threshold, tuple | list) else (threshold, threshold)
     if len(cuts) != 2:
         raise ValueError(f"threshold is {threshold!r}; it must be one number, or two, one a model")
     for cut in cuts:
-        check_threshold(cut)
-    rows = table
-    if level == "study":
-        rows = aggregate_studies(table, a, aggregate, top=top)
-        a = rows["probability"].to_numpy()
-        b = aggregate_studies(table, b, aggregate, top=top)["probability"].to_numpy()
-    label = as_label(rows["label"], "table['label']")
+        check_number("threshold", cut)
+    shapes = [np.shape(first), np.shape(second)]
+    many = [len(shape) == 2 and shape[1] != 2 for shape in shapes]
+    if many[0] != many[1] or (many[0] and shapes[0] != shapes[1]):
+        raise ValueError(
+            f"first has shape {shapes[0]}, second {shapes[1]}; both must answer for the same classes"
+        )
+    rows, names, grades = table, None, False
+    if many[0]:
+        check_choice("aggregate", aggregate, ("mean",))
+        a, b = as_shares(first, len(table), "first"), as_shares(second, len(table), "second")
+        names, grades = class_names(table, a.shape[1], classes), is_ordered(table, ordered)
+        if level == "study":
+            rows, a = study_shares(table, a, ordered=grades)
+            b = study_shares(table, b, ordered=grades)[1]
+        label = as_codes(rows["label"], len(names), "table['label']")
+    else:
+        a, b = as_probability(first, len(table), "first"), as_probability(second, len(table), "second")
+        if level == "study":
+            rows = aggregate_studies(table, a, aggregate, top=top)
+            a = rows["probability"].to_numpy()
+            b = aggregate_studies(table, b, aggregate, top=top)["probability"].to_numpy()
+        label = as_label(rows["label"], "table['label']")
     patient = as_units(rows["patient"], len(rows), "table['patient']")
     patients = int(patient.max()) + 1
 
     def both(counts: Float | None) -> list[dict[str, Float]]:
+        if names is not None:
+            return [
+                class_draws(label, p, counts, groups=patient, classes=names, ordered=grades) for p in (a, b)
+            ]
         return [
             score_draws(label, p, counts, groups=patient, threshold=cut, bins=bins)
             for p, cut in zip((a, b), cuts, strict=True)
@@ -125,6 +142,8 @@ def compare(
             "seed": seed,
         }
     )
+    if names is not None:
+        frame.attrs.update({"classes": names, "ordered": grades})
     return frame
 
 
@@ -224,7 +243,7 @@ def delong(
     >>> round(found["first"], 4), round(found["second"], 4)
     (1.0, 0.8889)
     """
-    check_confidence(confidence)
+    check_number("confidence", confidence, above=0, below=1)
     y = as_label(label)
     if y.min() == y.max():
         raise ValueError(f"label holds {y[0]} alone; an AUROC needs both labels")

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, check_confidence, one_of
+from siamura._validation import check_choice, check_number, check_whole
+
+from ._checks import as_label, as_probability, as_units
 from .intervals import bootstrap, interval, patient_draws
 from .metrics import score_draws
 
@@ -123,9 +125,7 @@ def pr_curve(
 
 
 def _grid(points: int) -> Float:
-    if points < 2:
-        raise ValueError(f"points is {points!r}; it must be at least 2, the ends of the curve")
-    return np.linspace(0, 1, points)
+    return np.linspace(0, 1, check_whole("points", points, least=2))
 
 
 def _area(
@@ -178,7 +178,7 @@ def _banded(
         rows = counts[who]
         return one(np.add.reduceat(rows, starts), np.add.reduceat(rows * abnormal, starts))
 
-    check_confidence(confidence)
+    check_number("confidence", confidence, above=0, below=1)
     patients = int(unit.max()) + 1
     low = high = np.full(len(grid), np.nan)
     degenerate = 0
@@ -232,9 +232,8 @@ def reliability(
     y = as_label(label)
     p = as_probability(probability, len(y))
     unit = as_units(groups, len(y))
-    one_of(strategy, "strategy", ("uniform", "quantile"))
-    if bins < 1:
-        raise ValueError(f"bins is {bins!r}; it must be at least 1")
+    check_choice("strategy", strategy, ("uniform", "quantile"))
+    check_whole("bins", bins)
     edges = np.linspace(0, 1, bins + 1)
     if strategy == "quantile":
         edges = np.unique(np.concatenate([[0], np.quantile(p, edges[1:-1]), [1]]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_confidence
+from siamura._validation import check_number, check_whole
 
 Float = NDArray[np.float64]
 LEFT_OUT = 500  # blocks of patients left out in turn, at most; the acceleration needs no more
@@ -35,8 +35,7 @@ def patient_draws(patients: int, draws: int, seed: int = 0) -> Float:
     >>> patient_draws(4, 3, seed=0).sum(axis=1)
     array([4., 4., 4.])
     """
-    if draws < 1:
-        raise ValueError(f"draws is {draws!r}; it must be at least 1")
+    check_whole("draws", draws)
     drawn = np.random.default_rng(seed).integers(patients, size=(draws, patients))
     flat = (drawn + patients * np.arange(draws)[:, None]).ravel()
     return np.bincount(flat, minlength=draws * patients).reshape(draws, patients).astype(np.float64)
@@ -67,7 +66,7 @@ def interval(values: Float, confidence: float = 0.95) -> tuple[float, float]:
     >>> round(low, 2), round(high, 2)
     (0.05, 0.95)
     """
-    check_confidence(confidence)
+    check_number("confidence", confidence, above=0, below=1)
     values = np.asarray(values, dtype=np.float64)
     defined = values[~np.isnan(values)]
     if not len(defined) or 2 * len(defined) < len(values):
@@ -169,7 +168,7 @@ def inverted_interval(drawn: ArrayLike, value: ArrayLike, confidence: float = 0.
     >>> low, bool(0 < np.abs(seen).sum() <= high)
     (0.0, True)
     """
-    check_confidence(confidence)
+    check_number("confidence", confidence, above=0, below=1)
     values, seen = np.asarray(drawn, dtype=np.float64), np.asarray(value, dtype=np.float64)
     defined = ~np.isnan(values).any(axis=1)
     total = float(np.abs(seen).sum())
@@ -261,9 +260,8 @@ def bootstrap(
     >>> found.value["mean"], found.low["mean"] < 4 < found.high["mean"]
     (4.0, True)
     """
-    if draws < 0:
-        raise ValueError(f"draws is {draws!r}; it must be at least 0")
-    check_confidence(confidence)
+    check_whole("draws", draws, least=0)
+    check_number("confidence", confidence, above=0, below=1)
     value = {name: float(values[0]) for name, values in score(np.ones((1, patients))).items()}
     nan = dict.fromkeys(value, float("nan"))
     if not draws:

@@ -13,7 +13,9 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_label, as_probability, as_units, check_threshold
+from siamura._validation import check_number, check_whole
+
+from ._checks import as_label, as_probability, as_units
 
 # In the order in which tables show them. "precision", "recall", "f1" are those of the abnormal class.
 METRICS = (
@@ -94,9 +96,8 @@ def score_draws(
     y = as_label(label)
     p = as_probability(probability, len(y))
     unit = as_units(groups, len(y))
-    check_threshold(threshold)
-    if bins < 1:
-        raise ValueError(f"bins is {bins!r}; it must be at least 1")
+    check_number("threshold", threshold)
+    check_whole("bins", bins)
     units = int(unit.max()) + 1
     weight = np.ones((1, units)) if counts is None else np.asarray(counts, dtype=np.float64)
     if weight.ndim != 2 or weight.shape[1] != units:

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_codes, as_shares, as_units, need_columns
+from siamura._validation import check_columns
+from siamura.studies import classes_of
+
+from ._checks import as_codes, as_shares, as_units
 from .aggregation import STUDY
 from .metrics import ranked_draws
 
@@ -108,6 +111,30 @@ def class_draws(
     return found
 
 
+def class_names(table: pd.DataFrame, number: int, classes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Name each of `number` classes: as given, as ``attrs["classes"]`` or column ``finding`` does, or by code.
+
+    Raises
+    ------
+    ValueError
+        Where there are more names or fewer, or one twice.
+    """
+    given = classes if classes is not None else table.attrs.get("classes")
+    if given is None and "finding" in table and len(by_finding := classes_of(table)) == number:
+        given = by_finding  # pandas has lost the attributes, in a merge say
+    names = tuple(map(str, given)) if given is not None else tuple(map(str, range(number)))
+    if len(names) != number or len(set(names)) != number:
+        raise ValueError(
+            f"classes={list(names)} does not name each of the {number} columns of probability once"
+        )
+    return names
+
+
+def is_ordered(table: pd.DataFrame, ordered: bool | None = None) -> bool:
+    """Tell whether the classes are grades: as given, else as ``table.attrs["ordered"]`` says, else not."""
+    return bool(table.attrs.get("ordered", False)) if ordered is None else ordered
+
+
 def study_shares(table: pd.DataFrame, p: Float, *, ordered: bool) -> tuple[pd.DataFrame, Float]:
     """Return one row a study, and the mean of its views' probabilities, float64 (S, C).
 
@@ -116,7 +143,7 @@ def study_shares(table: pd.DataFrame, p: Float, *, ordered: bool) -> tuple[pd.Da
     ValueError
         Where the views of a study have several labels that have no order.
     """
-    need_columns(table, (*STUDY, "label"))
+    check_columns(table, (*STUDY, "label"))
     code = table.groupby(list(STUDY), sort=False, dropna=False).ngroup().to_numpy()
     count = np.bincount(code)
     mean = np.stack([np.bincount(code, weights=p[:, c]) for c in range(p.shape[1])], axis=1) / count[:, None]

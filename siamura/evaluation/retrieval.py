@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import as_units, one_of
+from siamura._validation import check_choice, check_vectors, check_whole
+from siamura.neighbours import Neighbours
+
+from ._checks import as_units
 from .intervals import bootstrap
 
 Float = NDArray[np.float64]
@@ -75,18 +78,13 @@ def embedding_quality(
     >>> found.loc[["precision_at_1", "map_at_r", "nmi"], "value"].round(6).tolist()
     [1.0, 1.0, 1.0]
     """
-    rows = np.asarray(embeddings, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) < 2 or not rows.shape[1]:
-        raise ValueError(f"embeddings has shape {rows.shape}; it must be (N, dim), at least 2 rows")
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(bad):
-        raise ValueError(f"embeddings holds NaN or infinity in {len(bad)} rows, the first is row {bad[0]}")
-    one_of(metric, "metric", ("euclidean", "cosine"))
+    rows = check_vectors("embeddings", embeddings, least=2)
+    check_choice("metric", metric, ("euclidean", "cosine"))
     places = np.asarray(k)
     if places.ndim != 1 or places.dtype.kind not in "iu" or not len(places) or places.min() < 1:
         raise ValueError(f"k is {k!r}; it must hold integers of at least 1, as in (1, 5, 15)")
-    if queries is not None and queries < 1:
-        raise ValueError(f"queries is {queries!r}; it must be at least 1, or None for all rows")
+    if queries is not None:
+        check_whole("queries", queries)
     code = as_units(labels, len(rows), "labels")
     unit = as_units(groups, len(rows))
     rng = np.random.default_rng(seed)
@@ -159,6 +157,9 @@ def _sums(
     top = {name: np.zeros(len(asking)) for name in names}
     bottom = {name: np.zeros(len(asking)) for name in names}
     square = (rows**2).sum(axis=1)
+    held = Neighbours(unit_rows if metric == "cosine" else rows, groups=unit)
+    near = held.search(held.rows[asking], max(ks), groups=unit[asking])[1]
+    near_hits = ((code[near] == code[asking, None]) & (near >= 0)).cumsum(axis=1)
     for part in _blocks(len(asking), len(rows)):
         who = asking[part]
         on_sphere = np.clip(2 - 2 * unit_rows[who] @ unit_rows.T, 0, None)
@@ -178,14 +179,15 @@ def _sums(
         ):
             top[name][part] = np.where(mask, values, 0).sum(axis=1)
             bottom[name][part] = mask.sum(axis=1)
+        # MAP@R ranks as many rows as have the label, half of all with two labels: no search for a few neighbours.
         order = np.argsort(np.where(allowed, distance, np.inf), axis=1, kind="stable")
         hits = np.take_along_axis(same, order, 1)
         found = hits.cumsum(axis=1)
         counted = relevant > 0  # a query whose label nobody else has cannot be answered
         for n in ks:
             places = np.minimum(n, total)
-            at = np.take_along_axis(found, np.maximum(places - 1, 0)[:, None], 1)[:, 0]
-            top[f"precision_at_{n}"][part] = np.where(counted, at / np.maximum(places, 1), 0)
+            right = near_hits[part, n - 1]
+            top[f"precision_at_{n}"][part] = np.where(counted, right / np.maximum(places, 1), 0)
             bottom[f"precision_at_{n}"][part] = counted
         place = np.arange(1, len(rows) + 1)
         precision = np.where(hits & (place <= relevant[:, None]), found / place, 0).sum(axis=1)

@@ -10,21 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import (
-    as_codes,
-    as_label,
-    as_probability,
-    as_shares,
-    as_units,
-    check_threshold,
-    need_columns,
-    one_of,
-)
+from siamura._validation import check_choice, check_columns, check_number
+
+from ._checks import as_codes, as_label, as_probability, as_shares, as_units
 from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
 from .intervals import bootstrap, inverted_interval, patient_draws
 from .metrics import METRICS, calibration_draws, score_draws
-from .multiclass import class_draws, study_shares
+from .multiclass import class_draws, class_names, is_ordered, study_shares
 
 log = logging.getLogger(__name__)
 
@@ -124,19 +117,19 @@ def evaluate(
     >>> scores.attrs["views"], scores.attrs["patients"]
     (8, 4)
     """
-    one_of(level, "level", ("view", "study"))
-    need_columns(table, ("label", "patient", *((by,) if by is not None else ())))
+    check_choice("level", level, ("view", "study"))
+    check_columns(table, ("label", "patient", *((by,) if by is not None else ())))
     shares = np.asarray(probability)
     names: tuple[str, ...] | None = None
     if shares.ndim == 2 and shares.shape[1] != 2:
         p = as_shares(probability, len(table))
-        names = _names(table, p.shape[1], classes)
-        grades = bool(table.attrs.get("ordered", False)) if ordered is None else ordered
+        names = class_names(table, p.shape[1], classes)
+        grades = is_ordered(table, ordered)
         if aggregate != "mean":
             raise ValueError(f"aggregate={aggregate!r} is for two classes; with {len(names)} give 'mean'")
     else:
         p = as_probability(probability, len(table))
-    check_threshold(threshold)
+    check_number("threshold", threshold)
 
     def scored(rows: NDArray[np.bool_] | slice) -> pd.DataFrame:
         some = table.loc[rows] if not isinstance(rows, slice) else table
@@ -173,16 +166,6 @@ def evaluate(
     joined = pd.concat(frames, names=[by, "metric"])
     joined.attrs.update({**attrs["all"], "by": by, "each": attrs, "small": small})
     return joined
-
-
-def _names(table: pd.DataFrame, number: int, classes: Sequence[str] | None) -> tuple[str, ...]:
-    given = classes if classes is not None else table.attrs.get("classes")
-    names = tuple(map(str, given)) if given is not None else tuple(map(str, range(number)))
-    if len(names) != number or len(set(names)) != number:
-        raise ValueError(
-            f"classes={list(names)} does not name each of the {number} columns of probability once"
-        )
-    return names
 
 
 def _too_small(rows: pd.DataFrame, by: str, value: object) -> str | None:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from siamura._validation import check_number
+
 from ._checks import as_label, as_probability, as_units
 from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
@@ -43,8 +45,7 @@ def threshold_for_sensitivity(label: ArrayLike, probability: ArrayLike, sensitiv
     """
     y = as_label(label)
     p = as_probability(probability, len(y))
-    if not 0 < sensitivity <= 1:
-        raise ValueError(f"sensitivity is {sensitivity!r}; it must be in (0, 1], 0.95 for 95 %")
+    check_number("sensitivity", sensitivity, above=0, most=1)
     if not y.any():
         raise ValueError("label holds no 1; a sensitivity needs at least one abnormal row")
     caught = np.sort(p[y == 1])[::-1]
@@ -144,8 +145,8 @@ def work_list_gain(
     {'rank_first_come': 2.5, 'rank_model': 2.0, 'rank_best': 1.5, 'saved': 0.5, 'saved_share': 0.5,
      'read_for_90': 0.75}
     """
-    if minutes is not None and not 0 < minutes < np.inf:
-        raise ValueError(f"minutes is {minutes!r}; it must be above 0, or None")
+    if minutes is not None:
+        check_number("minutes", minutes, above=0)
     studies = aggregate_studies(table, probability, aggregate, top=top)
     y = as_label(studies["label"])
     p = studies["probability"].to_numpy()

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamura._validation import check_per_row
+
 
 def as_keys(values: ArrayLike, count: int, name: str, *, like: NDArray[Any] | None = None) -> NDArray[Any]:
     """Return strings or integers as a plain array that can be compared, sorted and saved without pickle.
@@ -16,11 +18,7 @@ def as_keys(values: ArrayLike, count: int, name: str, *, like: NDArray[Any] | No
     ValueError
         Where the length is not `count`, a value is missing, or the kind differs from `like`.
     """
-    keys = np.asarray(values)
-    if keys.dtype.kind == "U" and not hasattr(values, "dtype"):  # of a list: NumPy writes NaN as "nan"
-        keys = np.asarray(values, dtype=object)
-    if keys.shape != (count,):
-        raise ValueError(f"{name} has shape {keys.shape}; it must hold one value a row, shape ({count},)")
+    keys = check_per_row(name, values, count)
     if keys.dtype.kind in "OT":
         kinds = {type(value) for value in keys}
         if kinds <= {str, np.str_}:

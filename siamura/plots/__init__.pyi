@@ -1,8 +1,8 @@
 from .counts import class_counts
 from .curves import accuracy_curves, loss_curves
 from .decisions import decision_curve
-from .films import augmentation_sheet, clahe_pairs, neighbours
 from .heat_maps import feature_maps, heat_map
+from .images import augmentation_sheet, clahe_pairs, neighbours
 from .probabilities import precision_recall, reliability, roc
 from .projection import project
 from .scatter import embedding

@@ -1,4 +1,4 @@
-"""Input of the figures, checked in one place."""
+"""Images, labels and probabilities of the figures."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-
-
-def as_vectors(values: ArrayLike, name: str = "embeddings", *, least: int = 1) -> NDArray[np.float64]:
-    """Finite vectors, float64 (N, dim), at least `least` of them."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] < 2:
-        raise ValueError(f"{name} has shape {array.shape}; it must be (N, dim) with dim at least 2")
-    if len(array) < least:
-        raise ValueError(f"{name} holds {len(array)} rows; at least {least} are needed")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{name} holds NaN or infinity in {len(bad)} of {len(array)} rows, "
-            f"the first is row {bad[0]}; leave those out"
-        )
-    return array
 
 
 def as_image(image: ArrayLike, name: str = "image") -> NDArray[Any]:
@@ -69,14 +53,6 @@ def as_answers(
             "this curve needs normal (0) and abnormal (1) rows"
         )
     return pd.DataFrame({"label": y, "probability": p, "group": unit})
-
-
-def as_threshold(threshold: float) -> float:
-    """Take a finite threshold: nothing is above NaN."""
-    from siamura.evaluation._checks import check_threshold
-
-    check_threshold(threshold)
-    return float(threshold)
 
 
 def as_panels(

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from siamura._validation import check_columns, check_filled
+from siamura.studies import classes_of
+
 from . import style
 
 if TYPE_CHECKING:
@@ -18,12 +21,14 @@ _STUDY = ["part", "patient", "study"]
 
 @style.styled
 def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
-    """Draw how many normal and abnormal views and studies each part and split holds.
+    """Draw how many views and studies of each class each part and split holds.
 
     Parameters
     ----------
     table : DataFrame
-        A study table: ``part, patient, study, label, split``.
+        A study table: ``part, patient, study, label, split``. Classes are named as `siamura.studies.classes_of`
+        names them. A study of two classes or of grades has the highest label of its views; of other classes it
+        is counted once in each class that its views have. Label -1 is drawn as "unknown".
     note : str
         Which data. The number of patients is added.
 
@@ -35,7 +40,8 @@ def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
     Raises
     ------
     ValueError
-        If the table is empty, lacks a column or a value of it, or holds a label that is neither 0 nor 1.
+        If the table is empty, lacks a column or a value of it, or its labels are no codes of
+        classes.
 
     Examples
     --------
@@ -44,58 +50,61 @@ def class_counts(table: pd.DataFrame, *, note: str = "") -> Figure:
     >>> [text.get_text() for text in class_counts(table).axes[0].texts]
     ['1', '2']
     """
-    missing = [name for name in (*_STUDY, "label", "split") if name not in table]
-    if missing:
-        raise ValueError(f"table lacks {', '.join(missing)}; read it with siamura.read_mura or read_table")
+    check_columns(table, (*_STUDY, "label", "split"))
     if not len(table):
         raise ValueError("table has no row; there is nothing to count")
-    blank = [name for name in (*_STUDY, "label", "split") if table[name].isna().any()]
-    if blank:
-        row = int(table[blank[0]].isna().argmax())
-        raise ValueError(
-            f"table[{blank[0]!r}] is missing in row {row}; what is missing would not be counted: fill it"
-        )
-    odd = [label for label in table["label"].unique().tolist() if label not in (0, 1)]
-    if odd:
-        raise ValueError(f"table['label'] holds {odd[0]!r}; labels must be 0 (normal) or 1 (abnormal)")
+    check_filled(table, (*_STUDY, "label", "split"))
+    names = dict(enumerate(classes_of(table)))
+    if (table["label"] == -1).any():
+        names[-1] = "unknown"
     splits = [s for s in ("train", "valid") if (table["split"] == s).any()]
     splits += sorted(set(table["split"]) - set(splits))
     parts = sorted(set(table["part"]))
-    studies = table.groupby([*_STUDY, "split"], sort=False)["label"].max().reset_index()
+    keys = [*_STUDY, "split"]
+    if len(names) - (-1 in names) == 2 or table.attrs.get("ordered", False):
+        studies = table.groupby(keys, sort=False)["label"].max().reset_index()
+    else:
+        studies = table[[*keys, "label"]].drop_duplicates()
 
     width = style.PAGE if len(splits) > 1 else style.COLUMN
-    figure = style.new_figure(width, 2 * (0.55 + 0.3 * len(parts)) + 0.3)
+    each = max(0.3, 0.13 * len(names))
+    columns = 4 if len(splits) > 1 else 2
+    legend_rows = -(-len(names) // columns)
+    figure = style.new_figure(width, 2 * (0.55 + each * len(parts)) + 0.15 + 0.15 * legend_rows)
     grid = figure.subplots(2, len(splits), squeeze=False, sharey=True)
     for row, (noun, rows) in enumerate((("view", table), ("study", studies))):
         for column, split in enumerate(splits):
             own = rows[rows["split"] == split]
             axes = grid[row, column]
-            _bars(axes, own, parts)
+            _bars(axes, own, parts, names)
             axes.set_xlabel("views" if noun == "view" else "studies")
             patients = int(own["patient"].nunique())
+            number = len(own) if noun == "view" else len(own[_STUDY].drop_duplicates())
             axes.set_title(
-                f"{'validation' if split == 'valid' else split}: {style.count(len(own), noun)} of "
+                f"{'validation' if split == 'valid' else split}: {style.count(number, noun)} of "
                 f"{style.count(patients, 'patient')}",
                 loc="left",
             )
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=2)
+    handles, texts = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside upper left", ncols=columns)
     style.footer(figure, note, "Each panel has a scale of its own." if len(splits) > 1 else "")
     return figure
 
 
-def _bars(axes: Axes, rows: pd.DataFrame, parts: list[str]) -> None:
+def _bars(axes: Axes, rows: pd.DataFrame, parts: list[str], names: dict[int, str]) -> None:
     where = np.arange(len(parts))
-    for label, name in enumerate(style.LABELS):
+    step = 0.8 / len(names)
+    for row, (label, name) in enumerate(names.items()):
+        color, _, hatch = style.class_look(label)
         size = rows[rows["label"] == label].groupby("part").size().reindex(parts, fill_value=0).to_numpy()
-        place = where - 0.2 + 0.4 * label
+        place = where + (row - (len(names) - 1) / 2) * step
         axes.barh(
             place,
             size,
-            height=0.36,
-            color=style.PALETTE[label],
+            height=0.9 * step,
+            color=color if label >= 0 else style.PALE,
             alpha=0.8,
-            hatch=style.HATCHES[label],
+            hatch=hatch if label >= 0 else "",
             edgecolor="white",
             linewidth=0,
             label=name,

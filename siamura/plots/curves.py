@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from siamura._validation import check_columns, check_whole
+
 from . import style
 
 if TYPE_CHECKING:
@@ -63,8 +65,7 @@ def loss_curves(
             f"history['loss'] is not finite at step {step[~np.isfinite(loss)][0]:g}; the run diverged there"
         )
     window = max(1, len(loss) // 40) if smooth is None else smooth
-    if window < 1:
-        raise ValueError(f"smooth is {smooth}; it must be a number of steps, at least 1")
+    check_whole("smooth", window)
     distances = {name: look for name, look in _DISTANCES.items() if _measured(history, name)}
     panels = [
         "loss",
@@ -204,10 +205,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _column(history: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    if name not in history:
-        raise ValueError(
-            f"history lacks the column {name!r}; it has {', '.join(map(str, history.columns)) or 'none'}"
-        )
+    check_columns(history, (name,), "history")
     if not len(history):
         raise ValueError("history has no row; train at least one step")
     return history[name].to_numpy(np.float64)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import style
 from .checks import as_image
-from .films import bare, draw_film
+from .images import bare, draw_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def feature_maps(
     channels : int
         How many channels of a layer are drawn: those that vary most over the image.
     note : str
-        Whose film, which network.
+        Whose image, which network.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def feature_maps(
     cells = figure.add_gridspec(len(arrays), columns + lead, width_ratios=[1.6] * lead + [1.0] * columns)
     if image is not None:
         first = figure.add_subplot(cells[:, 0])
-        draw_film(first, as_image(image))
+        draw_image(first, as_image(image))
         first.set_title("input")
         first.set_anchor("N")
     for row, (name, array) in enumerate(arrays.items()):
@@ -108,9 +108,9 @@ def heat_map(
     Parameters
     ----------
     image : array (H, W)
-        The film.
+        The view's pixels.
     heat : array (h, w)
-        Of the film's aspect, any scale; stretched over it. What is below 0 counts as 0.
+        Of the image's aspect, any scale; stretched over it. What is below 0 counts as 0.
     boxes : sequence of (x0, y0, x1, y1)
         In pixels of `image`.
     truth : sequence of (x0, y0, x1, y1)
@@ -118,7 +118,7 @@ def heat_map(
     title : str
         The answer: "abnormal, 0.93".
     note : str
-        Whose film, which method.
+        Whose image, which method.
 
     Returns
     -------
@@ -135,13 +135,13 @@ def heat_map(
     >>> len(figure.axes[1].patches)
     1
     """
-    film = as_image(image)
+    pixels = as_image(image)
     warm = np.asarray(heat, dtype=np.float64)
     if warm.ndim == 3 and warm.shape[0] == 1:
         warm = warm[0]
     if warm.ndim != 2 or warm.size == 0 or not np.isfinite(warm).all():
         raise ValueError(f"heat has shape {warm.shape}; it must be finite numbers of shape (h, w)")
-    height, width = film.shape[:2]
+    height, width = pixels.shape[:2]
     for box in (*boxes, *truth):
         x0, y0, x1, y1 = box
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
@@ -153,9 +153,9 @@ def heat_map(
 
     figure = style.new_figure(style.COLUMN, 0.35 + 0.5 * style.COLUMN * min(height / width, 1.6))
     left, right = figure.subplots(1, 2)
-    draw_film(left, film)
-    left.set_title("film")
-    draw_film(right, film)
+    draw_image(left, pixels)
+    left.set_title("image")
+    draw_image(right, pixels)
     drawn = right.imshow(
         share,
         cmap="inferno",

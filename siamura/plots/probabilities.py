@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from siamura._validation import check_number, check_whole
+
 from . import style
 from .bands import Band, precision_recall_band, roc_band, score_with_interval
-from .checks import as_panels, as_threshold
+from .checks import as_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +142,7 @@ def _curves(
             f"{len(panels)} curves cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
         )
     if threshold is not None:
-        threshold = as_threshold(threshold)
+        threshold = check_number("threshold", threshold)
     for number, (name, (frame, _)) in enumerate(panels.items()):
         color, line, marker = style.PALETTE[number], style.LINES[number], style.MARKERS[number]
         band = band_of(frame, draws=draws, seed=seed)
@@ -268,8 +270,7 @@ def reliability(
     """
     from siamura.evaluation import reliability as binned
 
-    if bins < 2:
-        raise ValueError(f"bins is {bins}; it must be at least 2")
+    check_whole("bins", bins, least=2)
     panels = as_panels(label, probability, groups, both=False)
     if len(panels) > len(style.PALETTE):
         raise ValueError(

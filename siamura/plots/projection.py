@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from .checks import as_vectors
+from siamura._validation import check_choice, check_vectors
 
 Method = Literal["umap", "pca", "tsne"]
 METHODS = {"umap": "UMAP", "pca": "PCA", "tsne": "t-SNE"}
@@ -62,13 +62,12 @@ def project(
     >>> plane.shape, bool(np.allclose(plane[:3], placed))
     ((20, 2), True)
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-    x = as_vectors(embeddings, least=3)
+    check_choice("method", method, METHODS)
+    x = check_vectors("embeddings", embeddings, least=3, least_dim=2)
     v = None
     if valid is not None:
         v = np.asarray(valid, dtype=np.float64)
-        v = v.reshape(0, x.shape[1]) if v.size == 0 else as_vectors(v, "valid")
+        v = v.reshape(0, x.shape[1]) if v.size == 0 else check_vectors("valid", v, least_dim=2)
         if v.shape[1] != x.shape[1]:
             raise ValueError(
                 f"valid has {v.shape[1]} dimensions and embeddings {x.shape[1]}; they must agree"

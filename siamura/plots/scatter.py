@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from siamura._validation import check_per_row
+
 from . import style
 from .projection import METHODS, Method, project
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAMES: dict[str, dict[Any, str]] = {"label": {0: "normal", 1: "abnormal"}, "error": {0: "right", 1: "wrong"}}
 _SHOWN = len(style.PALETTE) - 1  # categories with a colour of their own; the others are grey
+_SHOWN_CLASSES = 20  # the same of labels, told apart by colour and marker together
 
 
 @style.styled
@@ -40,16 +43,17 @@ def embedding(
         Of the training views.
     labels : array of shape (N,)
         What the points are coloured by: labels, parts, errors, patients, or a quantity (floats with more than
-        12 values get a colour scale). Beyond 6 categories the rarest are grey.
+        12 values get a colour scale). Beyond 7 categories (21 labels) all but the 6 (20) most frequent are grey.
     method : {"umap", "pca", "tsne"}
         See `project`.
     valid : (array of shape (M, dim), array of shape (M,)), optional
         Validation embeddings and their labels, placed by the projection fitted on the training views and
         drawn with a black edge.
     color : str
-        What `labels` are, for the legend. "label" and "error" name their values themselves.
+        What `labels` are, for the legend. "label" names 0 and 1 normal and abnormal where there are no other
+        labels and no `names`; "error" names 0 and 1 right and wrong.
     names : mapping of value to str, or sequence of str, optional
-        Names of the categories; a sequence names 0, 1, 2, ...
+        Names of the categories; a sequence names 0, 1, 2, ..., as `siamura.studies.classes_of` does.
     seed : int
         Of the projection.
     note : str
@@ -108,6 +112,8 @@ def embedding(
             handletextpad=0.3,
         )
         legend.set_in_layout(True)
+        more_rows = max(0, -(-len(handles) // columns) - 3)
+        figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.14 * more_rows)
     axes.set_xticks([])
     axes.set_yticks([])
     for side in ("top", "right"):
@@ -127,11 +133,7 @@ def embedding(
 
 
 def _labels(labels: ArrayLike, count: int, name: str) -> NDArray[Any]:
-    values = np.asarray(labels)
-    if values.shape != (count,):
-        raise ValueError(
-            f"{name} has shape {values.shape}; it must hold one value an embedding, shape ({count},)"
-        )
+    values = check_per_row(name, labels, count)
     if pd.isna(pd.Series(values)).any():
         raise ValueError(f"{name} holds missing values; name them, or leave those rows out")
     if values.dtype == bool:
@@ -151,18 +153,22 @@ def _categories(
 ) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    named = dict(enumerate(names)) if isinstance(names, Sequence) else dict(names or _NAMES.get(color, {}))
     sizes = pd.Series(np.concatenate([values for _, values in points])).value_counts(sort=False)
+    # "abnormal" names label 1 of two, not grade 1 of five.
+    default = _NAMES.get(color, {}) if set(sizes.index) <= set(_NAMES.get(color, {})) else {}
+    named = (
+        dict(enumerate(names)) if isinstance(names, Sequence) else dict(default if names is None else names)
+    )
+    shown = _SHOWN_CLASSES if color == "label" else _SHOWN
     kinds = sorted(sizes.index, key=str) if sizes.index.dtype == object else sorted(sizes.index)
-    if len(kinds) > _SHOWN + 1:
-        large = sorted(kinds, key=lambda kind: (-sizes[kind], str(kind)))[:_SHOWN]
+    if len(kinds) > shown + 1:
+        large = sorted(kinds, key=lambda kind: (-sizes[kind], str(kind)))[:shown]
         kinds = [kind for kind in kinds if kind in large]
     rest = [kind for kind in sizes.index if kind not in kinds]
     drawn: list[tuple[list[Any], str, str, str]] = [
         (
             [kind],
-            style.PALETTE[i],
-            style.MARKERS[i],
+            *style.class_look(i)[:2],
             f"{named.get(kind, style.part_name(kind))} ({sizes[kind]:,})",
         )
         for i, kind in enumerate(kinds)

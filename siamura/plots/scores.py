@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from siamura._validation import check_columns, check_number
 from siamura.evaluation._checks import as_codes, as_shares
 
 from . import style
-from .checks import as_answers, as_threshold
+from .checks import as_answers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def _matrix(panel: Any, probability: ArrayLike | None, threshold: float, title: 
         return np.bincount(code * number + share.argmax(axis=1), minlength=number**2).reshape(number, number)
     if probability is not None:
         frame = as_answers(panel, probability, both=False, name=title)
-        said = frame["probability"].to_numpy() > as_threshold(threshold)
+        said = frame["probability"].to_numpy() > check_number("threshold", threshold)
         return np.bincount(2 * frame["label"] + said, minlength=4).reshape(2, 2)
     matrix = np.asarray(panel)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
@@ -258,9 +259,7 @@ def _of_metric(frame: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
         raise ValueError(
             f"the scores{where} hold no {metric!r}; they hold {', '.join(map(str, metrics.unique()))}"
         )
-    lacking = [name for name in ("value", "low", "high") if name not in frame]
-    if lacking:
-        raise ValueError(f"the scores{where} lack the column {lacking[0]!r}; make them with siamura.evaluate")
+    check_columns(frame, ("value", "low", "high"), f"the scores{where}")
     found = frame[metrics == metric].droplevel(1)
     missing = found.index[found["value"].isna()]
     if len(missing):

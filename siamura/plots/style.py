@@ -89,6 +89,18 @@ def footer(figure: Figure, *sentences: str) -> None:
     figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + len(lines) * _NOTE * 1.4 / 72)
 
 
+def class_look(code: int) -> tuple[str, str, str]:
+    """Return colour, marker and hatch of a class: 49 classes in all have different looks.
+
+    Examples
+    --------
+    >>> class_look(0), class_look(7)
+    (('#0072B2', 'o', ''), ('#0072B2', '^', '////'))
+    """
+    turn = (code + code // len(PALETTE)) % len(MARKERS)
+    return PALETTE[code % len(PALETTE)], MARKERS[turn], HATCHES[turn]
+
+
 def grid(axes: Axes, axis: Any = "y") -> None:
     """Light lines behind the data."""
     axes.grid(axis=axis, color="#E5E5E5", linewidth=0.5)

@@ -161,12 +161,14 @@ def _embedding(
     seed: int,
 ) -> None:
     from siamura import plots
+    from siamura.studies import classes_of
 
     label = {split: data.table["label"].to_numpy() for split, data in splits.items()}
     figure = plots.embedding(
         embeddings["train"],
         label["train"],
         valid=(embeddings["valid"], label["valid"]),
+        names=classes_of(splits["train"].table),
         seed=seed,
         note=gallery.note(),
     )

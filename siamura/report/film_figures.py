@@ -35,6 +35,7 @@ def neighbours(
     """Find the training films nearest to the first abnormal validation film: not chosen for its look."""
     from siamura import plots
     from siamura.pixels import read_image
+    from siamura.studies import classes_of
 
     train, valid = splits["train"], splits["valid"]
     row = int(np.flatnonzero(valid.table["label"].to_numpy() == 1)[0])
@@ -52,6 +53,7 @@ def neighbours(
         distance[0][there],
         cases["label"].to_numpy(),
         query_label=1,
+        names=classes_of(train.table),
         captions=cases["patient"].astype(str).tolist(),
         note=f"Query: the first abnormal validation view, {patient}; its own patient's films are left out. "
         f"{gallery.note()}",

@@ -111,7 +111,7 @@ def test_bad_input_is_named():
         trivial_baselines(table, features, valid="test")
     with pytest.raises(ValueError, match="holds the label 1 alone"):
         trivial_baselines(table.assign(label=1), features)
-    with pytest.raises(ValueError, match="table lacks the column path"):
+    with pytest.raises(ValueError, match="table has no column 'path'"):
         trivial_features(table.drop(columns="path"))
 
 

@@ -85,9 +85,9 @@ def test_kept_as_json(make):
 
 
 def test_bad_calibrators_are_named():
-    with pytest.raises(ValueError, match="method is None; it must be one of temperature, isotonic"):
+    with pytest.raises(ValueError, match="method=None is unknown; choose one of temperature, isotonic"):
         calibrator_from_dict({})
-    with pytest.raises(ValueError, match="clip is 0"):
+    with pytest.raises(ValueError, match="clip=0"):
         TemperatureScaling(clip=0)
 
 
@@ -115,9 +115,9 @@ def test_calibration_helps_the_boastful(method):
     before, after = score_draws(y, boastful), score_draws(y, out)
     assert after["ece"][0] < 0.7 * before["ece"][0]
     assert after["brier"][0] < before["brier"][0]
-    with pytest.raises(ValueError, match="folds is 1"):
+    with pytest.raises(ValueError, match="folds=1"):
         calibrate(pd.DataFrame({"label": y, "patient": patient}), p, folds=1)
-    with pytest.raises(ValueError, match="method is 'platt'"):
+    with pytest.raises(ValueError, match="method='platt'"):
         calibrate(pd.DataFrame({"label": y, "patient": patient}), p, "platt")
 
 
@@ -152,7 +152,7 @@ def test_reliability_in_bins_of_equal_size():
     assert frame["rows"].tolist() == [50] * 8
     tied = reliability([0, 1, 1], [0.5, 0.5, 0.5], bins=8, strategy="quantile", draws=10)
     assert tied["rows"].tolist() == [3]
-    for change, message in (({"bins": 0}, "bins is 0"), ({"strategy": "kmeans"}, "strategy is 'kmeans'")):
+    for change, message in (({"bins": 0}, "bins=0"), ({"strategy": "kmeans"}, "strategy='kmeans'")):
         with pytest.raises(ValueError, match=message):
             reliability(y, p, **change)
 
@@ -213,7 +213,7 @@ def test_degenerate_draws_of_a_curve(curve):
     assert np.isfinite(frame["low"]).all()
     with pytest.raises(ValueError, match="label holds 1 alone; a curve needs both labels"):
         curve([1, 1], [0.1, 0.2])
-    with pytest.raises(ValueError, match="confidence is 95"):
+    with pytest.raises(ValueError, match="confidence=95"):
         curve([0, 1], [0.1, 0.2], confidence=95)
     with pytest.raises(ValueError, match="points is 1; it must be at least 2"):
         curve([0, 1], [0.1, 0.2], points=1)

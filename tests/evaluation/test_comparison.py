@@ -91,7 +91,7 @@ def test_undefined_differences():
     alone = compare(table.assign(label=0), [0.1] * 4, [0.2] * 4, draws=50)
     assert alone.loc["auroc"].isna().all()
     assert alone.loc["accuracy", "difference"] == 0
-    with pytest.raises(ValueError, match="draws is 0"):
+    with pytest.raises(ValueError, match="draws=0"):
         compare(table, [0.1] * 4, [0.2] * 4, draws=0)
 
 
@@ -186,7 +186,7 @@ def test_delong_of_equal_models_and_bad_input():
         ValueError, match=r"second has shape \(3,\); it must hold one score a row, shape \(4,\)"
     ):
         delong(y, y, [1, 2, 3])
-    with pytest.raises(ValueError, match="confidence is 95"):
+    with pytest.raises(ValueError, match="confidence=95"):
         delong(y, y, y, confidence=95)
     with pytest.raises(ValueError, match="second has 3 rows, label has 4"):
         mcnemar(y, y, [0, 1, 1])
@@ -211,8 +211,8 @@ def test_thresholds_of_a_comparison():
     pd.testing.assert_frame_equal(compare(table, a, b, threshold=[0.3, 0.7], draws=5), pair)
     for threshold, message in (
         ((0.1, 0.2, 0.3), "it must be one number, or two, one a model"),
-        (np.nan, "threshold is nan"),
-        ((0.5, np.nan), "threshold is nan"),
+        (np.nan, "threshold=nan"),
+        ((0.5, np.nan), "threshold=nan"),
     ):
         with pytest.raises(ValueError, match=message):
             compare(table, a, b, threshold=threshold, draws=5)

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics
 
 from siamura import plots
-from siamura.evaluation import class_draws, evaluate, one_vs_rest, patient_draws
+from siamura.evaluation import class_draws, compare, evaluate, one_vs_rest, patient_draws
 
 NAMES = ("normal", "cyst", "fracture", "implant")
 
@@ -162,3 +162,32 @@ def test_figures_of_classes():
     legend = [text.get_text() for text in plots.roc(panels, draws=0).axes[0].get_legend().get_texts()]
     area = metrics.roc_auc_score(table["label"] == 2, share[:, 2])
     assert [text for text in legend if text.startswith("fracture")] == [f"fracture: AUROC {area:.3f}"]
+
+
+@pytest.mark.parametrize("level", ["view", "study"])
+def test_two_models_of_many_classes_are_compared_on_the_same_draws(level):
+    table, first = drawn()
+    second = np.roll(first, 1, axis=1)
+    table.attrs["classes"] = NAMES
+    found = compare(table, first, second, level, draws=100, seed=2)
+    one, two = (evaluate(table, p, level, draws=0)["value"] for p in (first, second))
+    pd.testing.assert_series_equal(found["first"], one, check_names=False)
+    pd.testing.assert_series_equal(found["second"], two, check_names=False)
+    assert found["low"]["accuracy"] > 0
+    assert found.attrs["classes"] == NAMES
+    same = compare(table, first, first, level, draws=50)
+    assert (same["difference"].dropna() == 0).all()
+    with pytest.raises(ValueError, match="both must answer for the same classes"):
+        compare(table, first, first[:, :3])
+
+
+def test_two_columns_are_compared_as_two_classes():
+    table, share = drawn(classes=2)
+    one = compare(table, share[:, 1], share[::-1, 1], draws=50)
+    pd.testing.assert_frame_equal(one, compare(table, share, share[::-1], draws=50))
+
+
+def test_names_lost_by_pandas_are_taken_from_the_findings():
+    table, share = drawn()
+    named = table.assign(finding=np.array(NAMES)[table["label"]])
+    assert evaluate(named, share, draws=0).attrs["classes"] == NAMES

@@ -146,7 +146,7 @@ def test_bad_embeddings_are_named():
     for change, message in (
         ({"embeddings": X[0]}, r"embeddings has shape \(6,\)"),
         ({"embeddings": np.full_like(X, np.nan)}, "NaN or infinity"),
-        ({"metric": "manhattan"}, "metric is 'manhattan'"),
+        ({"metric": "manhattan"}, "metric='manhattan'"),
         ({"k": ()}, r"k is \(\)"),
         ({"k": (0,)}, r"k is \(0,\)"),
         ({"labels": y[:3]}, r"labels has shape \(3,\)"),
@@ -157,7 +157,7 @@ def test_bad_embeddings_are_named():
         ({"embeddings": X[:, :0]}, r"it must be \(N, dim\)"),
         ({"k": 3}, "k is 3; it must hold integers"),
         ({"k": (1.5,)}, "k is .* it must hold integers"),
-        ({"queries": 0}, "queries is 0; it must be at least 1"),
+        ({"queries": 0}, "queries=0 must be a whole number of at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             embedding_quality(**({"embeddings": X, "labels": y} | change))

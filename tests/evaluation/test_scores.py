@@ -372,19 +372,19 @@ def test_without_draws():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"level": "patient"}, "level is 'patient'; it must be one of view, study"),
-        ({"threshold": np.nan}, "threshold is nan"),
+        ({"level": "patient"}, "level='patient' is unknown; choose one of view, study"),
+        ({"threshold": np.nan}, "threshold=nan"),
         (
             {"level": "study", "aggregate": "median"},
-            "how is 'median'; it must be one of mean, max, noisy-or, top-k",
+            "how='median' is unknown; choose one of mean, max, noisy-or, top-k",
         ),
-        ({"level": "study", "aggregate": "top-k", "top": 0}, "top is 0"),
-        ({"level": "study", "aggregate": "top-k", "top": 1.5}, "top is 1.5; it must be an integer"),
-        ({"confidence": 95}, "confidence is 95"),
-        ({"confidence": 95, "draws": 0}, "confidence is 95"),
-        ({"draws": -1}, "draws is -1"),
-        ({"bins": 0}, "bins is 0"),
-        ({"by": "hospital"}, "table lacks the column hospital; it has path, part"),
+        ({"level": "study", "aggregate": "top-k", "top": 0}, "top=0"),
+        ({"level": "study", "aggregate": "top-k", "top": 1.5}, "top=1.5 must be a whole number"),
+        ({"confidence": 95}, "confidence=95"),
+        ({"confidence": 95, "draws": 0}, "confidence=95"),
+        ({"draws": -1}, "draws=-1"),
+        ({"bins": 0}, "bins=0"),
+        ({"by": "hospital"}, "table has no column 'hospital'; its columns are path, part"),
         ({"probability": np.full(300, 1.5)}, "probability is 1.5 at row 0, one of 300 outside"),
         ({"probability": np.full(300, np.nan)}, "probability is nan at row 0"),
         ({"probability": np.zeros((300, 2))}, "probability sums to 0 at row 0"),
@@ -404,7 +404,7 @@ def test_bad_tables_are_named():
         evaluate(table.assign(kind=["all", "some"] * 150), p, by="kind", draws=0)
     with pytest.raises(ValueError, match=r"table\['kind'\] cannot be put in order .* make it text"):
         evaluate(table.assign(kind=pd.Series([1j, 2j] * 150, dtype=object)), p, by="kind", draws=0)
-    with pytest.raises(ValueError, match="table lacks the columns label, patient"):
+    with pytest.raises(ValueError, match="table has no column 'label', 'patient'"):
         evaluate(table[["path", "part"]], p)
     with pytest.raises(ValueError, match="holds 2; labels must be 0"):
         evaluate(table.assign(label=2), p)
@@ -460,13 +460,13 @@ def test_a_study_is_part_patient_and_study():
 
 
 def test_what_would_pass_in_silence_is_named():
-    with pytest.raises(ValueError, match="threshold is nan"):
+    with pytest.raises(ValueError, match="threshold=nan"):
         score_draws([0, 1], [0.1, 0.9], threshold=np.nan)
     with pytest.raises(ValueError, match="groups is missing at row 1"):
         score_draws([0, 1], [0.1, 0.9], groups=["a", np.nan])  # NumPy makes a patient "nan" of it
     # Without the check no sum is ever large enough, and the search for one has no end.
-    with pytest.raises(ValueError, match=r"confidence is 95; it must be in \(0, 1\), 0.95 for 95 %"):
+    with pytest.raises(ValueError, match="confidence=95 must be a finite number above 0 and below 1"):
         inverted_interval(np.ones((4, 2)), np.ones(2), confidence=95)
     assert np.isnan(interval([])).all()
-    with pytest.raises(ValueError, match="draws is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="draws=0 must be a whole number of at least 1"):
         patient_draws(3, 0)

@@ -57,9 +57,9 @@ def test_twenty_abnormal_at_95_percent_need_nineteen():
 
 
 def test_bad_sensitivities_are_named():
-    with pytest.raises(ValueError, match="sensitivity is 0"):
+    with pytest.raises(ValueError, match="sensitivity=0"):
         threshold_for_sensitivity([1], [0.5], 0)
-    with pytest.raises(ValueError, match="sensitivity is 95"):
+    with pytest.raises(ValueError, match="sensitivity=95"):
         threshold_for_sensitivity([1], [0.5], 95)
     with pytest.raises(ValueError, match="label holds no 1"):
         threshold_for_sensitivity([0], [0.5])
@@ -145,7 +145,7 @@ def test_bad_lists_are_named():
     with pytest.raises(ValueError, match="arrival is missing at row 0"):
         work_list_gain(table, p, arrival=[np.nan] * 80)
     for minutes in (0, -1, np.nan):
-        with pytest.raises(ValueError, match=f"minutes is {minutes}; it must be above 0"):
+        with pytest.raises(ValueError, match=f"minutes={minutes} must be a finite number above 0"):
             work_list_gain(table, p, minutes=minutes)
-    with pytest.raises(ValueError, match="table lacks the column part"):
+    with pytest.raises(ValueError, match="table has no column 'part'"):
         work_list(table.drop(columns="part"), p)

@@ -18,7 +18,7 @@ from siamura.heads.mlp import seeded
 
 
 def test_scikit_learn_accepts_it():
-    results = check_estimator(MLPHead(), on_skip=None)
+    results = check_estimator(MLPHead(hidden=(8,), epochs=10, lr=5e-2), on_skip=None)
     assert {result["status"] for result in results} <= {"passed", "skipped"}
     assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
 
@@ -37,8 +37,8 @@ def test_without_hidden_layers_it_is_logistic_regression():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 3))
     y = (X @ [1.0, -2.0, 0.5] + rng.logistic(size=500) > 0).astype(int)
-    settings = {"dropout": 0.0, "early_stopping": False, "weight_decay": 0.0, "lr": 1e-2, "batch_size": 500}
-    head = MLPHead(hidden=(), epochs=1500, **settings).fit(X, y)
+    settings = {"dropout": 0.0, "early_stopping": False, "weight_decay": 0.0, "lr": 5e-2, "batch_size": 500}
+    head = MLPHead(hidden=(), epochs=300, **settings).fit(X, y)
     theirs = LogisticRegression(C=1e6).fit(X, y)
     np.testing.assert_allclose(head.predict_proba(X), theirs.predict_proba(X), atol=5e-3)
 

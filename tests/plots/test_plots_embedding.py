@@ -83,6 +83,20 @@ def test_no_validation_row_is_no_error(vectors):
     assert "validation (0)" in legend(figure)
 
 
+def test_many_classes_have_their_names_and_different_looks(vectors, legible):
+    x, _ = vectors
+    names = [f"finding {i}" for i in range(9)]
+    figure = legible(plots.embedding(x, np.arange(90) % 9, method="pca", names=names))
+    assert legend(figure)[:9] == [f"{name} (10)" for name in names]
+    looks = {(h.get_color(), h.get_marker()) for h in figure.axes[0].get_legend().legend_handles}
+    assert len(looks) == 9
+
+
+def test_only_two_labels_are_normal_and_abnormal(vectors):
+    x, _ = vectors
+    assert legend(plots.embedding(x, np.arange(90) % 3, method="pca"))[:2] == ["0 (30)", "1 (30)"]
+
+
 def test_errors_parts_and_names_are_named(vectors):
     x, label = vectors
     assert legend(plots.embedding(x, label == 1, method="pca", color="error"))[0].startswith("right (")
@@ -151,7 +165,7 @@ def test_the_default_is_umap():
         ({"embeddings": np.zeros((9, 1))}, "dim at least 2"),
         ({"labels": [0, 1]}, r"labels has shape \(2,\)"),
         ({"labels": [None] * 9}, "missing values"),
-        ({"method": "lda"}, "method is 'lda'; it must be one of umap, pca, tsne"),
+        ({"method": "lda"}, "method='lda' is unknown; choose one of umap, pca, tsne"),
         ({"valid": np.zeros((4, 4))}, "valid must be a tuple"),
         ({"valid": (np.zeros((4, 3)), np.zeros(4))}, "valid has 3 dimensions and embeddings 4"),
         ({"valid": (np.zeros((4, 4)), np.zeros(3))}, "valid labels has shape"),

@@ -95,7 +95,7 @@ def test_confusion_refuses(data, message):
 
 @pytest.mark.parametrize("draw", [plots.confusion, plots.roc, plots.precision_recall])
 def test_a_threshold_that_is_no_number_marks_nothing(draw):
-    with pytest.raises(ValueError, match="threshold is nan; it must be a finite number"):
+    with pytest.raises(ValueError, match="threshold=nan must be a finite number"):
         draw([0, 1], [0.1, 0.9], threshold=np.nan)
 
 

@@ -34,7 +34,7 @@ def clahe_pairs(
     titles : sequence of str, optional
         One a pair.
     note : str
-        Whose films, which clip limit and tiles.
+        Whose images, which clip limit and tiles.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def clahe_pairs(
 
     Examples
     --------
-    >>> film = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
-    >>> len(clahe_pairs([film], [film * 3]).axes)
+    >>> image = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    >>> len(clahe_pairs([image], [image * 3]).axes)
     3
     """
     before, after = as_images(originals, "originals"), as_images(processed, "processed")
@@ -68,7 +68,7 @@ def clahe_pairs(
     grid = figure.subplots(len(before), 3, squeeze=False, width_ratios=[1, 1, 1.25])
     for row, (left, right) in enumerate(zip(before, after, strict=True)):
         for axes, image in zip(grid[row], (left, right), strict=False):
-            draw_film(axes, image)
+            draw_image(axes, image)
         if titles is not None:
             grid[row, 0].set_ylabel(titles[row])
         _histograms(grid[row, 2], left, right)
@@ -109,7 +109,7 @@ def augmentation_sheet(image: ArrayLike, augmented: Sequence[ArrayLike], *, note
     augmented : sequence of arrays, or array (N, H, W)
         Versions of it; six fill the sheet.
     note : str
-        Whose film, which augmentation.
+        Whose image, which augmentation.
 
     Returns
     -------
@@ -117,8 +117,8 @@ def augmentation_sheet(image: ArrayLike, augmented: Sequence[ArrayLike], *, note
 
     Examples
     --------
-    >>> film = np.zeros((32, 32), dtype=np.uint8)
-    >>> [axes.get_title() for axes in augmentation_sheet(film, [film] * 6).axes]
+    >>> image = np.zeros((32, 32), dtype=np.uint8)
+    >>> [axes.get_title() for axes in augmentation_sheet(image, [image] * 6).axes]
     ['original', '1', '2', '3', '4', '5', '6']
     """
     original, versions = as_image(image), as_images(augmented, "augmented")
@@ -127,12 +127,12 @@ def augmentation_sheet(image: ArrayLike, augmented: Sequence[ArrayLike], *, note
     figure = style.new_figure(style.PAGE, 0.3 + style.PAGE * rows / (columns + rows) * 1.06)
     cells = figure.add_gridspec(rows, columns + rows)
     first = figure.add_subplot(cells[:, :rows])
-    draw_film(first, original)
+    draw_image(first, original)
     first.set_title("original")
     first.set_anchor("N")
     for number, version in enumerate(versions):
         axes = figure.add_subplot(cells[number // columns, rows + number % columns])
-        draw_film(axes, version)
+        draw_image(axes, version)
         axes.set_title(str(number + 1))
     style.footer(figure, note)
     return figure
@@ -146,6 +146,7 @@ def neighbours(
     labels: ArrayLike,
     *,
     query_label: int | None = None,
+    names: Sequence[str] = style.LABELS,
     captions: Sequence[str] | None = None,
     note: str = "",
 ) -> Figure:
@@ -154,19 +155,21 @@ def neighbours(
     Parameters
     ----------
     query : array (H, W)
-        The new film.
+        The new image.
     cases : sequence of K arrays (H, W)
         Nearest first.
     distances : array of shape (K,)
         In the embedding space.
     labels : array of shape (K,)
-        0 normal (solid frame), 1 abnormal (dashed frame).
+        Codes of the classes, 0 to C - 1; the frames of class 0 are solid, of the others dashed.
     query_label : int, optional
         The query's own label, where it is known.
+    names : sequence of str
+        Names of the classes by code, as `siamura.studies.classes_of` gives them.
     captions : sequence of K str, optional
         A further line under each case, its patient say.
     note : str
-        Whose films, in which index.
+        Whose images, in which index.
 
     Returns
     -------
@@ -179,28 +182,29 @@ def neighbours(
 
     Examples
     --------
-    >>> film = np.zeros((32, 32), dtype=np.uint8)
-    >>> [axes.get_title() for axes in neighbours(film, [film, film], [0.1, 0.25], [1, 0]).axes]
+    >>> image = np.zeros((32, 32), dtype=np.uint8)
+    >>> [axes.get_title() for axes in neighbours(image, [image, image], [0.1, 0.25], [1, 0]).axes]
     ['query', '1: abnormal\ndistance 0.100', '2: normal\ndistance 0.250']
     """
-    film, found = as_image(query, "query"), as_images(cases, "cases")
+    new, found = as_image(query, "query"), as_images(cases, "cases")
     away, label = np.asarray(distances, dtype=np.float64), np.asarray(labels)
     for name, values in (("distances", away), ("labels", label)):
         if values.shape != (len(found),):
             raise ValueError(
                 f"{name} has shape {values.shape}; it must hold one value a case, shape ({len(found)},)"
             )
-    odd = [value for value in label.tolist() if value not in (0, 1)]
+    listed = ", ".join(f"{code} ({name})" for code, name in enumerate(names))
+    odd = [value for value in label.tolist() if value not in range(len(names))]
     if odd:
-        raise ValueError(f"labels hold {odd[0]!r}; they must be 0 (normal) or 1 (abnormal)")
+        raise ValueError(f"labels hold {odd[0]!r}; they must be codes of the names: {listed}")
     if not np.isfinite(away).all():
         raise ValueError(
             "distances hold NaN or infinity; leave out the neighbours that were not found (id -1)"
         )
     if captions is not None and len(captions) != len(found):
         raise ValueError(f"captions holds {len(captions)} texts for {len(found)} cases")
-    if query_label is not None and query_label not in (0, 1):
-        raise ValueError(f"query_label is {query_label!r}; it must be 0 (normal), 1 (abnormal) or None")
+    if query_label is not None and query_label not in range(len(names)):
+        raise ValueError(f"query_label is {query_label!r}; it must be one of {listed}, or None")
     columns = min(len(found), 5)
     rows = math.ceil(len(found) / columns)
     each = min(style.PAGE / (columns + 1.25), 1.6)
@@ -209,25 +213,23 @@ def neighbours(
     figure = style.new_figure(each * (columns + 1.25), height + 0.1)
     cells = figure.add_gridspec(rows, columns + 1, width_ratios=[1.25] + [1.0] * columns)
     first = figure.add_subplot(cells[:, 0])
-    draw_film(first, film)
+    draw_image(first, new)
     first.set_anchor("N")
-    first.set_title("query" if query_label is None else f"query\n{style.LABELS[int(query_label)]}")
+    first.set_title("query" if query_label is None else f"query\n{names[int(query_label)]}")
     if query_label is not None:
         _frame(first, int(query_label))
     for number, case in enumerate(found):
         axes = figure.add_subplot(cells[number // columns, 1 + number % columns])
-        draw_film(axes, case)
+        draw_image(axes, case)
         _frame(axes, int(label[number]))
-        axes.set_title(
-            f"{number + 1}: {style.LABELS[int(label[number])]}\ndistance {away[number]:.3f}", fontsize=7
-        )
+        axes.set_title(f"{number + 1}: {names[int(label[number])]}\ndistance {away[number]:.3f}", fontsize=7)
         if captions is not None:
             axes.set_xlabel(captions[number], fontsize=6)
-    style.footer(figure, note, "Solid frame: normal; dashed frame: abnormal.")
+    style.footer(figure, note, f"Solid frame: {names[0]}; dashed frame: {', '.join(names[1:])}.")
     return figure
 
 
-def draw_film(axes: Axes, image: NDArray[Any]) -> None:
+def draw_image(axes: Axes, image: NDArray[Any]) -> None:
     """Draw one radiograph: 8 bit from black 0 to white 255, anything else over its own range."""
     if image.ndim == 2:
         most = 255 if image.dtype == np.uint8 else None
@@ -248,6 +250,6 @@ def bare(axes: Axes) -> None:
 def _frame(axes: Axes, label: int) -> None:
     for spine in axes.spines.values():
         spine.set_visible(True)
-        spine.set_edgecolor(style.PALETTE[label])
+        spine.set_edgecolor(style.class_look(label)[0])
         spine.set_linestyle("--" if label else "-")
         spine.set_linewidth(1.8)

@@ -74,6 +74,19 @@ def test_neighbours_come_in_order_with_label_and_distance(films, legible, number
         np.testing.assert_array_equal(shown(axes), films[i])
 
 
+def test_neighbours_have_the_names_of_the_classes(films, legible):
+    names = ("none", "mild", "severe")
+    figure = legible(
+        plots.neighbours(films[0], films[:3], [0.1, 0.2, 0.3], [2, 0, 1], query_label=1, names=names)
+    )
+    titles = [axes.get_title().split("\n")[0] for axes in figure.axes[1:]]
+    assert titles == ["1: severe", "2: none", "3: mild"]
+    assert figure.axes[0].get_title() == "query\nmild"
+    assert "Solid frame: none; dashed frame: mild, severe." in figure.get_supxlabel()
+    with pytest.raises(ValueError, match=r"labels hold 3; they must be codes of the names: 0 \(none\)"):
+        plots.neighbours(films[0], films[:1], [0.1], [3], names=names)
+
+
 def test_neighbours_refuse(films):
     with pytest.raises(ValueError, match=r"distances has shape \(1,\)"):
         plots.neighbours(films[0], films[:2], [0.1], [0, 1])
@@ -82,7 +95,7 @@ def test_neighbours_refuse(films):
     with pytest.raises(ValueError, match="labels hold 2"):
         plots.neighbours(films[0], films[:2], [0.1, 0.2], [0, 2])
     for odd in (-1, 5):
-        with pytest.raises(ValueError, match=f"query_label is {odd}; it must be 0"):
+        with pytest.raises(ValueError, match=f"query_label is {odd}; it must be one of 0"):
             plots.neighbours(films[0], films[:1], [0.1], [0], query_label=odd)
 
 
