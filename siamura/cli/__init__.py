@@ -15,6 +15,7 @@ from .cases import cases, index, search
 from .data import describe, phantoms
 from .errors import cli_errors, configure_logging
 from .page import serve
+from .probe import probe
 from .scores import evaluate, explain, predict
 from .train import settings_command
 
@@ -60,6 +61,6 @@ def train(experiment: Experiment, out: Path, **options: bool) -> Run:
 
 
 app.command("train")(train)
-for command in (evaluate, predict, explain, index, search, serve):
+for command in (probe, evaluate, predict, explain, index, search, serve):
     app.command()(command)
 app.add_typer(cases, name="cases")

@@ -214,7 +214,7 @@ def compare_paired(
     >>> poor = pd.DataFrame({"k-NN": [0.6, 0.2, 0.7, 0.3, 0.4, 0.8, 0.3, 0.6]})
     >>> found = compare_paired(table, [0.1, 0.2, 0.1, 0.3, 0.9, 0.8, 0.7, 0.6], poor, metrics=["auroc"], draws=200)
     >>> found["difference"].round(3).to_dict()
-    {('k-NN', 'auroc'): 0.344}
+    {('k-NN', 'auroc'): 0.375}
     """
     if len(baselines) != len(table):
         raise ValueError(f"baselines has {len(baselines)} rows, table {len(table)}; give the same rows.")

@@ -152,7 +152,7 @@ def test_bad_embeddings_are_named():
         ({"labels": y[:3]}, r"labels has shape \(3,\)"),
         (
             {"embeddings": np.where(np.arange(len(X))[:, None] == 2, np.nan, X)},
-            "in 1 rows, the first is row 2",
+            "in 1 of 90 rows, the first is row 2",
         ),
         ({"embeddings": X[:, :0]}, r"it must be \(N, dim\)"),
         ({"k": 3}, "k is 3; it must hold integers"),
