@@ -6,6 +6,7 @@ A model that does not clearly beat these has learned how the films were taken, n
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -278,9 +279,16 @@ def baseline_scores(
         name: evaluate(rows, answers[name], level, threshold, draws=draws, seed=seed)
         for name in answers.columns.get_level_values(0).unique()
     }
-    attrs = dict(frames["prevalence"].attrs) | dict(answers.attrs)
+    joined = join_baselines(frames)
+    joined.attrs.update(answers.attrs)
+    return joined
+
+
+def join_baselines(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put frames of scores one below the other, index (``baseline``, ``metric``); attributes of the first."""
+    attrs = dict(next(iter(frames.values())).attrs)
     for frame in frames.values():
-        frame.attrs.clear()
+        frame.attrs.clear()  # pandas compares them while it joins
     joined = pd.concat(frames, names=["baseline", "metric"])
     joined.attrs.update(attrs)
     return joined

@@ -16,7 +16,7 @@ from siamura.heads import KNNHead
 
 from ._checks import as_codes, as_units
 from ._folds import patient_folds, spread_classes
-from .baselines import answer_frame, number_of_classes
+from .baselines import answer_frame, join_baselines, number_of_classes
 from .comparison import compare
 from .scores import evaluate
 
@@ -161,11 +161,8 @@ def frozen_baseline(
         name: evaluate(table_valid, share, level, draws=draws, confidence=confidence, seed=seed)
         for name, share in answers.items()
     }
-    attrs = dict(frames["logistic"].attrs) | {"strength": strength}
-    for frame in frames.values():
-        frame.attrs.clear()
-    scores = pd.concat(frames, names=["baseline", "metric"])
-    scores.attrs.update(attrs)
+    scores = join_baselines(frames)
+    scores.attrs["strength"] = strength
     return FrozenBaseline(answer_frame(answers, table_valid), scores, strength, losses)
 
 
@@ -226,10 +223,8 @@ def compare_paired(
     }
     if not frames:
         raise ValueError("baselines has no column; give the probabilities of at least one.")
-    attrs = dict(next(iter(frames.values())).attrs)
-    for frame in frames.values():
-        frame.attrs.clear()
-    joined = pd.concat(frames, names=["baseline", "metric"])
+    joined = join_baselines(frames)
+    attrs = dict(joined.attrs)
     if metrics is not None:
         known = joined.index.get_level_values(1)
         for metric in metrics:

@@ -259,7 +259,7 @@ def _of_metric(frame: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
         raise ValueError(
             f"the scores{where} hold no {metric!r}; they hold {', '.join(map(str, metrics.unique()))}"
         )
-    check_columns(frame, ("value", "low", "high"), f"the scores{where}")
+    check_columns(frame, ("value", "low", "high"), f"the frame of scores{where}")
     found = frame[metrics == metric].droplevel(1)
     missing = found.index[found["value"].isna()]
     if len(missing):

@@ -302,7 +302,7 @@ def test_part_bars_refuse(per_part):
         plots.part_bars({"a": per_part, "b": per_part.drop("XR_WRIST")})
     with pytest.raises(ValueError, match="none of which is among the parts"):
         plots.part_bars(per_part, published={"XR_HAND": 0.5})
-    with pytest.raises(ValueError, match="the scores lack the column 'low'"):
+    with pytest.raises(ValueError, match="the frame of scores has no column 'low'"):
         plots.part_bars(per_part[["value"]])
     broken = per_part.copy()
     broken.loc[("XR_WRIST", "kappa"), "value"] = np.nan
