@@ -33,7 +33,9 @@ __all__ = [
 _log = logging.getLogger("siamura")
 
 #: What a formula of a spreadsheet begins with; the last four are the full-width forms of the first.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_BREAKS = ("\t", "\r", "\n")
+_UNSEEN = " \t\r\n\v\f\0\xa0\u200b\u200c\u200d\u2060\ufeff"
 
 
 @contextlib.contextmanager
@@ -202,12 +204,16 @@ def neutralize(value: Any) -> Any:
     >>> neutralize("=1+1"), neutralize("-12.5"), neutralize("hand.png"), neutralize(-3)
     ("'=1+1", '-12.5', 'hand.png', -3)
     """
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
+    text = os.fsdecode(value) if isinstance(value, os.PathLike) else value
+    # What a spreadsheet does not show may stand before the sign.
+    if not isinstance(text, str) or (
+        not text.lstrip(_UNSEEN).startswith(_FORMULA) and text[:1] not in _BREAKS
+    ):
         return value
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}"
+        return f"'{text}"
     return value
 
 

@@ -95,6 +95,19 @@ def test_a_formula_in_a_cell_is_neutralized(start: str) -> None:
     assert _files.neutralize(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
 
 
+@pytest.mark.parametrize("unseen", [" ", "\ufeff", "\u200b", "\0", "\xa0 "])
+def test_what_is_not_seen_hides_no_formula(unseen: str) -> None:
+    assert _files.neutralize(f"{unseen}=1+1") == f"'{unseen}=1+1"
+    assert _files.neutralize(f"{unseen}hand.png") == f"{unseen}hand.png"
+
+
+def test_a_path_in_a_cell_is_neutralized() -> None:
+    assert _files.neutralize(Path("=a.png")) == "'=a.png"
+    assert (
+        _files.csv_text(pd.DataFrame({"path": [Path("=a.png"), Path("b.png")]})) == "path\n'=a.png\nb.png\n"
+    )
+
+
 @pytest.mark.parametrize("value", ["-3.5", "+1e5", "a=b", "", -3, -0.5, None, True])
 def test_numbers_and_other_text_are_no_formulas(value: object) -> None:
     assert _files.neutralize(value) is value

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_film", "check_gray"]
+__all__ = ["check_augmented", "check_film", "check_gray"]
 
 LEAST_SIDE: Final = 32
 """Pixels a side below which an image is no radiograph."""
@@ -70,6 +70,44 @@ def check_gray(images: Any, name: str = "images") -> None:
         raise ValueError(
             f"{said}, which look like greys divided by 255; {wanted}: (images * 255).round() as uint8."
         )
+
+
+def check_augmented(images: Any, augmented: Any) -> Any:
+    """Return augmented images, if they are on the scale of the images.
+
+    An augmentation that divides by 255 or standardises leaves it. Values a little below 0 or above 255, as
+    noise makes them, pass.
+
+    Parameters
+    ----------
+    images, augmented : Tensor (B, 1, S, S)
+        Before and after.
+
+    Raises
+    ------
+    ValueError
+        The greys of `images` reach beyond 16, and those of `augmented` not beyond 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> greys = torch.tensor([[[[0, 100, 200]]]], dtype=torch.uint8)
+    >>> check_augmented(greys, greys + 1).max()
+    tensor(201, dtype=torch.uint8)
+    >>> check_augmented(greys, greys / 255)
+    Traceback (most recent call last):
+    ValueError: augment made float32 values from 0 to 0.784314 of greys up to 200; give back the scale of 0 to 255.
+    """
+    kind = str(augmented.dtype).removeprefix("torch.")
+    if kind == "uint8" or not augmented.numel():
+        return augmented
+    low, high, before = float(augmented.min()), float(augmented.max()), float(images.max())
+    if before > 16 and high <= 4:
+        raise ValueError(
+            f"augment made {kind} values from {low:g} to {high:g} of greys up to {before:g}; give back the scale "
+            "of 0 to 255."
+        )
+    return augmented
 
 
 def check_film(image: NDArray[np.uint8]) -> str:

@@ -257,7 +257,7 @@ def _as_dataset(data: Images) -> Dataset[Any]:
                 f"data is a {type(data).__name__}; give a data set of (image, label), or images uint8 (N, S, S)."
             )
         return data  # type: ignore[return-value]
-    if isinstance(data, np.ndarray) and data.dtype.kind not in "uifb":
+    if isinstance(data, np.ndarray) and (data.dtype.kind not in "uifb" or data.dtype.itemsize > 8):
         raise ValueError(f"data has dtype {data.dtype}; expected uint8 images, grey from 0 to 255.")
     tensor = torch.as_tensor(data)
     tensor = tensor[:, None] if tensor.ndim == 3 else tensor

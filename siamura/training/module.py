@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from siamura.pixels.checks import check_gray
+from siamura.pixels.checks import check_augmented, check_gray
 
 from .data import Augment, Stream, batch_count, stream_loader
 from .distributed import gather_rows, rank_and_world
@@ -115,7 +115,8 @@ class TrainModule(pl.LightningModule):
         if self._feed.images:
             check_gray(images)
         if self._feed.augment is not None:
-            images = self._augmented(images)
+            made = self._augmented(images)
+            images = check_augmented(images, made) if self._feed.images else made
         if self._channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         with own_rng(self.device, self._feed.seed, 1, self.step_done, rank):

@@ -484,3 +484,18 @@ def test_the_progress_bar_tells_whether_it_learns(data, capsys):
     assert "loss=" in err
     assert "active=" in err
     assert "distance=" in err
+
+
+@pytest.mark.parametrize("scale", [lambda x: x / 255, lambda x: (x.float() - 128) / 64])
+def test_an_augmentation_to_another_scale_is_refused(scale):
+    data = make_data()
+    with pytest.raises(ValueError, match="augment made float32 values from"):
+        fit(
+            make_net(),
+            data,
+            make_batches(data),
+            TripletLoss(0.2),
+            steps=1,
+            augment=lambda x, _: scale(x),
+            **QUIET,
+        )
