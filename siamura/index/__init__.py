@@ -2,7 +2,7 @@
 
 from siamura._fingerprints import Fingerprint, fingerprint
 
-from .cases import CaseIndex
+from .cases import CaseIndex, Cases
 from .tables import DamagedIndex
 
-__all__ = ["CaseIndex", "DamagedIndex", "Fingerprint", "fingerprint"]
+__all__ = ["CaseIndex", "Cases", "DamagedIndex", "Fingerprint", "fingerprint"]

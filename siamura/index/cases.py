@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 import uuid
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,11 @@ from siamura._database import Database
 from siamura._fingerprints import Fingerprint, as_fingerprint
 from siamura._validation import check_choice, check_whole
 
-from .columns import REQUIRED, RESULT, conditions, frame, key_of, value_of
-from .searching import Held, build, covered, load, postgres_by_study, postgres_views, sweep
-from .tables import DamagedIndex, State, cases_table, read_state, write_rows, write_state
-from .transfer import Content, read_folder, read_parquet, write_parquet
+from . import tables
+from .columns import REQUIRED, RESULT, conditions, value_of
+from .searching import InMemory, InPostgres, build, covered, load, sweep
+from .tables import Content, DamagedIndex, State, cases_table, column
+from .transfer import read_folder, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,13 +52,22 @@ class CaseIndex:
     whatever ends the process; many processes read while one writes, and those that write wait for each other.
     Up to `exact_up_to` cases a search compares every case; beyond, an approximate index is asked, which is kept
     beside the file (an inverted file) or in PostgreSQL (HNSW), and whose `recall` is measured when it is built.
-
     Made by `create`, opened again by `open`. Threads may share one; it pickles, and opens itself again.
 
-    Attributes
-    ----------
-    place : Path or str
-        The file, as an absolute path, or the URL.
+    Parameters of the methods
+    -------------------------
+    place : path or str
+        A file, or ``postgresql://user@host/database``: one index a database (or schema).
+    embeddings : array (dim,) or (n, dim), float
+        Finite. A `ValueError` says where another network, preprocessing or number of dimensions made them.
+    model : torch.nn.Module or fingerprint, optional
+        What makes the embeddings. An index created with it answers only to embeddings of this network and
+        preprocessing, and has to be told of it by `open`, `add` or `search`.
+    where : mapping, optional
+        What is meant, by column: ``{"part": "XR_HAND", "site": ["A", "B"], "age": (40, 60), "sex": None}`` is one
+        part, one of two sites, ages from 40 to 60 (None for no bound), and no sex known.
+    patient, cases : str, array of int
+        All cases of this patient; these numbers, the ``case`` of a search.
 
     Examples
     --------
@@ -73,9 +82,7 @@ class CaseIndex:
        rank  distance   path  label
     0     1       0.1  b.png      1
     1     2       0.9  a.png      0
-    >>> index.search([0.9, 0.0], k=2, exclude_patient="2")["path"].tolist()
-    ['a.png']
-    >>> index.search([0.9, 0.0], where={"age": (40, 60), "label": 1})["path"].tolist()
+    >>> index.search([0.9, 0.0], where={"age": (40, 60)}, exclude_patient="1")["path"].tolist()
     ['b.png', 'c.png']
     >>> index.add([[0.0, 0.5]], table[:1]).updated, index.delete(patient="2"), len(index)
     (1, 2, 1)
@@ -84,38 +91,16 @@ class CaseIndex:
     def __init__(self, place: Place, model: Model = None) -> None:
         self._database, self._lock = Database(place, DamagedIndex), threading.Lock()
         self._uid, self._proven = "", False
-        self._held: Held | None = None
+        self._held: InMemory | None = None
         with self._database.begin() as connection:
             self._uid = self._state(connection, model, proof=False).uid
         self._proven = model is not None
-
-    # -- making and opening ----------------------------------------------------------------------------------
 
     @classmethod
     def create(
         cls, place: Place, dim: int | None = None, *, model: Model = None, exact_up_to: int = 300_000
     ) -> Self:
-        """Make an empty index.
-
-        Parameters
-        ----------
-        place : path or str
-            A file that does not exist, or ``postgresql://user@host/database``: one index a database (or schema).
-        dim : int, optional
-            Dimensions of the embeddings; by default the network's ``dim``.
-        model : torch.nn.Module or fingerprint, optional
-            What makes the embeddings. The index then answers only to embeddings of this network and
-            preprocessing. Without it only the dimensions are compared.
-        exact_up_to : int
-            Cases up to which every case is compared.
-
-        Raises
-        ------
-        FileExistsError
-            If something is there.
-        ValueError
-            If `dim` is missing or impossible.
-        """
+        """Make an empty index where none is (`FileExistsError`), of `dim` dimensions or the model's ``dim``."""
         dim = getattr(model, "dim", None) if dim is None else dim
         if dim is None:
             raise ValueError(
@@ -132,9 +117,9 @@ class CaseIndex:
         database.make()
         with database.begin(write=True) as connection:
             state = State(uuid.uuid4().hex, content.dim, exact_up_to, content.fingerprint)
-            write_state(database, connection, state, new=True)
+            tables.write_state(database, connection, state, new=True)
             if len(content.table):
-                state, _ = write_rows(
+                state, _ = tables.write_rows(
                     database, connection, state, content.table, content.vectors, content.digests
                 )
         database.close()
@@ -145,25 +130,7 @@ class CaseIndex:
 
     @classmethod
     def open(cls, place: Place, *, model: Model = None) -> Self:
-        """Open an index that exists.
-
-        Parameters
-        ----------
-        place : path or str
-            The file, or a URL of PostgreSQL.
-        model : torch.nn.Module or fingerprint, optional
-            What makes the embeddings that will be asked for or added. Needed, here or in `search` and `add`,
-            wherever the index was created with a model.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no index.
-        DamagedIndex
-            If the file is damaged or something else's.
-        ValueError
-            If the index belongs to another network or preprocessing, or is a folder of the earlier format.
-        """
+        """Open an index that exists (`FileNotFoundError`) and is whole (`DamagedIndex`)."""
         if os.path.isfile(os.path.join(place, "manifest.json")):
             raise ValueError(
                 f"{place} is of the earlier format; convert it once: siamura cases convert {place} {place}.db"
@@ -183,19 +150,26 @@ class CaseIndex:
     @classmethod
     def recover(cls, place: Place, new: Place) -> Self:
         """Make an index at `new` of the cases that a damaged file still holds whole; the file stays as it is."""
-        old, rows = cls(place), []
+        old, frames, vectors, digests = cls(place), [pd.DataFrame()], [], []
         state = old._now()
         for number in range(state.rows_ever):
-            with contextlib.suppress(DamagedIndex), old._database.begin() as connection:
-                rows += old._rows(connection, state, [number], whole=True)
-        log.warning("%s: %d of %d cases can be read, and are kept in %s.", place, len(rows), state.rows, new)
-        return cls._made(new, _content(state, rows), state.exact_up_to)
+            with contextlib.suppress(DamagedIndex):
+                content = old._read(vectors=True, numbers=[number])
+                frames.append(content.table)
+                vectors.append(content.vectors)
+                digests += content.digests
+        log.warning(
+            "%s: %d of %d cases can be read, and are kept in %s.", place, len(digests), state.rows, new
+        )
+        whole = pd.concat(frames[1:] or frames, ignore_index=True)
+        floats = np.concatenate([np.empty((0, state.dim), np.float32), *vectors])
+        return cls._made(
+            new, Content(state.dim, state.fingerprint, floats, whole, digests), state.exact_up_to
+        )
 
     def to_parquet(self, file: Place) -> None:
         """Write all cases to a Parquet file, with their embeddings and the fingerprint (extra ``tables``)."""
-        with self._database.begin() as connection:
-            state = self._state(connection, proof=False)
-            write_parquet(Path(file), _content(state, self._rows(connection, state, whole=True)))
+        write_parquet(Path(file), self._read(vectors=True))
 
     def refresh(self) -> Self:
         """Return the index itself: every search sees what other processes have written."""
@@ -216,6 +190,12 @@ class CaseIndex:
     def _now(self) -> State:
         with self._database.begin() as connection:
             return self._state(connection, proof=False)
+
+    def _read(self, where: Where = None, *, vectors: bool, numbers: Sequence[int] | None = None) -> Content:
+        with self._database.begin() as connection:
+            state = self._state(connection, proof=False)
+            chosen = self._chosen(state, None, numbers, where)
+            return tables.read(self._database, connection, state, *chosen, vectors=vectors)
 
     def __len__(self) -> int:
         return self._now().rows
@@ -253,72 +233,33 @@ class CaseIndex:
     @property
     def table(self) -> pd.DataFrame:
         """All rows, in the order added. Reads the whole table."""
-        return self.select().drop(columns="case")
+        return self._read(vectors=False).table
 
     def select(self, where: Where = None) -> pd.DataFrame:
-        """Rows of the cases that `where` asks for (see `search`), with their numbers as ``case``."""
-        with self._database.begin() as connection:
-            state = self._state(connection, proof=False)
-            rows = self._rows(connection, state, where=where)
-        numbers = pd.DataFrame({"case": np.array([row[0] for row in rows], np.int64)})
-        return pd.concat([numbers, frame([row[1:] for row in rows], state.columns)], axis=1)
+        """Rows of the cases that `where` asks for, with their numbers as ``case``."""
+        content = self._read(where, vectors=False)
+        content.table.insert(0, "case", content.numbers)
+        return content.table
 
     def embeddings(self, cases: ArrayLike | None = None) -> NDArray[np.float32]:
         """Vectors of the given cases (whole numbers, the result's ``case``), or of all: float32 (n, dim)."""
-        with self._database.begin() as connection:
-            state = self._state(connection, proof=False)
-            wanted = None if cases is None else _numbers(cases)
-            rows = self._rows(connection, state, wanted, whole=True)
-        at = {row[0]: i for i, row in enumerate(rows)}
-        if odd := [number for number in wanted or [] if number not in at]:
-            raise ValueError(f"cases holds {odd[0]}, the number of no case in {self._database}.")
-        vectors = _content(state, rows).vectors
-        return vectors if wanted is None else vectors[[at[number] for number in wanted]]
+        wanted = None if cases is None else _numbers(cases)
+        content = self._read(vectors=True, numbers=wanted)
+        at = pd.Index(content.numbers).get_indexer(wanted or [])
+        if (at < 0).any():
+            odd = np.take(wanted or [], (at < 0).argmax())
+            raise ValueError(f"cases holds {odd}, the number of no case in {self._database}.")
+        return content.vectors if wanted is None else content.vectors[at]
 
     def verify(self) -> None:
-        """Read all of it, and compare every embedding with the checksum that was written with it.
-
-        Raises
-        ------
-        DamagedIndex
-            Naming what differs.
-        """
+        """Read all of it, and raise `DamagedIndex` where an embedding differs from the checksum written with it."""
         if (said := self._database.pragma("integrity_check")) not in ([], [("ok",)]):
             raise DamagedIndex(self._database.place, "; ".join(str(line[0]) for line in said[:3]))
         with self._database.begin() as connection:
             state = self._state(connection, proof=False)
-            whole = len(self._rows(connection, state, whole=True))
-        if whole != state.rows:
-            raise DamagedIndex(
-                self._database.place, f"{state.rows - whole} embeddings differ from what was written"
-            )
-
-    def _rows(
-        self, connection: sa.Connection, state: State, numbers: Sequence[int] | None = None, *,
-        where: Where = None, whole: bool = False,
-    ) -> list[Any]:  # fmt: skip
-        """(number, columns ...) of cases by number; `whole`: (number, digest, bytes, columns ...) where sound."""
-        if not state.columns:
-            return []
-        table = cases_table(self._database, state)
-        found: list[Any] = []
-        front = [table.c.number] + [table.c.digest, table.c.crc, table.c.vector] * whole
-        asked = sa.select(*front, *(table.c[f"c{i}"] for i in range(len(state.columns)))).order_by(
-            table.c.number
-        )
-        asked = asked.where(*conditions(table, state.columns, where))
-        for low in range(0, 1 if numbers is None else len(numbers), 10_000):
-            some = asked if numbers is None else asked.where(table.c.number.in_(numbers[low : low + 10_000]))
-            found += connection.execute(some).fetchall()
-        if not whole:
-            return found
-        vectors = [
-            row[3] if isinstance(row[3], bytes) else np.asarray(row[3], "<f4").tobytes() for row in found
-        ]
-        sound = [
-            len(v) == 4 * state.dim and zlib.crc32(v) == row[2] for v, row in zip(vectors, found, strict=True)
-        ]
-        return [(*row[:2], v, *row[4:]) for row, v, good in zip(found, vectors, sound, strict=True) if good]
+            lost = state.rows - len(tables.read(self._database, connection, state).table)
+        if lost:
+            raise DamagedIndex(self._database.place, f"{lost} embeddings differ from what was written")
 
     # -- changing --------------------------------------------------------------------------------------------
 
@@ -330,22 +271,16 @@ class CaseIndex:
 
         Parameters
         ----------
-        embeddings : array (n, dim), float
+        embeddings, model
+            See the class.
         table : DataFrame, n rows
-            Columns path, part, patient, study, label, and any others of text, numbers or truth values; every
-            addition has the same columns.
-        model : torch.nn.Module or fingerprint, optional
-            What made them, if `open` was not told.
+            Columns path, part, patient, study, label, and any others of text, numbers or truth values. Where an
+            addition has a column more or less than those before, the others' values are missing; the log says so.
 
         Returns
         -------
         Cases
             Cases held now, an int; its `added` and `updated` count those of this addition.
-
-        Raises
-        ------
-        ValueError
-            If the embeddings are of another model or shape, or not finite, or the table does not fit.
         """
         with self._database.begin(write=True) as connection:
             state = self._state(connection, model)
@@ -356,7 +291,7 @@ class CaseIndex:
                 )
             before, updated = state.rows, 0
             if len(table):
-                state, updated = write_rows(self._database, connection, state, table, vectors)
+                state, updated = tables.write_rows(self._database, connection, state, table, vectors)
         self._freshen(state)
         held = Cases(state.rows)
         held.added, held.updated = state.rows - before, updated
@@ -366,99 +301,72 @@ class CaseIndex:
         self, values: Mapping[str, Any], *, patient: str | None = None, cases: ArrayLike | None = None,
         where: Where = None,
     ) -> int:  # fmt: skip
-        """Write other values (``{"label": 1}``) into the columns of cases; return of how many.
-
-        Parameters
-        ----------
-        values : mapping of str to a value
-        patient, cases, where
-            Which cases, as in `delete`.
-        """
-
-        def change(connection: sa.Connection, state: State, table: sa.Table, chosen: list[Any]) -> int:
-            new = {
-                key_of(state.columns, name): None
-                if value is None and name not in REQUIRED
-                else value_of(value, state.columns[name], name)
-                for name, value in values.items()
-            }
-            return connection.execute(table.update().where(*chosen).values(new)).rowcount
-
-        moved = not {"part", "patient", "study"}.isdisjoint(values)  # of what is held in memory
-        return self._change(change, patient, cases, where, removes=False, moves=moved)
+        """Write other values (``{"label": 1}``) into the columns of cases; return of how many."""
+        return self._change(values, patient, cases, where)
 
     def delete(
         self, *, patient: str | None = None, cases: ArrayLike | None = None, where: Where = None
     ) -> int:
         """Delete cases, as when consent is withdrawn; return how many. SQLite overwrites what they held.
 
-        Parameters
-        ----------
-        patient : str, optional
-            All cases of this patient.
-        cases : array of int, optional
-            These numbers, the ``case`` of a search.
-        where : mapping, optional
-            See `search`. Where several are given, cases must answer to all of them; one is needed.
+        One of `patient`, `cases`, `where` is needed; cases must answer to all that are given.
         """
+        return self._change(None, patient, cases, where)
 
-        def change(connection: sa.Connection, state: State, table: sa.Table, chosen: list[Any]) -> int:
-            return connection.execute(table.delete().where(*chosen)).rowcount
-
-        return self._change(change, patient, cases, where, removes=True, moves=True)
+    def _chosen(self, state: State, patient: str | None, cases: ArrayLike | None, where: Where) -> list[Any]:
+        table = cases_table(self._database, state)
+        asked = [*(where or {}).items(), *([] if patient is None else [("patient", patient)])]
+        chosen = conditions(lambda name: column(table, state, name), state.columns, asked)
+        return chosen if cases is None else [*chosen, tables.numbered(table, _numbers(cases))]
 
     def _change(
-        self, change: Any, patient: str | None, cases: Any, where: Where, *, removes: bool, moves: bool
+        self, values: Mapping[str, Any] | None, patient: str | None, cases: ArrayLike | None, where: Where
     ) -> int:
         if patient is None and cases is None and where is None:
             raise ValueError("patient, cases and where are missing; say which cases are meant.")
         with self._database.begin(write=True) as connection:
             state = self._state(connection, proof=False)
-            if not state.columns:
-                return 0
-            table, columns = cases_table(self._database, state), state.columns
-            chosen = conditions(table, columns, where)
-            chosen += conditions(table, columns, None if patient is None else {"patient": patient})
-            numbers = (
-                [None]
-                if cases is None
-                else np.array_split(_numbers(cases), len(_numbers(cases)) // 10_000 + 1)
-            )
-            count: int = sum(
-                change(
-                    connection, state, table, chosen + ([] if n is None else [table.c.number.in_(n.tolist())])
+            table = cases_table(self._database, state)
+            command: Any = table.delete()
+            if values is not None:
+                conditions(
+                    lambda name: column(table, state, name), state.columns, [(n, None) for n in values]
                 )
-                for n in numbers
-            )
-            revision = state.revision + bool(count and moves)
-            state = replace(state, revision=revision, rows=state.rows - count * removes)
-            state = replace(state, removed=revision) if removes and count else state
-            write_state(self._database, connection, state)
+                command = table.update().values({
+                    column(table, state, name): None if value is None and name not in REQUIRED
+                    else value_of(value, state.columns[name], name) for name, value in values.items()
+                })  # fmt: skip
+            chosen = self._chosen(state, patient, cases, where) if state.columns else []
+            count = connection.execute(command.where(*chosen)).rowcount if state.columns else 0
+            if count:
+                now = state.revision + 1
+                state = replace(state, revision=now, changed=now)
+                if values is None:
+                    state = replace(state, rows=state.rows - count, removed=now)
+                tables.write_state(self._database, connection, state)
         if not count:
             log.warning("%s holds no such case; nothing was changed.", self._database)
-        elif removes and not self._database.postgres:
+        elif values is None and not self._database.postgres:
             sweep(self._database, state)
             self._database.pragma("wal_checkpoint(TRUNCATE)")
-        return count
+        return int(count)
 
     def _freshen(self, state: State) -> None:
-        """Build the approximate index anew where there are enough cases, and too few of them are in the present one."""
+        """Build the approximate index where there are enough cases, and too few of them are in the present one."""
         facts = covered(state)
         missing = state.rows - (facts["rows"] if facts else 0)
         if state.rows <= state.exact_up_to or 4 * missing <= state.rows - missing:
             return
         try:
-            facts = build(self._database, state)
+            facts = build(self._database)
             with self._database.begin(write=True) as connection:
                 state = replace(self._state(connection, proof=False), nearest=facts)
-                write_state(self._database, connection, state)
+                tables.write_state(self._database, connection, state)
             if not self._database.postgres:
                 sweep(self._database, state)
                 self._held = None
         except OSError as error:
-            log.warning(
-                "The cases are kept, but no approximate index of them (%s): searches are exact.", error
-            )
+            log.warning("The cases are kept, but no approximate index (%s): searches are exact.", error)
 
     # -- searching -------------------------------------------------------------------------------------------
 
@@ -471,14 +379,12 @@ class CaseIndex:
 
         Parameters
         ----------
-        embeddings : array (dim,) or (m, dim), float
+        embeddings, where, model
+            See the class.
         k : int
             Cases wanted for each, or studies.
         part, label : optional
             The same as in `where`.
-        where : mapping, optional
-            What may be found, by column: ``{"part": "XR_HAND", "site": ["A", "B"], "age": (40, 60), "sex": None}``
-            is one part, one of two sites, ages from 40 to 60 (None for no bound), and no sex known.
         exclude_patient : str or sequence of str, optional
             The query's own patient, one for all queries or one for each: their cases are not found.
         studies : {"min", "mean"}, optional
@@ -486,8 +392,6 @@ class CaseIndex:
             of one and a view of the other, or the mean over all such pairs. Always exact.
         exact : bool
             Compare with every case, however many there are.
-        model : torch.nn.Module or fingerprint, optional
-            What made the embeddings, if `open` was not told.
 
         Returns
         -------
@@ -495,77 +399,44 @@ class CaseIndex:
             query (its row), rank (from 1), distance (Euclidean), case (its number here), and the table's
             columns; fewer than k rows for a query where there are no more cases. Of a study, the row of its
             nearest view, and how many views it has (``views``).
-
-        Raises
-        ------
-        ValueError
-            If the embeddings are of another model or shape, or not finite, or an argument makes no sense.
         """
         k = check_whole("k", k)
         if studies is not None:
             check_choice("studies", studies, ("min", "mean"))
-        asked: list[Where] = [where, {n: v for n, v in (("part", part), ("label", label)) if v is not None}]
+        asked = [
+            *(where or {}).items(),
+            *((n, v) for n, v in (("part", part), ("label", label)) if v is not None),
+        ]
         with self._database.begin() as connection:
-            with self._lock:
-                state = self._state(connection, model)
-                if not self._database.postgres and (
-                    self._held is None or self._held.revision != state.revision
-                ):
-                    self._held = load(self._database, connection, state)
-                held: Held | None = self._held
+            state = self._state(connection, model)
             queries = _vectors(embeddings, state.dim)
             own = _own_patients(exclude_patient, 1 if studies else len(queries))
-            k = min(k, state.rows)
-            found = self._found(connection, state, held, queries, k, own, asked, exact, studies)
-            rows = {
-                row[0]: row[1:] for row in self._rows(connection, state, sorted({int(n) for n in found[3]}))
-            }
-        front = pd.DataFrame(dict(zip(RESULT, found, strict=False)))
-        return pd.concat([front, frame([rows[int(n)] for n in found[3]], state.columns)], axis=1)
-
-    def _found(
-        self, connection: sa.Connection, state: State, held: Held | None, queries: NDArray[np.float32], k: int,
-        own: list[str], where: list[Where], exact: bool, studies: str | None,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        """Query, rank, distance and number of what is found; of studies their counts of views too."""
-        if not state.rows or not len(queries):
-            return (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
-        table = cases_table(self._database, state)
-        key = {name: table.c[f"c{i}"] for i, name in enumerate(state.columns)}
-        given = [condition for some in where for condition in conditions(table, state.columns, some)]
-        mask: NDArray[np.bool_] | None = None
-        if held is not None and (given or exact or studies):
-            chosen = connection.execute(sa.select(table.c.number).where(*given)).scalars() if given else None
-            mask = held.mask(None if chosen is None else np.fromiter(chosen, np.int64))
-        if studies:
-            named = [key[name] for name in ("part", "patient", "study")]
-            if held is None or mask is None:
-                others = [key["patient"] != name for name in own[:1]]
-                found = postgres_by_study(connection, table, named, queries, k, given + others, studies)
+            here: InMemory | InPostgres = InPostgres(self._database, connection, state)
+            if not self._database.postgres:
+                with self._lock:
+                    if self._held is None or self._held.state.revision != state.revision:
+                        self._held = load(self._database, connection, state, self._held)
+                    here = self._held
+            if not state.rows or not len(queries):
+                front: tuple[Any, ...] = tuple(np.empty((4, 0)))
+            elif studies:
+                found = np.array(here.studies(queries, min(k, state.rows), own, asked, studies)).reshape(
+                    -1, 3
+                )
+                order = np.arange(len(found))
+                front = (order * 0, order + 1, found[:, 0], *found[:, 1:].T)
             else:
-                found = held.by_study(queries, k, own[:1], mask, studies)
-            distance, number, views = zip(*found, strict=True) if found else ((), (), ())
-            order = np.arange(len(found))
-            return (
-                order * 0,
-                order + 1,
-                np.array(distance, float),
-                np.array(number, np.int64),
-                np.array(views, int),
-            )
-        if held is not None:
-            distances, numbers = held.views(queries, k, own, mask)
-        else:
-            others = [key["patient"] != name for name in own]
-            distances, numbers = postgres_views(connection, table, queries, k, others, given, exact)
-        query, rank = np.nonzero(numbers >= 0)
-        return query, rank + 1, distances[query, rank], numbers[query, rank]
-
-    # -- checks ----------------------------------------------------------------------------------------------
+                distances, numbers = here.views(queries, min(k, state.rows), own, asked, exact)
+                query, rank = np.nonzero(numbers >= 0)
+                front = (query, rank + 1, distances[query, rank], numbers[query, rank])
+            kinds = (np.int64, np.int64, np.float64, np.int64, np.int64)
+            made = {name: f.astype(kind) for name, f, kind in zip(RESULT, front, kinds, strict=False)}
+            rows = here.rows(made["case"])
+            return pd.DataFrame(made | {name: rows[name].array for name in rows})
 
     def _state(self, connection: sa.Connection, model: Model = None, *, proof: bool = True) -> State:
-        """Read the state, and see that it is still the index that was opened, and the network the one that made it."""
-        state = read_state(self._database, connection)
+        """Read the state; see that it is the index that was opened, and the network the one that made it."""
+        state = tables.read_state(self._database, connection)
         if self._uid not in ("", state.uid):
             raise ValueError(
                 f"{self._database} is another index now than the one that was opened; open it again."
@@ -602,15 +473,12 @@ def _own_patients(patient: str | Sequence[str] | None, queries: int) -> list[str
     """Give each query's patient; none where nobody is left out."""
     if patient is None:
         return []
-    names: list[Any] = (
-        [patient] * queries if isinstance(patient, str) else [*np.atleast_1d(np.asarray(patient))]
-    )
-    own = [str(value_of(name, "str", "exclude_patient")) for name in names]
-    if len(own) != queries:
+    names = [patient] * queries if isinstance(patient, str) else np.atleast_1d(np.asarray(patient)).tolist()
+    if len(names) != queries:
         raise ValueError(
-            f"exclude_patient names {len(own)} patients for {queries} queries; give one for each."
+            f"exclude_patient names {len(names)} patients for {queries} queries; give one for each."
         )
-    return own
+    return [value_of(name, "str", "exclude_patient") for name in names]
 
 
 def _numbers(cases: ArrayLike) -> list[int]:
@@ -618,9 +486,3 @@ def _numbers(cases: ArrayLike) -> list[int]:
     if numbers.size and numbers.dtype.kind not in "iu":  # a mask would be taken for cases 0 and 1
         raise ValueError(f"cases holds {numbers.dtype}; give whole numbers, the result's 'case'.")
     return [int(number) for number in numbers]
-
-
-def _content(state: State, rows: Sequence[Any]) -> Content:
-    vectors = np.frombuffer(b"".join(row[2] for row in rows), "<f4").astype(np.float32).reshape(-1, state.dim)
-    table = frame([row[3:] for row in rows], state.columns)
-    return Content(state.dim, state.fingerprint, vectors, table, [row[1] for row in rows])

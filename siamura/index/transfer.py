@@ -1,4 +1,4 @@
-"""Cases out of and into files: Parquet, a folder of the earlier format, a damaged file."""
+"""Cases out of and into files: Parquet, and a folder of the earlier format."""
 
 from __future__ import annotations
 
@@ -7,60 +7,40 @@ import json
 import re
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from siamura._files import atomic_path
 
-from .tables import DamagedIndex
+from .tables import Content, DamagedIndex
 
-
-class Content(NamedTuple):
-    """All that an index holds."""
-
-    dim: int
-    fingerprint: dict[str, str] | None
-    vectors: NDArray[np.float32]
-    table: pd.DataFrame
-    digests: list[str] | None = None
+_MISSING = 'Parquet needs PyArrow: pip install "siamura[tables]".'
 
 
 def write_parquet(path: Path, content: Content) -> None:
-    """Write a table with the columns ``case_vector`` and ``case_digest``, and the fingerprint beside them."""
-    parquet, arrow = _pyarrow()
-    made = arrow.Table.from_pandas(content.table, preserve_index=False)
-    flat = arrow.array(content.vectors.reshape(-1))
-    made = made.append_column("case_vector", arrow.FixedSizeListArray.from_arrays(flat, content.dim))
-    made = made.append_column("case_digest", arrow.array(content.digests, arrow.string()))
-    facts = {"siamura": json.dumps({"dim": content.dim, "fingerprint": content.fingerprint})}
-    with atomic_path(path) as beside:
-        parquet.write_table(made.replace_schema_metadata({**(made.schema.metadata or {}), **facts}), beside)
+    """Write the table with ``case_vector`` and ``case_digest``; dimensions and fingerprint stand in its attributes."""
+    table = content.table.assign(case_digest=content.digests, case_vector=list(content.vectors))
+    table.attrs = {"siamura": {"dim": content.dim, "fingerprint": content.fingerprint}}
+    try:
+        with atomic_path(path) as beside:
+            table.to_parquet(beside, engine="pyarrow", index=False)
+    except ImportError as error:
+        raise ImportError(_MISSING) from error
 
 
 def read_parquet(path: Path) -> Content:
     """Read what `write_parquet` wrote."""
-    parquet, arrow = _pyarrow()
     try:
-        made = parquet.read_table(path)
-        facts = json.loads(made.schema.metadata[b"siamura"])
-        vectors = made["case_vector"].combine_chunks().flatten().to_numpy().reshape(-1, int(facts["dim"]))
-        digests = made["case_digest"].to_pylist()
-        table = made.drop_columns(["case_vector", "case_digest"]).to_pandas()
-    except (arrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no file that CaseIndex.to_parquet wrote ({error}).") from error
-    return Content(facts["dim"], facts["fingerprint"], vectors, table, digests)
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow  # an optional extra
-        import pyarrow.parquet
+        table = pd.read_parquet(path, engine="pyarrow")
+        facts, vectors, digests = table.attrs["siamura"], table.pop("case_vector"), table.pop("case_digest")
+        floats = np.array(vectors.tolist(), np.float32).reshape(len(table), facts["dim"])
+        return Content(facts["dim"], facts["fingerprint"], floats, table, digests.tolist())
     except ImportError as error:
-        raise ImportError('Parquet needs PyArrow: pip install "siamura[tables]".') from error
-    return pyarrow.parquet, pyarrow
+        raise ImportError(_MISSING) from error
+    except (KeyError, TypeError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise ValueError(f"{path} is no file that CaseIndex.to_parquet wrote ({error}).") from error
 
 
 def read_folder(folder: Path) -> Content:
@@ -73,7 +53,7 @@ def read_folder(folder: Path) -> Content:
         if (manifest["format"], manifest["version"]) != ("siamura.CaseIndex", 1):
             raise ValueError("another format")
         dim, columns = int(manifest["dim"]), dict(manifest["columns"])
-        vectors, tables = [np.empty((0, dim), np.float32)], []
+        vectors, tables = [np.empty((0, dim), np.float32)], [pd.DataFrame()]
         missing = {name: ["", "nan"] for name, kind in columns.items() if kind == "float64"}
         options: dict[str, Any] = {"keep_default_na": False, "na_values": missing, "lineterminator": "\n"}
         for facts in manifest["segments"]:
@@ -84,17 +64,15 @@ def read_folder(folder: Path) -> Content:
                 said, file = facts["files"][name], path / name  # the size first: nothing larger is read
                 if file.stat().st_size != said["bytes"] or zlib.crc32(file.read_bytes()) != said["crc32"]:
                     raise ValueError(f"{file} differs from what was written")
-            mapped = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
+            held = np.load(path / "vectors.npy", mmap_mode="r", allow_pickle=False)
             begin = int(np.load(path / "keys.npy", mmap_mode="r", allow_pickle=False)[0, 3])
             # A blank line first: a byte order mark that begins a path would be taken for the file's own.
             text = io.StringIO("\n" + (path / "cases.csv").read_bytes()[begin:].decode(), newline="")
             tables.append(pd.read_csv(text, header=None, names=list(columns), dtype=columns, **options))
-            if mapped.dtype != np.float32 or mapped.shape != (len(tables[-1]), dim):
-                raise ValueError(
-                    f"{mapped.dtype} {mapped.shape} for {len(tables[-1])} cases of {dim} numbers"
-                )
-            vectors.append(np.array(mapped))
+            if held.dtype != np.float32 or held.shape != (len(tables[-1]), dim):
+                raise ValueError(f"{held.dtype} {held.shape} for {len(tables[-1])} cases of {dim} numbers")
+            vectors.append(np.array(held))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedIndex(path, f"cannot be converted ({error})") from error
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    table = pd.concat(tables[1:] or tables, ignore_index=True)
     return Content(dim, manifest["fingerprint"], np.concatenate(vectors), table)

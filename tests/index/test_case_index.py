@@ -164,6 +164,49 @@ class TestAdding:
         other = index.add(vectors[:1], table[:1].assign(path=str(new / "0.png"), patient="somebody else"))
         assert (other.added, other.updated) == (1, 0)
 
+    def test_other_columns_are_filled_with_missing_values(self, place, caplog):
+        vectors, table = cases(6)
+        first = table[:2].drop(columns="age")
+        index = CaseIndex.create(place, dim=8)
+        index.add(vectors[:2], first)
+        index.search(vectors[0])  # what is held in memory has fewer columns
+        odd = "dose % :x"
+        index.add(vectors[2:4], table[2:4].assign(**{odd: [1, 2], "metal": True}))
+        assert f"missing values for age, {odd}, metal of the earlier cases" in caplog.text
+        index.add(vectors[4:], table[4:].assign(**{odd: [3.0, np.nan]}))  # whole, as the column is
+        assert "missing values for metal of the new cases" in caplog.text
+        expected = table.assign(age=[np.nan] * 2 + table["age"].tolist()[2:])
+        expected[odd] = pd.array([None, None, 1, 2, 3, None], dtype="Int64")
+        expected["metal"] = pd.array([None, None, True, True, None, None], dtype="boolean")
+        pd.testing.assert_frame_equal(CaseIndex.open(place).table, expected)
+        found = index.search(vectors[0], 6).sort_values("case")
+        assert found[odd].isna().tolist() == [True, True, False, False, False, True]
+        assert sorted(index.search(vectors[0], 6, where={"metal": None})["case"]) == [0, 1, 4, 5]
+        assert index.search(vectors[0], 6, where={odd: (3, None)})["case"].tolist() == [4]
+        with pytest.raises(ValueError, match=r"=0\.5 does not fit the column; give whole numbers"):
+            index.add(vectors[:1], first[:1].assign(**{odd: 0.5}))
+
+    def test_rows_in_memory_follow_every_change(self, filled, place):
+        index, vectors, table = filled
+        other = CaseIndex.open(place)
+        for change in (
+            lambda: other.add(vectors[:3] + 1, table[:3].assign(path=["x", "y", "z"])),
+            lambda: other.update({"label": 1, "patient": "new name"}, cases=[1, 301]),
+            lambda: other.add(vectors[5:7] + 2, table[5:7].assign(label=0)),
+            lambda: other.delete(cases=[0, 302]),
+            lambda: other.add(vectors[:1], table[:1].assign(path="w")),
+        ):
+            index.search(vectors[0])
+            change()
+            for where in (None, {"label": 1}, {"patient": "new name"}):
+                found, fresh = (
+                    i.search(vectors[2], 400, where=where) for i in (index, CaseIndex.open(place))
+                )
+                pd.testing.assert_frame_equal(found, fresh)
+                assert sorted(found["case"]) == other.select(where)["case"].tolist()
+                by_number = other.select(where).set_index("case").loc[found["case"]]
+                pd.testing.assert_frame_equal(found[list(table)], by_number.reset_index(drop=True))
+
     def test_twice_the_same_film_in_one_addition(self, place):
         vectors, table = cases(4)
         index = CaseIndex.create(place, dim=8)
@@ -412,19 +455,26 @@ class TestFingerprint:
         (lambda i, v, t: i.add(v[:, :3], t), r"shape \(300, 3\); this index holds 8"),
         (lambda i, v, t: i.add(v, t[:5]), "300 rows and table 5"),
         (lambda i, v, t: i.add(np.full_like(v, np.nan), t), "not finite in 300 rows"),
-        (lambda i, v, t: i.add(v, t.drop(columns="patient")), "lacks the column 'patient'"),
-        (lambda i, v, t: i.add(v, t.assign(label="x")), "Make them agree"),
-        (lambda i, v, t: i.add(v, t.assign(study=1)), "column 'study'"),
-        (lambda i, v, t: i.add(v, t.assign(study=None)), "column 'study' of table has a missing value"),
-        (lambda i, v, t: i.add(v, t.assign(label=0.5)), "column 'label'"),
-        (lambda i, v, t: i.add(v, t.assign(site=[object()] * 300)), "column 'site' of table holds <object"),
+        (lambda i, v, t: i.add(v, t.drop(columns="patient")), "table has no column 'patient'"),
+        (
+            lambda i, v, t: i.add(v, t.assign(label="x")),
+            r"table\['label'\]='x' does not fit the column; give whole",
+        ),
+        (
+            lambda i, v, t: i.add(v, t.assign(age="x")),
+            r"table\['age'\]='x' does not fit the column; give numbers",
+        ),
+        (lambda i, v, t: i.add(v, t.assign(study=1)), r"table\['study'\] is int64; give text"),
+        (lambda i, v, t: i.add(v, t.assign(study=None)), r"table\['study'\] is missing in row 0"),
+        (lambda i, v, t: i.add(v, t.assign(label=0.5)), r"table\['label'\] is float64"),
+        (lambda i, v, t: i.add(v, t.assign(site=[object()] * 300)), r"table\['site'\]=<object"),
         (
             lambda i, v, t: i.add(v, t.assign(site=pd.Series(["\udcff"] * 300, dtype=object))),
-            "column 'site' of table holds",
+            r"table\['site'\]=.* does not fit the column; give text",
         ),
         (lambda i, v, t: i.add(v, t.assign(Age=1)), "column 'Age' twice"),
         (lambda i, v, t: i.add(v, t.assign(case_vector=1)), "rename it"),
-        (lambda i, v, t: i.add(v, t.drop(columns="age")), "Make them agree"),
+        (lambda i, v, t: i.add(v, t.rename(columns={"age": "AGE"})), "'AGE' that differs .* by case alone"),
         (lambda i, v, t: i.add(v, t.assign(rank=1)), "rename it"),
         (lambda i, v, t: i.search(v[0], 0), "k=0"),
         (lambda i, v, t: i.search(v[0] * np.nan), "not finite"),
@@ -446,7 +496,7 @@ class TestFingerprint:
         # What could be written and never be read again.
         (
             lambda i, v, t: i.add(v, t.assign(age=np.full(300, 2**64 - 1, np.uint64))),
-            "column 'age' of table holds 18446744073709551615",
+            r"table\['age'\]=18446744073709551615 does not fit",
         ),
     ],
 )
