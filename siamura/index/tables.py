@@ -24,7 +24,7 @@ from siamura._database import Database
 from .columns import REQUIRED, checked, value_of
 
 log = logging.getLogger(__name__)
-FORMAT = "siamura.CaseIndex 3"
+FORMAT = "siamura.CaseIndex 2"
 KINDS: dict[str, Any] = {"str": sa.Text, "int64": sa.BigInteger, "float64": sa.Double, "bool": sa.Boolean}
 STATE = sa.Table("siamura_index", sa.MetaData(), sa.Column("value", sa.Text, nullable=False))
 _TEXT = "str" if pd.__version__ >= "3" else object
