@@ -1,7 +1,8 @@
-"""Are a run's heat maps right? Measured on phantoms that it never saw, whose lesions have known places.
+"""Are a run's heat maps right? Measured on phantoms that it never saw, or on its validation views with --boxes.
 
-Pointing game and box IoU beside the middle of the film, deletion and insertion beside a random order, and the map after
-the weights are shuffled, each with a 95 % interval over patients. Some minutes on one core:
+Pointing game and box IoU beside the middle of the image and beside the mean place of other patients' lesions,
+deletion and insertion beside a random order, and the map after the weights are shuffled, each with a 95 % interval
+over patients. Some minutes on one core:
 
     python examples/finger_tfl.py && python examples/explain_quality.py runs/finger_tfl
 """
@@ -18,6 +19,10 @@ from siamura.experiments import explanation_figures, explanation_table, load_run
 @cli_errors()
 def main(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")] = Path("runs/finger_tfl"),
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Boxes on the run's own data: file, x0, y0, x1, y1. Default: phantoms."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; not the run's.")] = 1001,
     views: Annotated[int, typer.Option(help="Phantoms to draw.")] = 300,
     method: Annotated[str, typer.Option(help="As of siamura.explain.")] = "layercam",
@@ -25,7 +30,7 @@ def main(
         "runs/explain_quality"
     ),
 ) -> None:
-    figures = explanation_figures(load_run(run), seed=seed, views=views, method=method)
+    figures = explanation_figures(load_run(run), boxes=boxes, seed=seed, views=views, method=method)
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in figures.items():
         rows.to_csv(out / f"{name}.csv", index=False)

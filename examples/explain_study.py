@@ -34,7 +34,8 @@ def main(
     for view in views.itertuples():
         seen = siamura.explain(net, view.path, head=head, method=method)
         file = out / f"{view.name.replace('/', '_')}_{Path(view.path).stem}.png"
-        seen.figure(f"{what}{view.name}: abnormal {view.probability:.2f}").savefig(file, dpi=150)
+        title = f"{what}{view.name}: abnormal {view.probability:.2f}"
+        siamura.plots.heat_map(*seen.downscaled(), title=title, note=seen.description).savefig(file)
         print(f"{file}: label {view.label}, abnormal {view.probability:.2f}, boxes {seen.boxes.tolist()}")
     print(RESEARCH)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
-from siamura import CaseIndex
+from siamura import CaseIndex, plots
 from siamura.cli import cli_errors
 from siamura.experiments import load_run
-from siamura.explanation import embed_image, similar_sheet
+from siamura.explanation import embed_image, shared_maps
 
 
 @cli_errors()
@@ -33,7 +33,19 @@ def main(
     cases = index.search(embed_image(net, query["path"]), k, exclude_patient=query["patient"])
     print(cases[["rank", "distance", "label", "patient", "study", "path"]].to_string(index=False))
     data = "phantoms" if done.experiment.data is None else done.experiment.data
-    similar_sheet(net, query["path"], cases, title=f"Similar cases ({data})").savefig(out, dpi=150)
+    pairs = [
+        (a.downscaled(400), b.downscaled(400)) for a, b in shared_maps(net, query["path"], cases["path"])
+    ]
+    figure = plots.similar_cases(
+        pairs[0][1][0],
+        [case[0] for case, _ in pairs],
+        cases["distance"],
+        cases["label"],
+        case_maps=[case[1] for case, _ in pairs],
+        image_maps=[image[1] for _, image in pairs],
+        note=f"Similar cases ({data}).",
+    )
+    figure.savefig(out)
 
 
 if __name__ == "__main__":

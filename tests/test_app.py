@@ -462,7 +462,9 @@ before = peak()
 render(reader.read([sys.argv[2]]))
 from siamura import explain
 seen = explain(reader.predictor.net, sys.argv[2], head=reader.predictor.heads["mlp"])
-seen.figure("large").savefig(sys.argv[3])
+from siamura import plots
+plots.heat_map(*seen.downscaled(), note=seen.description).savefig(sys.argv[3])
+seen.overlay()
 print(peak() - before)
 """
 

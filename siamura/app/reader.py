@@ -247,7 +247,7 @@ class Reader:
         npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float64]
     ]:
         from siamura.explanation import explain
-        from siamura.explanation.explaining import shrunk
+        from siamura.explanation.inputs import shrunk
 
         found = explain(self.predictor.net, image, head=self.predictor.heads["mlp"])
         height, width = image.shape
@@ -311,7 +311,7 @@ class Reader:
         return found.head(self.k).reset_index(drop=True)
 
     def _pictures(self, cases: pd.DataFrame) -> list[tuple[npt.NDArray[np.uint8], str]]:
-        from siamura.explanation.explaining import shrunk
+        from siamura.explanation.inputs import shrunk
 
         pictures = []
         for row in cases.to_dict("records"):

@@ -115,6 +115,7 @@ def explain(
     Example: `siamura explain runs/finger film.png --out film-heat.png`
     """
     with cli_errors():
+        from siamura import plots
         from siamura.experiments import load_run
         from siamura.explanation import HeadLogit, Similarity, Target, embed_image
         from siamura.inference import Predictor
@@ -126,7 +127,12 @@ def explain(
             target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
         found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
         drawn = "phantom " if is_phantom(image) else ""
-        found.figure(f"Where the score of {drawn}{image.name} comes from").savefig(out, dpi=150)
+        figure = plots.heat_map(
+            *found.downscaled(),
+            title=f"{found.target}: {found.score:.2f}",
+            note=f"Where the score of {drawn}{image.name} comes from: {found.description}",
+        )
+        figure.savefig(out, dpi=200)
         said = {
             "figure": str(out),
             "boxes": found.boxes.tolist(),

@@ -1,4 +1,4 @@
-"""Are a run's heat maps right? Measured on phantoms that it never saw, whose lesions have known places."""
+"""Are a run's heat maps right? Measured on fresh phantoms, or on validation views with boxes of one's own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,13 @@ _PLACES = {
     "hit": "pointing game: the warmest pixel lies on the lesion",
     "centre_hit": "baseline: the middle of the film",
     "hit - centre_hit": "difference",
+    "mean_hit": "baseline: the mean place of other patients' lesions",
+    "hit - mean_hit": "difference",
     "iou": "IoU of the box with the lesion's",
     "centre_iou": "baseline: the same box in the middle",
     "iou - centre_iou": "difference",
+    "mean_iou": "baseline: the same box at the mean place of other patients' lesions",
+    "iou - mean_iou": "difference",
     "area": "share of the film in the box",
 }
 _RESTS = {
@@ -47,6 +51,7 @@ _RESTS = {
 def explanation_figures(
     run: Run,
     *,
+    boxes: str | os.PathLike[str] | pd.DataFrame | None = None,
     seed: int = 1001,
     views: int = 300,
     curves: int = 60,
@@ -55,12 +60,15 @@ def explanation_figures(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, pd.DataFrame]:
-    """Explain the abnormal films among fresh phantoms that a run's MLP head finds, and compare with their lesions.
+    """Explain the abnormal views that a run's MLP head finds, and compare the maps with the true boxes of lesions.
 
     Parameters
     ----------
     run : Run
         A finished run.
+    boxes : path or DataFrame, optional
+        Boxes of lesions on the run's own data, as `siamura.studies.read_boxes` reads them: the run's validation
+        views with a box are explained. By default fresh phantoms are drawn.
     seed : int
         Of the phantoms; another than that of the run's own.
     views : int
@@ -86,7 +94,8 @@ def explanation_figures(
     Raises
     ------
     ValueError
-        If the run was trained on these very phantoms, or its head finds none of the abnormal ones.
+        If the run was trained on these very phantoms, no validation view has a box, or the head finds none of the
+        views with a lesion.
 
     Examples
     --------
@@ -101,23 +110,29 @@ def explanation_figures(
     """
     from tqdm.auto import tqdm
 
-    from siamura.explanation import faithfulness, hits, localisation, randomised_weights
+    from siamura.explanation import explain_views, faithfulness, hits, localisation, randomised_weights
     from siamura.pixels import read_image
-    from siamura.studies import read_mura
+    from siamura.studies import read_boxes, read_mura
 
-    if run.config["data"]["phantoms"] and seed == run.experiment.seed:
-        raise ValueError(f"seed={seed} drew the phantoms that the run was trained on; give another.")
-    root = phantoms_for([run.experiment.part], views, seed, Path(cache) if cache else cache_folder())
     predictor = Predictor(run, head="mlp")
-    table = predictor.views(read_mura(root))
-    lesions = pd.read_csv(root / "lesions.csv")
-    lesions["path"] = [os.path.abspath(root / path) for path in lesions["path"]]
-    shown = table[table["path"].map(os.path.abspath).isin(lesions["path"])]
+    if boxes is None:
+        if run.config["data"]["phantoms"] and seed == run.experiment.seed:
+            raise ValueError(f"seed={seed} drew the phantoms that the run was trained on; give another.")
+        root = phantoms_for([run.experiment.part], views, seed, Path(cache) if cache else cache_folder())
+        table = read_mura(root)
+        lesions = read_boxes(root / "lesions.csv", table)
+    else:
+        embedded = run.embeddings()[1]
+        table = embedded[embedded["split"] == "valid"].reset_index(drop=True)
+        lesions = read_boxes(boxes, table)
+        root = Path(str(run.config["data"]["name"]))
+    table = predictor.views(table)
+    shown = table[table["path"].isin(lesions["path"])]
     found = shown[shown["probability"] > 0.5].reset_index(drop=True)
     if found.empty:
-        raise ValueError(f"the run finds none of the {len(shown)} phantoms with a lesion; train it longer.")
+        raise ValueError(f"the run finds none of the {len(shown)} views with a lesion; train it longer.")
     options = {"head": predictor.head, **options}
-    places = localisation(predictor.net, found, lesions, progress=progress, **options)
+    places = localisation(explain_views(predictor.net, found, progress=progress, **options), found, lesions)
     some = found.iloc[_spread(len(found), curves)]
     rests = faithfulness(predictor.net, some, progress=progress, **options)
     firsts = found.drop_duplicates("patient")
@@ -125,16 +140,16 @@ def explanation_figures(
     chosen = firsts.iloc[_spread(len(firsts), shuffled)]
     for row in tqdm(chosen.itertuples(), total=len(chosen), desc="shuffle weights", disable=not progress):
         changed = randomised_weights(predictor.net, read_image(str(row.path)), **options)
-        boxes = lesions.loc[lesions["path"] == os.path.abspath(row.path), ["x0", "y0", "x1", "y1"]]
+        true = lesions.loc[lesions["path"] == row.path, ["x0", "y0", "x1", "y1"]]
         measured: dict[str, Any] = {"patient": row.patient}
         for stage in changed.to_dict("records"):
             measured[f"correlation, {stage['stage']}"] = stage["correlation"]
-            measured[f"hit, {stage['stage']}"] = float(hits((stage["x"], stage["y"]), boxes))
+            measured[f"hit, {stage['stage']}"] = float(hits((stage["x"], stage["y"]), true))
         rows.append(measured)
     figures = {"places": places, "rests": rests, "shuffled": pd.DataFrame(rows)}
     facts = {
         "root": str(root),
-        "seed": seed,
+        "seed": None if boxes is not None else seed,
         "views": len(table),
         "patients": table["patient"].nunique(),
         "lesions": len(shown),
@@ -173,17 +188,21 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
 
     places, rests, shuffled = (figures[name] for name in ("places", "rests", "shuffled"))
     facts = places.attrs
+    counted = f"{facts['views']} views of {facts['patients']} patients"
+    measured = f"Measured on PHANTOMS that the run never saw ({counted}, seed {facts['seed']})"
+    if facts["seed"] is None:
+        measured = f"Measured on the run's validation views ({counted}) with boxes of lesions"
     lines = [
         "# Are the heat maps right?",
         "",
-        f"Measured on PHANTOMS that the run never saw ({facts['views']} films of {facts['patients']} patients, seed "
-        f"{facts['seed']}): {facts['found']} of the {facts['lesions']} films with a lesion are found by the MLP head. "
+        f"{measured}: {facts['found']} of the {facts['lesions']} views with a lesion are found by the MLP head. "
         "Intervals: 95 %, bootstrap over patients.",
         RESEARCH,
     ]
     lines += _section("Places", places, summary(places), _PLACES)
-    lines += ["", "| lesion | films | patients | pointing game | IoU |", "|---|---|---|---|---|"]
-    for kind in sorted(places["kind"].unique().tolist()):
+    if places["kind"].astype(bool).any():
+        lines += ["", "| lesion | views | patients | pointing game | IoU |", "|---|---|---|---|---|"]
+    for kind in sorted(name for name in places["kind"].unique().tolist() if name):
         rows = places[places["kind"] == kind]
         each = summary(rows, ["hit", "iou"], against={})
         hit, iou = (f"{each['value'][name]:.2f} [{_interval(each, name, ', ')}]" for name in ("hit", "iou"))
@@ -202,9 +221,11 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
 
 
 def _section(title: str, rows: pd.DataFrame, figures: pd.DataFrame, names: dict[str, str]) -> Sequence[str]:
-    films = f"{len(rows)} films of {rows['patient'].nunique()} patients"
-    lines = ["", f"| {title}, {films} | value | 95 % interval |", "|---|---|---|"]
+    views = f"{len(rows)} views of {rows['patient'].nunique()} patients"
+    lines = ["", f"| {title}, {views} | value | 95 % interval |", "|---|---|---|"]
     for metric, name in names.items():
+        if metric not in figures.index or np.isnan(figures["value"][metric]):
+            continue  # of one patient there is no mean place of others
         lines.append(f"| {name} | {figures['value'][metric]:.2f} | {_interval(figures, metric)} |")
     return lines
 

@@ -1,12 +1,13 @@
 """Where a network looked: class activation maps, what they are maps of, and whether they are right."""
 
-from .boxes import box_iou, centre_box, find_boxes
-from .explaining import Explanation, embed_image, explain
+from .boxes import box_iou, centre_box, find_boxes, peak_of
+from .explaining import embed_image, explain, explain_views
+from .heat_map import Explanation
 from .maps import METHODS, activation_map, agreement, smooth_map
 from .perturbing import faithfulness, perturbation_curves
 from .quality import hits, localisation, mean_place, summary
 from .randomising import randomised_weights
-from .sheets import feature_maps, feature_sheet, similar_sheet
+from .sheets import feature_maps, shared_maps
 from .targets import (
     CentroidSimilarity,
     Difference,
@@ -36,16 +37,17 @@ __all__ = [
     "choose_layers",
     "embed_image",
     "explain",
+    "explain_views",
     "faithfulness",
     "feature_maps",
-    "feature_sheet",
     "find_boxes",
     "hits",
     "localisation",
     "mean_place",
+    "peak_of",
     "perturbation_curves",
     "randomised_weights",
-    "similar_sheet",
+    "shared_maps",
     "smooth_map",
     "summary",
     "undisturbed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["box_iou", "centre_box", "find_boxes"]
+__all__ = ["box_iou", "centre_box", "find_boxes", "peak_of"]
 
 
 def find_boxes(
@@ -62,6 +62,32 @@ def find_boxes(
     places = ndimage.find_objects(parts)
     boxes = [(places[i][1].start, places[i][0].start, places[i][1].stop, places[i][0].stop) for i in order]
     return np.asarray(boxes, dtype=np.int64).reshape(-1, 4)
+
+
+def peak_of(heat: ArrayLike) -> tuple[float, float] | None:
+    """Centre of a map's warmest pixel, x and y in pixels; of several as warm, of the one nearest to their mean.
+
+    Parameters
+    ----------
+    heat : float (H, W)
+
+    Returns
+    -------
+    (float, float) or None
+        None for a map without a value above 0.
+
+    Examples
+    --------
+    >>> peak_of([[0, 1, 0], [0, 0, 0]]), peak_of([[0.0]])
+    ((1.5, 0.5), None)
+    """
+    values = np.asarray(heat)
+    top = values.max(initial=0)
+    if not top > 0:
+        return None
+    y, x = np.nonzero(values >= top * (1 - 1e-6))
+    nearest = np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2)
+    return float(x[nearest] + 0.5), float(y[nearest] + 0.5)
 
 
 def box_iou(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:

@@ -3,219 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from .boxes import find_boxes
+from .heat_map import Explanation
+from .inputs import as_input, bounded, known_preprocess, need_columns, read
 from .maps import METHODS, activation_map, agreement, smooth_map
 from .targets import HeadLogit, Target
 from .watching import choose_layer, choose_layers, find_layer
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-    from siamura.pixels import Geometry, Preprocess
+    from siamura.pixels import Preprocess
 
-__all__ = ["Explanation", "embed_image", "explain"]
-
-STRIP = 256  # rows of an overlay that are computed at once
-DRAWN = 1600  # pixels of a film's longest side in a figure
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """A heat map over an image, in the pixels of the original.
-
-    Parameters
-    ----------
-    image : uint8 (H, W)
-        The original.
-    raw : float32 (h, w)
-        The map as the layer gave it, or the product of several layers' maps, over the network's square.
-    boxes : int64 (n, 4)
-        x0, y0, x1, y1 in the original's pixels, x1 and y1 outside; the largest part first.
-    score : float
-        What the target gave for the image.
-    target, method : str
-        What was mapped, and how.
-    layers : tuple of str
-        In which layers.
-    threshold : float
-        Share of the maximum that the boxes enclose.
-    square : uint8 (S, S)
-        What the network saw.
-    geometry : Geometry
-        From the square to the original and back.
-
-    Examples
-    --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> run, films = load_run("runs/first"), read_mura("phantoms")["path"]
-    >>> seen = explain(run.network(), films[0], head=run.heads()["mlp"])
-    >>> seen.target, seen.method, len(seen.layers)
-    ('log-odds of label 1', 'layercam', 4)
-    >>> seen.heat.shape == seen.image.shape
-    True
-    >>> seen.figure("A phantom").savefig("runs/film.png")
-    """
-
-    image: NDArray[np.uint8]
-    raw: NDArray[np.float32]
-    boxes: NDArray[np.int64]
-    score: float
-    target: str
-    method: str
-    layers: tuple[str, ...]
-    threshold: float
-    square: NDArray[np.uint8]
-    geometry: Geometry
-
-    @property
-    def heat(self) -> NDArray[np.float32]:
-        """The map over the original, float32 (H, W): at least 0, in the units of `raw`; computed when asked for."""
-        return self.geometry.map_to_original(self.raw)
-
-    @property
-    def layer(self) -> str:
-        """The layers' names, in one line."""
-        return ", ".join(self.layers)
-
-    @property
-    def map(self) -> NDArray[np.float32]:
-        """The map over the original, scaled to 0..1 by the maximum of the raw map."""
-        return self.map_at(*self.image.shape)
-
-    def map_at(self, height: int, width: int, *, rows: slice = slice(None)) -> NDArray[np.float32]:
-        """The map over the whole original made smaller or larger, scaled to 0..1: float32 (height, width).
-
-        Parameters
-        ----------
-        height, width : int
-            Of the result, in pixels.
-        rows : slice
-            Only these rows of it.
-        """
-        top = float(self.raw.max())
-        scaled = self.raw / np.float32(top) if top > 0 else self.raw
-        return self.geometry.map_to_original(scaled, (height, width), rows=rows)
-
-    @property
-    def peak(self) -> tuple[float, float] | None:
-        """The warmest pixel's centre, x and y in the original's pixels; None for a map of zeros."""
-        heat = self.map_at(*bounded(self.image.shape))
-        if not heat.max() > 0:
-            return None
-        # A plateau's middle, not its first corner.
-        y, x = np.nonzero(heat >= heat.max() * (1 - 1e-6))
-        nearest = np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2)
-        down, across = self.image.shape[0] / heat.shape[0], self.image.shape[1] / heat.shape[1]
-        return float(x[nearest] + 0.5) * across, float(y[nearest] + 0.5) * down
-
-    def overlay(
-        self,
-        alpha: float = 0.5,
-        *,
-        boxes: bool = True,
-        colours: str = "turbo",
-        largest: int | None = None,
-    ) -> NDArray[np.uint8]:
-        """Lay the map over the image.
-
-        Parameters
-        ----------
-        alpha : float
-            How much of the colour shows at the maximum; where the map is 0 the image is untouched.
-        boxes : bool
-            Draw the boxes, in white.
-        colours : str
-            A matplotlib colour map.
-        largest : int, optional
-            Longest side of the result, in pixels, where the original is larger: for a screen. By default the
-            original's size.
-
-        Returns
-        -------
-        uint8 (H, W, 3)
-            RGB.
-        """
-        from matplotlib import colormaps
-
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must be from 0 to 1.")
-        film = self.image if largest is None else shrunk(self.image, largest)
-        height, width = film.shape
-        table = np.float32(255) * colormaps[colours](np.arange(256))[:, :3].astype(np.float32)
-        out = np.empty((height, width, 3), np.uint8)
-        for top in range(
-            0, height, STRIP
-        ):  # strips: floats of the whole would take gigabytes of a large film
-            rows = slice(top, min(top + STRIP, height))
-            heat = np.clip(self.map_at(*film.shape, rows=rows), 0, 1)
-            share = (np.float32(alpha) * np.sqrt(heat))[..., None]
-            colour = table[np.minimum(heat * 256, 255).astype(np.uint8)]
-            out[rows] = np.rint((1 - share) * film[rows, :, None] + share * colour)
-        if boxes:
-            line = max(1, round(min(film.shape) / 100))
-            down, across = height / self.image.shape[0], width / self.image.shape[1]
-            for x0, y0, x1, y1 in np.rint(self.boxes * [across, down, across, down]).astype(int):
-                for part in (
-                    np.s_[y0 : y0 + line, x0:x1],
-                    np.s_[max(y0, y1 - line) : y1, x0:x1],
-                    np.s_[y0:y1, x0 : x0 + line],
-                    np.s_[y0:y1, max(x0, x1 - line) : x1],
-                ):
-                    out[part] = 255
-        return out
-
-    def figure(self, title: str | None = None) -> Figure:
-        """Draw the image, the map over it, and what was mapped.
-
-        Parameters
-        ----------
-        title : str, optional
-            What the image is; say so of a phantom.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-        """
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
-
-        height, width = self.image.shape
-        across = float(np.clip(4 * width / height, 1.8, 6))  # inches, for films 4 inches high
-        figure = Figure(figsize=(2 * across + 1.2, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        place = (-0.5, width - 0.5, height - 0.5, -0.5)  # the axes count the original's pixels
-        left.imshow(shrunk(self.image, DRAWN), cmap="gray", vmin=0, vmax=255, extent=place)
-        for x0, y0, x1, y1 in self.boxes:
-            # Pixel i is drawn from i - 0.5 to i + 0.5.
-            box = Rectangle(
-                (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color="#ffb000", linewidth=1.5
-            )
-            left.add_patch(box)
-        left.set_title(f"box: {self.threshold:.0%} of the maximum", fontsize=9)
-        shown = right.imshow(
-            self.overlay(boxes=False, largest=DRAWN), cmap="turbo", vmin=0, vmax=1, extent=place
-        )
-        right.set_title(f"{self.target}: {self.score:.2f}", fontsize=9)
-        figure.colorbar(shown, ax=right, shrink=0.8, label="share of the maximum")
-        for axes in (left, right):
-            axes.set_axis_off()
-        figure.suptitle(title or "Where the score comes from", fontsize=11)
-        where = self.layer if len(self.layers) == 1 else f"{len(self.layers)} layers, multiplied"
-        figure.supxlabel(
-            f"{self.method} at {where}, {self.raw.shape[1]} x {self.raw.shape[0]} cells", fontsize=8
-        )
-        return figure
+__all__ = ["Explanation", "embed_image", "explain", "explain_views"]
 
 
 def explain(
@@ -352,6 +159,48 @@ def explain(
     )
 
 
+def explain_views(
+    model: nn.Module,
+    table: pd.DataFrame,
+    target: Target | None = None,
+    *,
+    progress: bool = True,
+    **options: Any,
+) -> Iterator[Explanation]:
+    """Explain the views of a table one after the other, so that one explanation at a time is in memory.
+
+    Parameters
+    ----------
+    model : Module
+    table : DataFrame
+        With the column ``path``.
+    target : callable, optional
+    progress : bool
+        Show a bar.
+    **options
+        For `explain`: head, method, layer, ...
+
+    Yields
+    ------
+    Explanation
+        One a row, in the table's order.
+
+    Examples
+    --------
+    >>> from siamura import read_mura
+    >>> from siamura.experiments import load_run
+    >>> run, table = load_run("runs/first"), read_mura("phantoms").head(2)
+    >>> maps = explain_views(run.network(), table, head=run.heads()["mlp"], method="gradcam", progress=False)
+    >>> [one.raw.ndim for one in maps]
+    [2, 2]
+    """
+    from tqdm.auto import tqdm
+
+    need_columns(table, "table", ("path",))
+    for path in tqdm(table["path"], total=len(table), desc="explain", disable=not progress):
+        yield explain(model, path, target, **options)
+
+
 def embed_image(
     model: nn.Module,
     image: NDArray[np.uint8] | str | os.PathLike[str],
@@ -385,54 +234,3 @@ def embed_image(
 
     preprocess = known_preprocess(model, preprocess)
     return embed(model, preprocess(read(image))[None], progress=False)[0]
-
-
-def bounded(shape: tuple[int, ...], most: int = 4_000_000) -> tuple[int, int]:
-    """Height and width of the same proportions with at most so many pixels; a small image's own."""
-    height, width = shape[:2]
-    if height * width <= most:
-        return height, width
-    scale = (most / (height * width)) ** 0.5
-    return max(1, int(height * scale)), max(1, int(width * scale))
-
-
-def shrunk(image: NDArray[np.uint8], largest: int) -> NDArray[np.uint8]:
-    """An image with a longest side of at most `largest` pixels; the image itself where it is."""
-    scale = largest / max(image.shape)
-    if scale >= 1:
-        return image
-    from siamura.pixels.geometry import resized  # OpenCV
-
-    height, width = (max(1, round(side * scale)) for side in image.shape)
-    return np.asarray(resized(image, height, width), dtype=np.uint8)
-
-
-def need_columns(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
-    """Raise a ValueError that names the first column that a table lacks."""
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        raise ValueError(f"{name} lacks the column {lacking[0]!r}; it needs {', '.join(columns)}.")
-
-
-def known_preprocess(model: nn.Module, preprocess: Preprocess | None) -> Preprocess:
-    """Take the preprocessing given, or the model's own."""
-    found: Preprocess | None = preprocess or getattr(model, "preprocess", None)
-    if found is None:
-        raise ValueError("preprocess is missing, and the model holds none; give the one it was trained with.")
-    return found
-
-
-def read(image: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read the image if it is a path."""
-    if isinstance(image, (str, os.PathLike)):
-        from siamura.pixels import read_image
-
-        return read_image(image)
-    return image
-
-
-def as_input(model: nn.Module, square: NDArray[np.uint8]) -> torch.Tensor:
-    """One preprocessed image as the model takes it: float (1, 1, S, S), from 0 to 255, on the model's device."""
-    weight = next(model.parameters(), None)
-    device = "cpu" if weight is None else weight.device
-    return torch.from_numpy(np.ascontiguousarray(square))[None, None].float().to(device)

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .explaining import Explanation, as_input, explain, need_columns
+from .explaining import explain
+from .heat_map import Explanation
+from .inputs import as_input, need_columns
 from .targets import HeadLogit, Target
 from .watching import undisturbed
 

@@ -1,20 +1,18 @@
-"""Is a heat map right? Pointing game and box IoU against lesions of known places, with intervals over patients."""
+"""Is a heat map right? Pointing game and box IoU against true boxes of lesions, with intervals over patients."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from torch import nn
+from numpy.typing import ArrayLike, NDArray
 
-from .boxes import box_iou, centre_box
-from .explaining import explain, need_columns
-from .targets import Target
+from .boxes import box_iou, centre_box, find_boxes, peak_of
+from .heat_map import Explanation
+from .inputs import need_columns
 
 __all__ = ["hits", "localisation", "mean_place", "summary"]
 
@@ -52,92 +50,96 @@ def hits(point: tuple[float, float] | None, boxes: ArrayLike, tolerance: float =
 
 
 def localisation(
-    model: nn.Module,
+    maps: Iterable[Explanation | ArrayLike],
     table: pd.DataFrame,
-    lesions: pd.DataFrame | str | os.PathLike[str],
-    target: Target | None = None,
+    boxes: pd.DataFrame,
     *,
     tolerance: float = 0.0,
-    progress: bool = True,
-    **options: Any,
+    threshold: float = 0.2,
 ) -> pd.DataFrame:
-    """Explain views whose lesions have known places, beside a baseline that looks at nothing.
+    """Compare heat maps with the true boxes of lesions, beside two baselines that see no map.
 
-    The baseline points at the image's middle, and its box is the explanation's own box moved there: only the
-    place differs. (Where there is no box, it is as large as the first lesion.)
+    The first baseline points at the image's middle, the second at the mean place of other patients' lesions
+    (`mean_place`). The box of both is the map's own box moved there: only the place differs. (Where the map has
+    no box, it is as large as the first lesion.)
 
     Parameters
     ----------
-    model : Module
+    maps : iterable of Explanation or float (H, W)
+        One for each row of `table`, in its order: of `explain_views`, or maps of any other method over the
+        original's pixels, at least 0. An iterator is read one map at a time.
     table : DataFrame
-        Views, as `siamura.read_mura` gives them; those without a lesion are left out. Keep the ones that the model
-        finds, for the pointing game on positives found.
-    lesions : path or DataFrame
-        ``lesions.csv`` of `siamura.make_phantoms`: path (from the CSV's folder), x0, y0, x1, y1 in the file's
-        pixels, one row a lesion, and perhaps kind. Or the same as a table, whose paths are those of `table`.
-    target : callable, optional
+        Views with ``path`` and ``patient``; each must have a box. Keep those that the model finds, for the pointing
+        game on positives found.
+    boxes : DataFrame
+        Of `siamura.studies.read_boxes`, which reads your own file and the ``lesions.csv`` of
+        `siamura.make_phantoms`: ``path``, ``x0``, ``y0``, ``x1``, ``y1`` in the file's pixels, one row a lesion,
+        and perhaps ``kind``.
     tolerance : float
         Pixels by which a lesion's box is widened for the pointing game.
-    progress : bool
-        Show a bar.
-    **options
-        For `explain`: head, method, layer, ...
+    threshold : float
+        Share of the maximum that the box of a map that is an array encloses; an Explanation has its own.
 
     Returns
     -------
     DataFrame
-        One row a view: path, patient, kind (of the first lesion, where `lesions` tells it), hit, iou, area (of the
-        box, as a share of the film), centre_hit, centre_iou, score, and mean_hit, mean_iou: the same at the mean
-        place of the other patients' lesions, see `mean_place`. Hand it to `summary`.
+        One row a view: path, patient, kind (of the first lesion, where `boxes` tells it), hit, iou, area (of the
+        map's box, as a share of the image), centre_hit, centre_iou, mean_hit, mean_iou, and score (NaN of arrays).
+        Hand it to `summary`.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a view of `table` has no box, or there are more or fewer maps than views.
 
     Examples
     --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> run, table = load_run("runs/first"), read_mura("phantoms")
-    >>> some = table[table["label"] == 1].head(2)
-    >>> views = localisation(
-    ...     run.network(), some, "phantoms/lesions.csv", head=run.heads()["mlp"], progress=False
-    ... )
-    >>> len(views), list(summary(views, ["hit", "centre_hit"]).index)
-    (2, ['hit', 'centre_hit', 'hit - centre_hit'])
+    >>> table = pd.DataFrame({"path": ["a.png", "b.png"], "patient": ["a", "b"]})
+    >>> boxes = pd.DataFrame({"path": ["a.png", "b.png"], "x0": 0, "y0": 0, "x1": [2, 3], "y1": [2, 3]})
+    >>> maps = np.zeros((2, 10, 10))
+    >>> maps[:, 1, 1] = 1.0
+    >>> localisation(maps, table, boxes)[["hit", "centre_hit"]].mean().tolist()
+    [1.0, 0.0]
     """
-    from tqdm.auto import tqdm
-
-    if not isinstance(lesions, pd.DataFrame):
-        folder = Path(lesions).parent
-        lesions = pd.read_csv(lesions)
-        lesions["path"] = [str(folder / path) for path in lesions["path"]]
-    need_columns(lesions, "lesions", ("path", *CORNERS))
+    need_columns(boxes, "boxes", ("path", *CORNERS))
     need_columns(table, "table", ("path", "patient"))
-    of_file = {os.path.abspath(str(path)): rows for path, rows in lesions.groupby("path")}
-    places = {path: rows[list(CORNERS)].to_numpy(np.float64) for path, rows in of_file.items()}
-    views = table[table["path"].map(os.path.abspath).isin(places)]
+    of_file = {os.path.abspath(str(path)): rows for path, rows in boxes.groupby("path")}
+    without = [str(path) for path in table["path"] if os.path.abspath(str(path)) not in of_file]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(table)} views of table have no box in boxes, the first is {without[0]}; keep "
+            'table[table["path"].isin(boxes["path"])] alone.'
+        )
     found: list[dict[str, Any]] = []
     sizes: list[tuple[float, ...]] = []
     trues: list[Any] = []
-    for row in tqdm(views.itertuples(), total=len(views), desc="explain", disable=not progress):
-        seen = explain(model, row.path, target, **options)
-        true = places[os.path.abspath(row.path)]
-        height, width = seen.image.shape
-        box = seen.boxes[:1] if len(seen.boxes) else true[:1]
+    given = iter(maps)
+    for row in table.itertuples():
+        one = next(given, None)
+        if one is None:
+            raise ValueError(f"maps holds {len(found)} maps for {len(table)} views; give one for each.")
+        rows = of_file[os.path.abspath(str(row.path))]
+        true = rows[list(CORNERS)].to_numpy(np.float64)
+        (height, width), peak, own, score = _measured(one, threshold)
+        box = own[:1] if len(own) else true[:1]
         w, h = box[0, 2] - box[0, 0], box[0, 3] - box[0, 1]
-        middle = centre_box(height, width, (w, h))
         found.append(
             {
                 "path": row.path,
                 "patient": row.patient,
-                "kind": of_file[os.path.abspath(row.path)].get("kind", pd.Series([""])).iloc[0],
-                "hit": float(hits(seen.peak, true, tolerance)),
-                "iou": float(box_iou(seen.boxes, true).max(initial=0.0)),
-                "area": float(w * h / (width * height)) if len(seen.boxes) else 0.0,
+                "kind": rows["kind"].iloc[0] if "kind" in rows else "",
+                "hit": float(hits(peak, true, tolerance)),
+                "iou": float(box_iou(own, true).max(initial=0.0)),
+                "area": float(w * h / (width * height)) if len(own) else 0.0,
                 "centre_hit": float(hits((width / 2, height / 2), true, tolerance)),
-                "centre_iou": float(box_iou(middle, true).max(initial=0.0)),
-                "score": seen.score,
+                "centre_iou": float(box_iou(centre_box(height, width, (w, h)), true).max(initial=0.0)),
+                "score": score,
             }
         )
         sizes.append((width, height, w, h))
         trues.append(true)
+    if next(given, None) is not None:
+        raise ValueError(f"maps holds more than {len(table)} maps; give one for each view of table.")
     columns = ["path", "patient", "kind", "hit", "iou", "area", "centre_hit", "centre_iou", "score"]
     out = pd.DataFrame(found, columns=columns)
     hit, iou = mean_place(
@@ -146,9 +148,21 @@ def localisation(
     return out.assign(mean_hit=hit, mean_iou=iou)
 
 
+def _measured(
+    one: Explanation | ArrayLike, threshold: float
+) -> tuple[tuple[int, int], tuple[float, float] | None, NDArray[Any], float]:
+    """Height and width, warmest point, boxes and score of a map."""
+    if isinstance(one, Explanation):
+        height, width = one.image.shape
+        return (height, width), one.peak, one.boxes, one.score
+    heat = np.asarray(one)
+    own = find_boxes(heat, threshold)
+    return (heat.shape[0], heat.shape[1]), peak_of(heat), own, float("nan")
+
+
 def mean_place(
     boxes: Sequence[ArrayLike], sizes: ArrayLike, patients: ArrayLike, *, tolerance: float = 0.0
-) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Point at the mean place of other patients' lesions: a baseline that knows where lesions tend to lie.
 
     Parameters

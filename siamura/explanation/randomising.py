@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .explaining import Explanation, explain
+from .explaining import explain
+from .heat_map import Explanation
 from .targets import Target
 
 if TYPE_CHECKING:

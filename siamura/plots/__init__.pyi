@@ -7,6 +7,7 @@ from .probabilities import precision_recall, reliability, roc
 from .projection import project
 from .scatter import embedding
 from .scores import confusion, part_bars
+from .similar import similar_cases
 
 __all__ = [
     "accuracy_curves",
@@ -25,4 +26,5 @@ __all__ = [
     "project",
     "reliability",
     "roc",
+    "similar_cases",
 ]

@@ -124,7 +124,7 @@ def layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
     """Draw what layers of falling resolution put out for the first abnormal validation film."""
     from siamura import plots
     from siamura.explanation import choose_layers, feature_maps
-    from siamura.explanation.explaining import as_input
+    from siamura.explanation.inputs import as_input
     from siamura.pixels import read_image
 
     row = int(np.flatnonzero(data.table["label"].to_numpy() == 1)[0])

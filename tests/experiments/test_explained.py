@@ -51,7 +51,7 @@ def test_the_script_measures_what_the_functions_measure(done: Run, cache: Path, 
     assert "PHANTOMS that the run never saw" in text
     assert f"| {places['hit'].mean():.2f} |" in text
     rows = re.findall(r"\| (-?\d\.\d\d) \| (-?\d\.\d\d) to (-?\d\.\d\d) \|", text)
-    assert len(rows) == 7 + 10 + 6
+    assert len(rows) == 11 + 10 + 6
     assert all(float(low) - 0.01 <= float(value) <= float(high) + 0.01 for value, low, high in rows)
 
 

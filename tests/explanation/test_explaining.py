@@ -1,12 +1,14 @@
 """explain(): places in the original, through every fit; and the figures that say whether a map is right."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from siamura import CLAHE, EmbeddingNet, Preprocess
+from siamura import CLAHE, EmbeddingNet, Preprocess, plots
 from siamura.explanation import (
     Similarity,
     activation_map,
@@ -14,16 +16,17 @@ from siamura.explanation import (
     choose_layers,
     embed_image,
     explain,
+    explain_views,
     faithfulness,
     feature_maps,
-    feature_sheet,
     hits,
     localisation,
     perturbation_curves,
     randomised_weights,
-    similar_sheet,
+    shared_maps,
     summary,
 )
+from siamura.studies import read_boxes
 
 SIZE = 64
 
@@ -100,7 +103,10 @@ def test_a_map_of_zeros_has_no_peak_and_no_box():
     assert seen.boxes.shape == (0, 4)
     np.testing.assert_array_equal(seen.overlay(), np.repeat(image[..., None], 3, axis=2))
     assert not hits(seen.peak, [[0, 0, 60, 80]])
-    seen.figure()
+    small, heat, boxes = seen.downscaled(40)
+    assert small.shape == heat.shape == (40, 30)
+    assert not heat.any()
+    assert not len(boxes)
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +166,10 @@ class TestOnEmbeddingNet:
         np.testing.assert_array_equal(bare[cold], np.repeat(image[..., None], 3, axis=2)[cold])
         assert (over == 255).all(axis=2).sum() > (bare == 255).all(axis=2).sum()
         assert 0.8 < seen.map.max() <= 1.0  # the maximum is the raw map's, between whose cells the pixels lie
-        figure = seen.figure("noise")
-        assert figure.get_suptitle() == "noise"
+        small, heat, boxes = seen.downscaled(75)
+        assert small.shape == heat.shape == (75, 55)
+        np.testing.assert_allclose(boxes, seen.boxes / 2)
+        plots.heat_map(small, heat, boxes, note=seen.description)  # no box leaves the smaller image
         with pytest.raises(ValueError, match="alpha=2"):
             seen.overlay(2)
 
@@ -202,7 +210,7 @@ class TestOnEmbeddingNet:
         if method == "layercam":
             plain = activation_map(net, x, target, layers[0], "layercam")[0][0]
             np.testing.assert_allclose(alone[0], plain, atol=1e-6)
-        assert "4 layers" in explain(net, image, target, layer=[*layers, "trunk"]).figure().get_supxlabel()
+        assert "4 layers" in explain(net, image, target, layer=[*layers, "trunk"]).description
 
     def test_one_named_layer_is_looked_at_alone(self, net, image):
         seen = explain(net, image, Similarity(np.ones(8)), layer=net.trunk)
@@ -249,12 +257,6 @@ class TestOnEmbeddingNet:
         maps = feature_maps(net, image, "trunk.model.features.3")
         handle.remove()
         np.testing.assert_array_equal(maps, kept[0][0].detach().numpy())
-        figure = feature_sheet(net, image, "trunk.model.features.3", channels=10)
-        drawn = [axes for axes in figure.axes if axes.images]
-        assert len(drawn) == 10
-        assert drawn[0].get_title() == str(maps.std(axis=(1, 2)).argmax())
-        with pytest.raises(ValueError, match="channels=0"):
-            feature_sheet(net, image, "trunk", channels=0)
 
     def test_embed_image_is_the_networks_output(self, net, image):
         expected = net.eval()(torch.from_numpy(net.preprocess(image))[None, None])[0].detach().numpy()
@@ -262,19 +264,23 @@ class TestOnEmbeddingNet:
         np.testing.assert_array_equal(embed_image(net, image), expected)
         assert net.training
 
-    def test_similar_sheet(self, net, image, tmp_path):
+    def test_shared_maps(self, net, image, tmp_path):
         import cv2
 
         paths = [str(tmp_path / f"{i}.png") for i in range(2)]
         for i, path in enumerate(paths):
             cv2.imwrite(path, np.roll(image, 20 * i))
-        cases = pd.DataFrame({"path": paths, "distance": [0.0, 0.25], "label": [1, 0]})
-        figure = similar_sheet(net, image, cases, title="noise", method="gradcam")
-        titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-        assert titles == ["the image", "abnormal\ndistance 0", "normal\ndistance 0.25"]
-        assert sum(bool(axes.images) for axes in figure.axes) == 7
+        pairs = shared_maps(net, image, paths, method="gradcam")
+        own = Similarity(embed_image(net, image))
+        for path, (case, query) in zip(paths, pairs, strict=True):
+            np.testing.assert_array_equal(case.raw, explain(net, path, own, method="gradcam").raw)
+            other = Similarity(embed_image(net, path))
+            np.testing.assert_array_equal(query.raw, explain(net, image, other, method="gradcam").raw)
         with pytest.raises(ValueError, match="cases is empty"):
-            similar_sheet(net, image, cases[:0])
+            shared_maps(net, image, [])
+
+
+LOOK = {"layer": "conv", "method": "gradcam", "progress": False}
 
 
 class TestQuality:
@@ -296,32 +302,56 @@ class TestQuality:
 
     def test_localisation_of_a_model_that_looks_at_the_lesion(self, views):
         table, lesions = views
+        shown = table[:10]
         net = Bright(Preprocess(size=SIZE, clahe=None))
-        found = localisation(net, table, lesions, brightness, layer="conv", method="gradcam", progress=False)
-        assert len(found) == 10
+        maps = list(explain_views(net, shown, brightness, **LOOK))
+        found = localisation(maps, shown, lesions)
+        assert found["path"].tolist() == shown["path"].tolist()
         assert found["hit"].mean() == 1.0
         assert found["iou"].mean() > 0.4
         assert found["centre_hit"].mean() < 0.5
         assert (found["kind"] == "").all()
         assert found["area"].between(0.02, 0.2).all()  # the square covers 24 * 24 of 130 * 130 pixels, 0.034
-        named = localisation(
-            net,
-            table,
-            lesions.assign(kind="lytic"),
-            brightness,
-            layer="conv",
-            method="gradcam",
-            progress=False,
-        )
+        named = localisation(maps, shown, lesions.assign(kind="lytic"))
         assert (named["kind"] == "lytic").all()
-        relative = lesions.assign(path=[p.rsplit("/", 1)[1] for p in lesions["path"]])
-        file = table["path"][0].rsplit("/", 1)[0] + "/lesions.csv"
-        relative.to_csv(file, index=False)
-        again = localisation(net, table, file, brightness, layer="conv", method="gradcam", progress=False)
-        pd.testing.assert_frame_equal(again, found)
         figures = summary(found)
         assert figures.loc["hit - centre_hit", "low"] > 0
+        assert {"hit - mean_hit", "iou - mean_iou"} <= set(figures.index)
         assert figures.attrs == {"views": 10, "patients": 5, "draws": 1000}
+
+    def test_boxes_of_ones_own_and_phantoms_go_the_same_way(self, views, tmp_path):
+        table, lesions = views
+        shown = table[:10]
+        maps = list(explain_views(Bright(Preprocess(size=SIZE, clahe=None)), shown, brightness, **LOOK))
+        found = localisation(maps, shown, lesions)
+        own = lesions.assign(path=[os.path.basename(p) for p in lesions["path"]]).rename(
+            columns={"path": "file"}
+        )
+        own.to_csv(tmp_path / "lesions.csv", index=False)
+        again = localisation(maps, shown, read_boxes(tmp_path / "lesions.csv", table))
+        pd.testing.assert_frame_equal(again, found)
+
+    def test_maps_of_another_method(self, views):
+        table, lesions = views
+        shown = table[:10]
+        heats = []
+        for _, _, _, x0, y0, x1, y1 in (
+            shown.merge(lesions)
+            .assign(n=0)[["path", "patient", "n", "x0", "y0", "x1", "y1"]]
+            .itertuples(index=False)
+        ):
+            heat = np.zeros((130, 130), np.float32)
+            heat[y0:y1, x0:x1] = 1
+            heats.append(heat)
+        found = localisation(heats, shown, lesions)
+        assert (found[["hit", "iou"]] == 1).all(axis=None)
+        assert found["score"].isna().all()
+        with pytest.raises(ValueError, match="maps holds 9 maps for 10 views"):
+            localisation(heats[:9], shown, lesions)
+        with pytest.raises(ValueError, match="maps holds more than 9 maps"):
+            localisation(heats, shown[:9], lesions)
+        with pytest.raises(ValueError, match="2 of 12 views of table have no box"):
+            localisation(heats, table, lesions)
 
     def test_of_a_model_that_looks_elsewhere(self, views):
         table, lesions = views
@@ -329,7 +359,7 @@ class TestQuality:
         with torch.no_grad():
             net.conv.weight.fill_(-1.0)
             net.conv.bias.fill_(128.0)
-        found = localisation(net, table, lesions, brightness, layer="conv", method="gradcam", progress=False)
+        found = localisation(explain_views(net, table[:10], brightness, **LOOK), table[:10], lesions)
         assert found["hit"].mean() == 0.0
 
     def test_deletion_falls_and_insertion_rises(self, views):
@@ -378,9 +408,7 @@ class TestQuality:
     def test_the_centre_baseline_is_the_box_moved_to_the_middle(self, views):
         table, lesions = views
         net = Bright(Preprocess(size=SIZE, clahe=None))
-        found = localisation(
-            net, table[:1], lesions, brightness, layer="conv", method="gradcam", progress=False
-        )
+        found = localisation(explain_views(net, table[:1], brightness, **LOOK), table[:1], lesions)
         seen = explain(net, table["path"][0], brightness, layer="conv", method="gradcam")
         w, h = seen.boxes[0, 2:] - seen.boxes[0, :2]
         x0, y0, x1, y1 = lesions.loc[0, ["x0", "y0", "x1", "y1"]].astype(float)
@@ -414,14 +442,12 @@ class TestQuality:
                 summary(given, **options)
 
     def test_lesions_need_their_columns(self, views):
-        with pytest.raises(ValueError, match="lesions lacks the column 'x0'"):
-            localisation(Bright(Preprocess(size=SIZE)), views[0], views[0], brightness)
+        with pytest.raises(ValueError, match="boxes lacks the column 'x0'"):
+            localisation([], views[0], views[0])
 
     def test_tables_need_their_columns(self, views):
         net, (table, lesions) = Bright(Preprocess(size=SIZE)), views
         with pytest.raises(ValueError, match="table lacks the column 'patient'; it needs path, patient"):
-            localisation(net, table[["path"]], lesions, brightness)
+            localisation([], table[["path"]], lesions)
         with pytest.raises(ValueError, match="table lacks the column 'path'"):
             faithfulness(net, table[["patient"]], brightness)
-        with pytest.raises(ValueError, match="cases lacks the column 'distance'"):
-            similar_sheet(net, np.zeros((9, 9), np.uint8), table)
