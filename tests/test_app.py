@@ -95,7 +95,8 @@ def test_samples_do_not_tell_the_label(reader: Reader) -> None:
 
 def view(name: str, probability: float, *, unlike: bool = False) -> View:
     film = np.zeros((40, 30), np.uint8)
-    return View(name, probability, unlike, film, np.zeros((4, 3), np.float32), np.zeros((0, 4)))
+    each = np.array([1 - probability, probability])
+    return View(name, each, unlike, film, np.zeros((4, 3), np.float32), np.zeros((0, 4)))
 
 
 def test_the_heading_tells_what_must_not_be_overlooked(
@@ -116,6 +117,43 @@ def test_the_heading_tells_what_must_not_be_overlooked(
     far = [view("leg", 1.0, unlike=True)]
     assert "leg: unlike the training films" in reader._heading("leg", far, 1)
     assert "farther from them than 99 % of the validation views" in reader._warnings(far)[0]
+
+
+def test_the_runs_own_classes_are_named(
+    reader: Reader, study: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(reader.run.metrics["valid"]["study"]["knn"]["interval"], "kappa", [0.2, 0.6])
+    monkeypatch.setattr(reader, "classes", ("clean", "<fracture>"))
+    monkeypatch.setattr(
+        reader, "probabilities", lambda embeddings: np.tile([0.25, 0.75], (len(embeddings), 1))
+    )
+    reading = reader.read(study[:1], study="hand")
+    assert reading.heading in (
+        "hand: <fracture>, probability of <fracture> 0.75",
+        "hand: unlike the training films, so the score means little",
+    )
+    assert "above 0.5 is called <fracture>" in reading.notes[0]
+    html = render(reading)
+    assert "<span class='tag'>&lt;fracture&gt;</span>" in html
+    assert "abnormal" not in html.replace("class='view abnormal'", "").replace("_abnormal", "")
+    assert set(re.findall(r"<figcaption>(\S+), distance", html)) <= {"clean", "&lt;fracture&gt;"}
+
+
+def test_more_than_two_classes(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(reader.run.metrics["valid"]["study"]["knn"]["interval"], "kappa", [0.2, 0.6])
+    monkeypatch.setattr(reader, "classes", ("hand", "leg", "hip"))
+    film, heat, boxes = np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.float32), np.zeros((0, 4))
+    views = [
+        View(name, np.array(each), False, film, heat, boxes, reader.classes)
+        for name, each in (("a", [0.4, 0.3, 0.3]), ("b", [0.0, 0.4, 0.6]))
+    ]
+    assert [(view.answer, view.probability, view.marked) for view in views] == [
+        ("hand", 0.4, False),
+        ("hip", 0.6, False),
+    ]
+    assert reader._heading("x", views, 2) == "x: hip, probability of hip 0.45"
+    assert reader._warnings(views) == ["The views differ: a hand, b hip."]
+    assert "hand 0.20, leg 0.35, hip 0.45" in reader._notes(views)[0]
 
 
 def test_a_view_unlike_the_training_films_is_marked(

@@ -6,7 +6,8 @@ It listens on this machine alone unless told otherwise, sends nothing anywhere, 
 from __future__ import annotations
 
 from .layout import page
-from .reader import MAX_VIEWS, Reader, Reading, View
+from .reader import MAX_VIEWS, Reader
+from .reading import Reading, View
 from .server import serve
 
 __all__ = ["MAX_VIEWS", "Reader", "Reading", "View", "page", "serve"]

@@ -13,7 +13,8 @@ import numpy as np
 
 from siamura.report.tables import RESEARCH
 
-from .reader import Reader, Reading, View, class_name
+from .reader import Reader
+from .reading import Reading, View, class_name
 
 if TYPE_CHECKING:
     import gradio
@@ -233,7 +234,7 @@ def render(reading: Reading) -> str:
 
 def _view(view: View) -> str:
     film, name = _png(view.film), escape(view.name)
-    tags = "<span class='tag'>abnormal</span>" if view.abnormal else ""
+    tags = f"<span class='tag'>{escape(view.answer)}</span>" if view.marked else ""
     tags += "<span class='tag unlike'>unlike the training films</span>" if view.unlike else ""
     boxes = "".join(
         f"<span class='box' style='left:{100 * x0:.2f}%;top:{100 * y0:.2f}%;"
@@ -247,8 +248,8 @@ def _view(view: View) -> str:
         f"<figure><div class='frame' onscroll='siamuraScroll(this)'><div class='stack' style='{fit}'>{plain}"
     )
     return (
-        f"<article class='view{' abnormal' if view.abnormal else ''}'>"
-        f"<h4>{name}: probability of abnormal {view.probability:.2f}{tags}</h4><div class='pair'>"
+        f"<article class='view{' abnormal' if view.marked else ''}'>"
+        f"<h4>{name}: probability of {escape(view.of)} {view.probability:.2f}{tags}</h4><div class='pair'>"
         f"{frame}</div></div><figcaption>the film</figcaption></figure>"
         f"{frame}<img class='heat' alt='heat map' src='{_heat(view.heat)}'>{boxes}</div></div>"
         "<figcaption>heat of the MLP head, relative within this film: the warmest place is red however low the "
@@ -263,7 +264,11 @@ def _table(reading: Reading) -> str:
     head = "".join(f"<th>{name}</th>" for name in columns)
     rows = []
     for row in cases.to_dict("records"):
-        cells = {**row, "label": class_name(row.get("label")), "distance": f"{row['distance']:.3f}"}
+        cells = {
+            **row,
+            "label": class_name(row.get("label"), reading.classes),
+            "distance": f"{row['distance']:.3f}",
+        }
         # A study's folder is called by its label in MURA, which stands in a column of its own.
         rows.append("<tr>" + "".join(f"<td>{escape(str(cells[name]))}</td>" for name in columns) + "</tr>")
     return (

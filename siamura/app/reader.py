@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,96 +16,18 @@ from siamura.pixels import UnreadableImage, read_image
 from siamura.plots.style import part_name
 from siamura.report.tables import data_sentence, with_interval
 
+from .reading import THRESHOLD, Reading, View, called, class_name, shown
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["MAX_VIEWS", "Reader", "Reading", "View"]
+__all__ = ["MAX_VIEWS", "Reader"]
 
 MAX_VIEWS = 12
-THRESHOLD = 0.5
 FILM_SIDE = 1400  # pixels of the longest side that is sent to the browser
 HEAT_SIDE = 400
 CASE_SIDE = 400
 UNLIKE = "unlike the training films"
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One view that was read.
-
-    Parameters
-    ----------
-    name : str
-        Its file's name.
-    probability : float
-        Of abnormal, from 0 to 1.
-    unlike : bool
-        Whether it lies farther from the training films than 99 % of the validation views.
-    film : uint8 (H, W)
-        The film, its longest side at most 1,400 pixels.
-    heat : float32 (h, w)
-        Where the score comes from, 0 to 1 by the maximum within this film; it covers the whole film.
-    boxes : float64 (n, 4)
-        x0, y0, x1, y1 as shares of the film's width and height.
-
-    Examples
-    --------
-    >>> reader = Reader("runs/first")
-    >>> view = reader.read_sample(next(iter(reader.samples))).views[0]
-    >>> view.film.dtype, float(view.heat.max()) <= 1
-    (dtype('uint8'), True)
-    """
-
-    name: str
-    probability: float
-    unlike: bool
-    film: npt.NDArray[np.uint8]
-    heat: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float64]
-
-    @property
-    def abnormal(self) -> bool:
-        """Whether it is called abnormal."""
-        return self.probability > THRESHOLD
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the page shows for one study, as plain text and arrays.
-
-    Parameters
-    ----------
-    heading : str
-        The study's name and its verdict, or what is wrong.
-    notes : list of str
-        What the verdict rests on.
-    problems : list of str
-        What must not be overlooked: unreadable files, views unlike the training films.
-    views : list of View
-        Each readable view.
-    cases : pandas.DataFrame or None
-        The nearest earlier cases.
-    pictures : list of (ndarray, str)
-        Those of them whose files are still there, uint8 (H, W), with captions.
-
-    Examples
-    --------
-    >>> reading = Reader("runs/first").read([])
-    >>> reading.heading, reading.views, reading.cases
-    ('Choose the views of a study first.', [], None)
-    """
-
-    heading: str
-    notes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    views: list[View] = field(default_factory=list)
-    cases: pd.DataFrame | None = None
-    pictures: list[tuple[npt.NDArray[np.uint8], str]] = field(default_factory=list)
-
-    @property
-    def verdict(self) -> str:
-        """Heading, problems and notes in one text."""
-        return "\n\n".join([self.heading, *self.problems, *self.notes])
 
 
 class Reader:
@@ -144,6 +65,9 @@ class Reader:
 
         self.run = load_run(run)
         self.predictor = Predictor(self.run, head="knn")
+        self.classes: tuple[str, ...] = tuple(
+            map(str, self.run.config["data"].get("classes") or ("normal", "abnormal"))
+        )
         vectors, table = self.run.embeddings()
         train = (table["split"] == "train").to_numpy()
         self._table = table[train].reset_index(drop=True)
@@ -225,11 +149,11 @@ class Reader:
         if not squares:
             return Reading(f"{study}: no readable view", problems=problems)
         embeddings = self.predictor.embed_squares(squares)
-        probability = self.predictor.probability(embeddings)
+        each = self.probabilities(embeddings)
         unlike = self.predictor.distance(embeddings) > self.predictor.limit.limit
         views = [
-            View(name, float(p), bool(far), film, heat, boxes)
-            for (name, film, heat, boxes), p, far in zip(parts, probability, unlike, strict=True)
+            View(name, row, bool(far), film, heat, boxes, self.classes)
+            for (name, film, heat, boxes), row, far in zip(parts, each, unlike, strict=True)
         ]
         cases = self._cases(embeddings, patient)
         return Reading(
@@ -239,31 +163,40 @@ class Reader:
             views,
             cases,
             self._pictures(cases),
+            self.classes,
         )
+
+    def probabilities(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Probability of each class, float64 (N, C)."""
+        return np.asarray(self.predictor.head.predict_proba(embeddings), dtype=np.float64)
 
     def _explained(
         self, image: npt.NDArray[np.uint8]
     ) -> tuple[
         npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float64]
     ]:
-        from siamura.explanation import explain
+        from siamura.explanation import HeadLogit, explain
         from siamura.explanation.inputs import shrunk
 
-        found = explain(self.predictor.net, image, head=self.predictor.heads["mlp"])
+        code = 1  # of more than two classes, the heat is that of the answer
+        if len(self.classes) > 2:
+            code = called(self.probabilities(self.predictor.embed([image]))[0])
+        found = explain(self.predictor.net, image, HeadLogit(self.predictor.heads["mlp"], code))
         height, width = image.shape
         scale = min(1.0, HEAT_SIDE / max(height, width))
         heat = found.map_at(max(1, round(height * scale)), max(1, round(width * scale)))
         return found.square, shrunk(image, FILM_SIDE), heat, found.boxes / np.array([width, height] * 2)
 
     def _heading(self, study: str, views: list[View], given: int) -> str:
-        mean = float(np.mean([view.probability for view in views]))
         read = f" ({len(views)} of {given} views read)" if len(views) < given else ""
         if all(view.unlike for view in views):
             return f"{study}: {UNLIKE}, so the score means little{read}"
         if self.chance:
             return f"{study}: no better than chance on validation{read}"
-        said = "abnormal" if mean > THRESHOLD else "normal"
-        return f"{study}: {said}, probability of abnormal {mean:.2f}{read}"
+        mean = np.mean([view.each for view in views], axis=0)
+        of = shown(mean)
+        answer = self.classes[called(mean)]
+        return f"{study}: {answer}, probability of {self.classes[of]} {mean[of]:.2f}{read}"
 
     @property
     def chance(self) -> bool:
@@ -282,21 +215,37 @@ class Reader:
                 f"{', '.join(far)}: {UNLIKE}, farther from them than {share} of the validation views; the score "
                 "means little."
             )
-        called = [view.name for view in views if view.abnormal]
+        if len(self.classes) > 2:
+            if len({view.answer for view in views}) > 1:
+                named = ", ".join(f"{view.name} {view.answer}" for view in views)
+                said.append(f"The views differ: {named}.")
+            return said
+        called = [view.name for view in views if view.marked]
         if 0 < len(called) < len(views):
             verb = "is" if len(called) == 1 else "are"
-            said.append(f"{len(called)} of {len(views)} views {verb} called abnormal: {', '.join(called)}.")
+            said.append(
+                f"{len(called)} of {len(views)} views {verb} called {self.classes[1]}: {', '.join(called)}."
+            )
         return said
 
     def _notes(self, views: list[View]) -> list[str]:
-        mean = float(np.mean([view.probability for view in views]))
+        mean = np.mean([view.each for view in views], axis=0)
+        of = self.classes[shown(mean)]
         each = ", ".join(f"{view.probability:.2f}" for view in views)
-        rests = f"the mean of {len(views)} views ({each})" if len(views) > 1 else "of one view"
+        rests = "of one view"
+        if len(views) > 1:
+            rests = f"the mean of {len(views)} views"
+            rests += f" ({each})" if len(self.classes) == 2 else ""
+        rule = f"above {THRESHOLD:g} is called {of}"
+        if len(self.classes) > 2:
+            rule = "the most probable class is the answer: " + ", ".join(
+                f"{name} {value:.2f}" for name, value in zip(self.classes, mean, strict=True)
+            )
         figures = self.run.metrics["valid"]["study"]["knn"]
         data = data_sentence({**self.run.config["data"], "part": self.part.lower()})
         return [
-            f"Probability of abnormal {mean:.2f}, {rests}: the share of abnormal among the "
-            f"{self.run.experiment.neighbours} nearest training films; above {THRESHOLD:g} is called abnormal.",
+            f"Probability of {of} {mean[shown(mean)]:.2f}, {rests}: the share of {of} among the "
+            f"{self.run.experiment.neighbours} nearest training films; {rule}.",
             f"On the validation studies this score reached kappa {with_interval(figures, 'kappa')} (95 % interval "
             f"over {figures.get('patients', 'the')} patients; 0 is chance). {data}",
         ]
@@ -319,13 +268,10 @@ class Reader:
                 image = shrunk(read_image(row["path"]), CASE_SIDE)
             except (UnreadableImage, FileNotFoundError):
                 continue  # the case stays in the table; only its file is gone
-            pictures.append((image, f"{class_name(row['label'])}, distance {row['distance']:.2g}"))
+            pictures.append(
+                (image, f"{class_name(row['label'], self.classes)}, distance {row['distance']:.2g}")
+            )
         return pictures
-
-
-def class_name(label: object) -> str:
-    """The plain name of a class."""
-    return {0: "normal", 1: "abnormal"}.get(label, str(label)) if isinstance(label, int) else str(label)
 
 
 def _named(names: Sequence[str]) -> str:

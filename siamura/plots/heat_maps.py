@@ -176,8 +176,8 @@ def heat_map(
     bar = figure.colorbar(scale, ax=right, fraction=0.05, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["0", "max"])
     bar.outline.set_linewidth(0.4)
-    said = "Solid box: found." if boxes else ""
-    known = " Dashed box: where it is." if truth else ""
+    said = "Solid box: found." if len(boxes) else ""
+    known = " Dashed box: where it is." if len(truth) else ""
     style.footer(figure, note, "" if top > 0 else "The map is 0 everywhere.", said + known)
     return figure
 

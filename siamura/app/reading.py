@@ -1,0 +1,140 @@
+"""What was read of a study, as plain values, with the names of the run's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["THRESHOLD", "Reading", "View", "called", "class_name", "shown"]
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One view that was read.
+
+    Parameters
+    ----------
+    name : str
+        Its file's name.
+    each : float64 (C,)
+        Probability of each class.
+    unlike : bool
+        Whether it lies farther from the training films than 99 % of the validation views.
+    film : uint8 (H, W)
+        The film, its longest side at most 1,400 pixels.
+    heat : float32 (h, w)
+        Where the score comes from, 0 to 1 by the maximum within this film; it covers the whole film.
+    boxes : float64 (n, 4)
+        x0, y0, x1, y1 as shares of the film's width and height.
+    classes : tuple of C str
+        The classes' names; of two, the second is the positive one.
+
+    Examples
+    --------
+    >>> from siamura.app import Reader
+    >>> reader = Reader("runs/first")
+    >>> view = reader.read_sample(next(iter(reader.samples))).views[0]
+    >>> view.film.dtype, float(view.heat.max()) <= 1
+    (dtype('uint8'), True)
+    """
+
+    name: str
+    each: npt.NDArray[np.float64]
+    unlike: bool
+    film: npt.NDArray[np.uint8]
+    heat: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float64]
+    classes: tuple[str, ...] = ("normal", "abnormal")
+
+    @property
+    def code(self) -> int:
+        """Code of the class that it is called."""
+        return called(self.each)
+
+    @property
+    def answer(self) -> str:
+        """Name of the class that it is called."""
+        return self.classes[self.code]
+
+    @property
+    def probability(self) -> float:
+        """Of two classes the probability of the positive one, of more that of the answer."""
+        return float(self.each[shown(self.each)])
+
+    @property
+    def of(self) -> str:
+        """Name of the class that `probability` is of."""
+        return self.classes[shown(self.each)]
+
+    @property
+    def marked(self) -> bool:
+        """Whether it is called the positive one of two classes."""
+        return len(self.classes) == 2 and self.code == 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the page shows for one study, as plain text and arrays.
+
+    Parameters
+    ----------
+    heading : str
+        The study's name and its verdict, or what is wrong.
+    notes : list of str
+        What the verdict rests on.
+    problems : list of str
+        What must not be overlooked: unreadable files, views unlike the training films.
+    views : list of View
+        Each readable view.
+    cases : pandas.DataFrame or None
+        The nearest earlier cases.
+    pictures : list of (ndarray, str)
+        Those of them whose files are still there, uint8 (H, W), with captions.
+    classes : tuple of str
+        The classes' names, by the codes in the column ``label`` of `cases`.
+
+    Examples
+    --------
+    >>> from siamura.app import Reader
+    >>> reading = Reader("runs/first").read([])
+    >>> reading.heading, reading.views, reading.cases
+    ('Choose the views of a study first.', [], None)
+    """
+
+    heading: str
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
+    cases: pd.DataFrame | None = None
+    pictures: list[tuple[npt.NDArray[np.uint8], str]] = field(default_factory=list)
+    classes: tuple[str, ...] = ("normal", "abnormal")
+
+    @property
+    def verdict(self) -> str:
+        """Heading, problems and notes in one text."""
+        return "\n\n".join([self.heading, *self.problems, *self.notes])
+
+
+def called(each: npt.NDArray[np.float64]) -> int:
+    """Code of the class that probabilities (C,) speak for."""
+    return int(each[1] > THRESHOLD) if len(each) == 2 else int(each.argmax())
+
+
+def shown(each: npt.NDArray[np.float64]) -> int:
+    """Code of the class whose probability is shown: the positive one of two, the answer of more."""
+    return 1 if len(each) == 2 else called(each)
+
+
+def class_name(label: object, classes: Sequence[str] = ("normal", "abnormal")) -> str:
+    """The name of a class by its code; a label that is no code, of a case index say, as it is."""
+    known = isinstance(label, (int, np.integer)) and 0 <= label < len(classes)
+    return classes[int(label)] if known else str(label)  # type: ignore[call-overload]
