@@ -195,7 +195,7 @@ _EMBEDDING: dict[str, Check] = {
     "normalize": _truth,
 }
 _TOP: dict[str, Check] = {
-    "pool": _one_of("avg", "max", "gem", "flatten"),
+    "pool": _one_of("avg", "max", "gem", "cls", "flatten"),
     "map_norm": _truth,
     "hidden": _widths,
     "activation": _one_of("relu", "leaky_relu"),

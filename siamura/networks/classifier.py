@@ -27,8 +27,8 @@ class Top:
 
     Parameters
     ----------
-    pool : {"avg", "max", "gem", "flatten"}
-        How the map becomes a vector; ``"flatten"`` keeps every position.
+    pool : {"avg", "max", "gem", "cls", "flatten"}
+        How the map becomes a vector; ``"cls"`` takes a transformer's class token, ``"flatten"`` keeps every position.
     map_norm : bool
         Batch normalisation of the map first.
     hidden : tuple of int
@@ -205,7 +205,7 @@ class Classifier(GreyNet):
             made = replace(made, dropout=dropout)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            super().__init__(trunk, weights, image_size=image_size, preprocess=preprocess)
+            super().__init__(trunk, weights, image_size=image_size, preprocess=preprocess, pool=made.pool)
             area = None
             side = self.config["image_size"]
             if made.pool == "flatten" and side is not None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from safetensors.torch import save_file
@@ -35,6 +35,8 @@ class GreyNet(nn.Module):
         See `Trunk`.
     preprocess : Preprocess, optional
         How the images were made; kept in config.json.
+    pool : str
+        How the map will become a vector; ``"cls"`` takes the class token in its place.
     """
 
     mean: Tensor
@@ -47,18 +49,24 @@ class GreyNet(nn.Module):
         *,
         image_size: int | None = None,
         preprocess: Preprocess | None = None,
+        pool: str = "avg",
     ) -> None:
         super().__init__()
         if image_size is None and preprocess is not None:
             image_size = preprocess.size
         self.preprocess = preprocess
-        self.trunk = Trunk(trunk, weights, image_size=image_size)
+        output: Literal["map", "class_token"] = "class_token" if pool == "cls" else "map"
+        self.trunk = Trunk(trunk, weights, image_size=image_size, output=output)
         self.register_buffer("mean", torch.tensor(255.0 * self.trunk.mean))
         self.register_buffer("std", torch.tensor(255.0 * self.trunk.std))
-        self.config: dict[str, Any] = {"trunk": trunk, "image_size": image_size}
+        # The name and side by which the same trunk is made again, whatever the preprocessing will be.
+        self.config: dict[str, Any] = {
+            "trunk": self.trunk.name,
+            "image_size": self.trunk.image_size or image_size,
+        }
 
     def features(self, x: Tensor) -> Tensor:
-        """Last feature map.
+        """Last feature map; with ``pool="cls"`` the class token, as a map of one place.
 
         Parameters
         ----------
@@ -161,7 +169,8 @@ class EmbeddingNet(GreyNet):
     Parameters
     ----------
     trunk : str
-        ``"densenet169"``, ``"resnet50"``, any torchvision classifier, or ``"timm:NAME"``; see `Trunk`.
+        ``"densenet169"``, ``"resnet50"``, any torchvision classifier, or ``"timm:NAME"``, vision transformers
+        included; see `Trunk`.
     dim : int
         Dimensions of the embedding.
     weights : None, "imagenet" or path
@@ -204,7 +213,7 @@ class EmbeddingNet(GreyNet):
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            super().__init__(trunk, weights, image_size=image_size, preprocess=preprocess)
+            super().__init__(trunk, weights, image_size=image_size, preprocess=preprocess, pool=pool)
             self.head = EmbeddingHead(
                 self.trunk.channels,
                 dim,

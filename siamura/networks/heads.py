@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 __all__ = ["EmbeddingHead", "GeM", "Pooling", "make_pool"]
 
-Pooling = Literal["avg", "max", "gem"]
+Pooling = Literal["avg", "max", "gem", "cls"]
 
 
 class GeM(nn.Module):
@@ -56,15 +56,25 @@ class _Max(nn.Module):
         return x.amax((-2, -1))
 
 
+class _ClassToken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2] != 1 or x.shape[-1] != 1:
+            raise ValueError(
+                f'pool="cls" takes a class token, (B, C, 1, 1), and got {tuple(x.shape)}; give the trunk '
+                'output="class_token".'
+            )
+        return x[:, :, 0, 0]
+
+
 def make_pool(name: Pooling) -> nn.Module:
     """Pooling by name.
 
     Raises
     ------
     ValueError
-        If the name is none of ``avg``, ``max`` and ``gem``.
+        If the name is none of ``avg``, ``max``, ``gem`` and ``cls``.
     """
-    pools: dict[str, type[nn.Module]] = {"avg": _Mean, "max": _Max, "gem": GeM}
+    pools: dict[str, type[nn.Module]] = {"avg": _Mean, "max": _Max, "gem": GeM, "cls": _ClassToken}
     if name not in pools:
         raise ValueError(f"pool={name!r} is unknown; choose one of {', '.join(pools)}.")
     return pools[name]()
@@ -79,8 +89,8 @@ class EmbeddingHead(nn.Module):
         Channels of the feature map.
     dim : int
         Dimensions of the embedding.
-    pool : {"avg", "max", "gem"}
-        How the map becomes a vector.
+    pool : {"avg", "max", "gem", "cls"}
+        How the map becomes a vector; ``"cls"`` takes a transformer's class token instead.
     hidden : sequence of int
         Widths of dense layers in between.
     batch_norm : bool

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["fetched", "push_to_hub"]
+__all__ = ["PREFIX", "fetched", "hub_library", "push_to_hub"]
 
 PREFIX = "hf-hub:"
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -62,7 +62,7 @@ def push_to_hub(
                 f"{Path(folder) / name} is missing; save_pretrained writes the network, and a run the card "
                 "(docs/model_card_template.md otherwise)."
             )
-    api = _hub().HfApi(token=token)
+    api = hub_library().HfApi(token=token)
     repo = str(api.create_repo(repo, private=private, exist_ok=True).repo_id)
     done = api.upload_folder(
         repo_id=repo, folder_path=str(folder), allow_patterns=list(FILES), commit_message=message
@@ -87,7 +87,7 @@ def fetched(folder: str | os.PathLike[str], **options: Any) -> Path:
     name = os.fspath(folder)
     if not name.startswith(PREFIX):
         return Path(folder)
-    hub = _hub()
+    hub = hub_library()
     repo = name.removeprefix(PREFIX)
     try:
         return Path(hub.snapshot_download(repo, allow_patterns=list(FILES), **options))
@@ -99,7 +99,8 @@ def fetched(folder: str | os.PathLike[str], **options: Any) -> Path:
         ) from error
 
 
-def _hub() -> Any:
+def hub_library() -> Any:
+    """Import huggingface_hub, an extra."""
     try:
         import huggingface_hub
     except ImportError as error:

@@ -1,19 +1,23 @@
-"""Trunks by name: torchvision's and timm's classifiers without their tops, for one grey channel."""
+"""Trunks by name: torchvision's and timm's models without their tops, for one grey channel."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ._torchvision import torchvision_models
+from .grey import fold_grey
+from .timm_trunks import TIMM, import_timm
+from .timm_trunks import build as build_timm
+from .torchvision_trunks import TRUNKS, known
+from .torchvision_trunks import build as build_torchvision
+from .weights import load_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,45 +26,30 @@ __all__ = ["TRUNKS", "Trunk", "check_trunk", "fold_grey"]
 
 _LOG = logging.getLogger(__name__)
 
-TRUNKS = (
-    "densenet121",
-    "densenet169",
-    "densenet201",
-    "resnet18",
-    "resnet50",
-    "resnet152",
-    "vgg16",
-    "vgg19",
-    "inception_v3",
-    "efficientnet_b0",
-    "mobilenet_v3_large",
-    "mobilenet_v3_small",
-    "squeezenet1_1",
-    "convnext_tiny",
-)
-"""Trunks that the tests run; any other torchvision classifier works by the same road."""
-
-# The mean over ImageNet's channels of its means and deviations.
-_GREY = (0.449, 0.226)
-_HALF = (0.5, 0.5)  # Inception's weights were trained on -1..1
-
 
 class Trunk(nn.Module):
-    """A classifier's convolutional part: one grey channel in, a feature map out.
+    """A model without its top: one grey channel in, a feature map out.
+
+    Where the model gives tokens (ViT, DINOv2, DINOv3, EVA, BEiT, ...), those of the patches become the map; class and
+    register tokens are split off.
 
     Parameters
     ----------
     name : str
-        A torchvision classifier (`TRUNKS` and any other), or ``"timm:NAME"`` with the ``[timm]`` extra.
+        A torchvision classifier (`TRUNKS` and any other), or with the ``[timm]`` extra ``"timm:NAME"`` or
+        ``"timm:hf-hub:OWNER/NAME"``, a timm model on the Hugging Face Hub.
     weights : None, "imagenet" or path
-        None draws the weights; ``"imagenet"`` loads the published ones; a path loads a file, see
-        `load_weights`.
+        None draws the weights; ``"imagenet"`` fetches the published ones; a path loads a file, see
+        `load_weights`. Nothing else uses a network.
     image_size : int, optional
-        The images' side, in pixels. Only transformers with fixed positions (``vit_*``, ``maxvit_t``) need it.
+        The images' side, in pixels, for which position embeddings are made (and resampled, where weights are
+        loaded). By default the side that the published weights were trained on. Convolutional trunks need none.
     grey : bool
         Fold the first convolution's three channels into one (see `fold_grey`). False keeps three: the grey
         image is then repeated, which gives the same output more slowly. So do timm's trunks whose first
         convolution cannot be folded.
+    output : {"map", "class_token"}
+        What to give: the feature map, or the class token as a map of one place.
 
     Attributes
     ----------
@@ -68,6 +57,8 @@ class Trunk(nn.Module):
         Channels of the feature map.
     input_size : int
         The side that the published weights were trained on.
+    image_size : int or None
+        The side that the position embeddings are made for; None where there are none.
     min_size : int
         The smallest side that gives a feature map.
     weights_given : bool
@@ -79,13 +70,16 @@ class Trunk(nn.Module):
     Raises
     ------
     ValueError
-        If no such trunk is known.
+        If no such trunk is known, it gives no map, or it has no class token where one is asked for.
 
     Examples
     --------
     >>> trunk = Trunk("squeezenet1_1")
     >>> trunk(torch.zeros(2, 1, 64, 64)).shape
     torch.Size([2, 512, 3, 3])
+    >>> trunk = Trunk("timm:test_vit", image_size=64)
+    >>> trunk(torch.zeros(2, 1, 64, 64)).shape
+    torch.Size([2, 64, 4, 4])
     """
 
     def __init__(
@@ -95,84 +89,77 @@ class Trunk(nn.Module):
         *,
         image_size: int | None = None,
         grey: bool = True,
+        output: Literal["map", "class_token"] = "map",
     ) -> None:
         super().__init__()
-        self.name = name
-        self.grey = grey
-        self.weights_given = weights is not None
-        self.mean, self.std = _GREY
-        self.min_size = 32
-        if name.startswith("timm:"):
-            self.model, self._map = self._timm(name.removeprefix("timm:"), weights)
+        if output not in ("map", "class_token"):
+            raise ValueError(f'output={output!r} is unknown; choose "map" or "class_token".')
+        if name.startswith(TIMM):
+            built = build_timm(name.removeprefix(TIMM), weights, image_size)
         else:
-            self.model, self._map = self._torchvision(name, weights, image_size)
+            built = build_torchvision(name, weights, image_size)
+        self.name, self.model, self._features = built.name, built.model, built.features
+        self.input_size, self.min_size, self.image_size = built.input_size, built.min_size, built.image_size
+        self.mean, self.std = built.mean, built.std
+        self._fixed, self._multiple = built.fixed, built.multiple
+        self.weights_given = weights is not None
+        self.output: Literal["map", "class_token"] = "map"
         if weights is not None and weights != "imagenet":
-            from .weights import load_weights
-
             load_weights(self.model, weights)
+        self.grey = False
+        self.channels, token, inputs = self._probe()
+        if output == "class_token" and not token:
+            raise ValueError(
+                f'pool="cls" needs a trunk with a class token, and {name} has none; choose pool="avg", "max" or '
+                '"gem".'
+            )
+        self.output = output
         if grey:
             try:
-                fold_grey(self.model)
+                self._fold(inputs)
             except ValueError as error:
-                if not name.startswith("timm:"):
+                if not name.startswith(TIMM):
                     raise
                 _LOG.info("%s keeps three channels: %s", name, error)
-                self.grey = False
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a probe tells the channels of any trunk
-            side = max(self.min_size, 64) if name not in _FIXED else self.input_size
-            self.channels = int(self.eval()(torch.zeros(1, 1, side, side)).shape[1])
         self.train()
 
-    def _torchvision(
-        self, name: str, weights: str | Path | None, image_size: int | None
-    ) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
-        models = torchvision_models()
-        _known(name)
-        enum = models.get_model_weights(name)
-        self.input_size = int(getattr(enum.DEFAULT.transforms(), "crop_size", [224])[0])
-        options: dict[str, Any] = {}
-        if name in ("inception_v3", "googlenet"):
-            # The auxiliary top exists for training its own loss; the input scaling is ours to do.
-            options = {"aux_logits": False, "init_weights": weights is None, "transform_input": False}
-            self.mean, self.std = _HALF
-            self.min_size = 75 if name == "inception_v3" else 32
-        elif name in _FIXED:
-            self.input_size = image_size or self.input_size
-            self.min_size = self.input_size
-            options = {"image_size": self.input_size} if name.startswith("vit") else {}
-            if name == "maxvit_t":
-                options = {"input_size": (self.input_size, self.input_size)}
-        model = models.get_model(name, weights=None, **options)
-        cut = _MAPS.get(type(model).__name__)
-        if cut is None:
-            raise ValueError(f"trunk={name!r} has no feature map known here; try timm:{name}.")
-        if weights == "imagenet":
-            from .weights import imagenet_file, load_weights
+    def _probe(self) -> tuple[int, bool, list[nn.Module]]:
+        """Channels of the map, whether there is a class token, and the convolutions that see the image."""
+        if self._fixed:
+            side = self.image_size or self.input_size
+        elif self._multiple > 1:
+            side = self._multiple * math.ceil(64 / self._multiple)
+        else:
+            side = self.image_size or max(self.min_size, 64)
+        seen: list[nn.Module] = []
 
-            load_weights(model, imagenet_file(name, enum.DEFAULT.url))
-        for top in ("classifier", "fc", "head", "heads"):
-            if hasattr(model, top):
-                delattr(model, top)
-        return model, cut
+        def note(module: nn.Module, given: tuple[object, ...]) -> None:
+            if given and isinstance(given[0], Tensor) and given[0].ndim == 4 and given[0].shape[1] == 3:
+                seen.append(module)
 
-    def _timm(
-        self, name: str, weights: str | Path | None
-    ) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
-        timm = _import_timm(name)
+        handles = [
+            module.register_forward_pre_hook(note)
+            for module in self.model.modules()
+            if isinstance(module, nn.Conv2d)
+        ]
         try:
-            model = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, global_pool="")
-        except Exception as error:  # timm and the Hub raise a dozen kinds where there is no network
-            if weights != "imagenet":
-                raise
-            raise FileNotFoundError(
-                f'weights="imagenet" of timm:{name} could not be fetched ({error}). '
-                f"Fetch https://huggingface.co/timm/{name} on a machine with a network and give the file as "
-                "weights=PATH."
-            ) from error
-        config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-        self.input_size = int(config.get("input_size", (3, 224, 224))[-1])
-        self.mean, self.std = fmean(config.get("mean", _GREY[:1])), fmean(config.get("std", _GREY[1:]))
-        return model, _timm_map
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self.eval()
+                places, token = self._features(self.model, torch.zeros(1, 3, side, side))
+        except (AssertionError, RuntimeError) as error:
+            told = str(error).split("\n")[0]
+            raise ValueError(f"{self.name} takes no images of {side} px ({told:.200}).") from error
+        finally:
+            for handle in handles:
+                handle.remove()
+        return int(places.shape[1]), token is not None, seen
+
+    def _fold(self, inputs: list[nn.Module]) -> None:
+        first = next((m for m in self.model.modules() if isinstance(m, nn.Conv2d)), None)
+        if inputs != [first]:
+            raise ValueError(f"the image goes into {len(inputs)} convolutions, of which one can be folded.")
+        fold_grey(self.model)
+        self.grey = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map of normalised images.
@@ -185,21 +172,87 @@ class Trunk(nn.Module):
         Returns
         -------
         Tensor (B, `channels`, h, w)
+            With ``output="class_token"``, (B, `channels`, 1, 1).
         """
-        if min(x.shape[-2:]) < self.min_size:
+        height, width = x.shape[-2], x.shape[-1]
+        use = f"{height} x {width}; use Preprocess(size={self.image_size or self.input_size})"
+        if min(height, width) < self.min_size:
             raise ValueError(
-                f"{self.name} needs images of at least {self.min_size} px a side, and got "
-                f"{x.shape[-2]} x {x.shape[-1]}; use Preprocess(size={self.input_size})."
+                f"{self.name} needs images of at least {self.min_size} px a side, and got {use}."
             )
-        return self._map(self.model, x if self.grey else x.expand(-1, 3, -1, -1))
+        if self._fixed and (height != self.image_size or width != self.image_size):
+            raise ValueError(
+                f"{self.name} was made for images of {self.image_size} x {self.image_size}, and got {use}, or make it "
+                f"with image_size={max(height, width)}."
+            )
+        if height % self._multiple or width % self._multiple:
+            low = self._multiple * max(1, height // self._multiple)
+            raise ValueError(
+                f"{self.name} has patches of {self._multiple} px, and got images of {height} x {width}; use "
+                f"Preprocess(size={low}) or size={low + self._multiple}."
+            )
+        places, token = self._features(self.model, x if self.grey else x.expand(-1, 3, -1, -1))
+        if self.output == "map":
+            return places
+        assert token is not None
+        return token[:, :, None, None]
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the layers inside give maps with the channels last."""
+        swin = type(self.model).__name__ == "SwinTransformer"
+        return getattr(self.model, "output_fmt", "NHWC" if swin else "NCHW") == "NHWC"
+
+    @property
+    def prefix_tokens(self) -> int | None:
+        """Tokens before those of the patches, where the model says how many."""
+        held = getattr(self.model, "num_prefix_tokens", 1 if hasattr(self.model, "class_token") else None)
+        return None if held is None else int(held)
 
     def layers(self) -> list[str]:
-        """Names of the layers with weights, from the input on: what `unfreeze` takes."""
-        return [
-            name
-            for name, module in self.model.named_modules()
-            if next(iter(module.parameters(recurse=False)), None) is not None
-        ]
+        """Names of the layers with weights, from the input on: what `unfreeze` takes.
+
+        Class token and position embeddings are layers of their own.
+        """
+        return list(self._layers())
+
+    def _layers(self) -> dict[str, list[nn.Parameter]]:
+        found = {name: [weight] for name, weight in self.model.named_parameters(recurse=False)}
+        for name, module in self.model.named_modules():
+            if name and (weights := list(module.parameters(recurse=False))):
+                found[name] = weights
+        return found
+
+    def blocks(self) -> dict[str, int]:
+        """Number of the block that each weight belongs to, by its name in ``named_parameters``, the input's being 0.
+
+        For timm's models the groups are timm's (``group_matcher``): a transformer's blocks one by one, the embedding of
+        the patches before them; for torchvision's, the stages, or a transformer's blocks.
+
+        Examples
+        --------
+        >>> blocks = Trunk("timm:test_vit", image_size=64).blocks()
+        >>> blocks["model.cls_token"], blocks["model.blocks.0.norm1.weight"], max(blocks.values())
+        (0, 1, 6)
+        """
+        names = [name for name, _ in self.model.named_parameters()]
+        if self.name.startswith(TIMM) and hasattr(self.model, "group_matcher"):
+            from timm.models import group_parameters
+
+            held = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+            last = max(held.values(), default=0)
+            return {f"model.{name}": int(held.get(name, last)) for name in names}
+        order: dict[str, int] = {}
+        return {f"model.{name}": order.setdefault(_block(name), len(order)) for name in names}
+
+    def undecayed(self) -> set[str]:
+        """Names of the weights that should not decay beside biases and norms: tokens, positions, bias tables."""
+        listed = getattr(self.model, "no_weight_decay", set)()
+        return {
+            f"model.{name}"
+            for name, _ in self.model.named_parameters()
+            if name in listed or name.rpartition(".")[2] in _UNDECAYED
+        }
 
     def freeze(self) -> None:
         """Keep every weight of the trunk as it is."""
@@ -211,8 +264,8 @@ class Trunk(nn.Module):
         Parameters
         ----------
         start : str, int, float or None
-            Name of a layer or block (``"features.denseblock3"``, ``"layer4"``), number of a layer in `layers`
-            (negative from the end), fraction of them, or None to freeze all.
+            Name of a layer or block (``"features.denseblock3"``, ``"layer4"``, ``"blocks.9"``), number of a layer in
+            `layers` (negative from the end), fraction of them, or None to freeze all.
 
         Returns
         -------
@@ -224,7 +277,8 @@ class Trunk(nn.Module):
         ValueError
             If there is no such layer.
         """
-        names = self.layers()
+        layers = self._layers()
+        names = list(layers)
         if start is None:
             at = len(names)
         elif isinstance(start, str):
@@ -241,9 +295,8 @@ class Trunk(nn.Module):
                 raise ValueError(f"start={start} is beyond the {len(names)} layers of {self.name}.")
             at = at % len(names) if at < 0 else at
         self.requires_grad_(False)
-        modules = dict(self.model.named_modules())
         for name in names[at:]:
-            for weight in modules[name].parameters(recurse=False):
+            for weight in layers[name]:
                 weight.requires_grad_(True)
         return names[at:]
 
@@ -275,14 +328,14 @@ def check_trunk(name: str, shapes: Mapping[str, Sequence[int]]) -> None:
         If no such trunk is known, or it is more than twice as large.
     """
     with torch.device("meta"), _Undrawn(), torch.random.fork_rng(devices=[]):  # takes no memory
-        if name.startswith("timm:"):
-            model = _import_timm(name.removeprefix("timm:")).create_model(
-                name.removeprefix("timm:"), pretrained=False, num_classes=0
+        if name.startswith(TIMM):
+            model = import_timm(name.removeprefix(TIMM)).create_model(
+                name.removeprefix(TIMM), pretrained=False, num_classes=0
             )
         else:
             models = torchvision_models()
             options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
-            model = models.get_model(_known(name), weights=None, **options)
+            model = models.get_model(known(name), weights=None, **options)
     wanted = sum(weight.numel() for weight in model.parameters())
     held = sum(math.prod(shape) for shape in shapes.values())
     # A model with its classifier, which the file does not hold: VGG's has 120 million weights.
@@ -311,160 +364,15 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _known(name: str) -> str:
-    """Give the name of a torchvision classifier, or say which are near it."""
-    models = torchvision_models()
-    known = models.list_models(module=models)
-    if name in known:
-        return name
-    near = get_close_matches(name, known, n=3) or list(TRUNKS)
-    raise ValueError(
-        f"trunk={name!r} is unknown; did you mean {', '.join(near)}? Any torchvision classifier will "
-        'do, and "timm:NAME" with the [timm] extra.'
-    )
+_UNDECAYED = {"cls_token", "class_token", "reg_token", "dist_token", "pos_embed", "pos_embedding",
+              "relative_position_bias_table"}  # fmt: skip
 
 
-def _import_timm(name: str) -> Any:
-    """Import timm, an extra, and see that it knows the name."""
-    torchvision_models()  # timm imports it
-    try:
-        import timm
-    except ImportError as error:
-        raise ImportError(
-            f'trunk="timm:{name}" needs the timm package: pip install "siamura[timm]".'
-        ) from error
-    if not timm.is_model(name.split(".")[0]):
-        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:3]) or "see timm.list_models()"
-        raise ValueError(f'trunk="timm:{name}" is unknown to timm {timm.__version__}; {near}.')
-    return timm
-
-
-def fold_grey(model: nn.Module) -> None:
-    """Sum the first convolution's three input channels into one, in place.
-
-    A grey image normalised by ONE mean and deviation and repeated over three channels gives the same output
-    as that image through the folded convolution, for a third of the first layer's work. With one mean a
-    channel it would not: zero padding stands for another grey in each channel there.
-
-    Parameters
-    ----------
-    model : Module
-        Its first convolution with three input channels is replaced. A model that has one channel already is
-        left alone.
-
-    Raises
-    ------
-    ValueError
-        If the first convolution has another number of channels, or does not use its weights as they are.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3))
-    >>> image = torch.rand(1, 1, 8, 8)
-    >>> before = model(image.expand(-1, 3, -1, -1))
-    >>> fold_grey(model)
-    >>> bool(torch.allclose(model(image), before, atol=1e-5))
-    True
-    """
-    found = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
-    if found is None:
-        raise ValueError(f"{type(model).__name__} has no convolution to fold.")
-    name, conv = found
-    if conv.in_channels == 1:
-        return
-    if conv.in_channels != 3 or conv.groups != 1:
-        raise ValueError(
-            f"the first convolution ({name}) has {conv.in_channels} channels, not 3; cannot fold it."
-        )
-    whole = conv.weight
-    with torch.no_grad():
-        side = 2 * max(conv.kernel_size)
-        probe = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0)).to(whole)
-        wanted = conv(probe.expand(-1, 3, -1, -1))
-        conv.weight = nn.Parameter(whole.sum(1, keepdim=True))
-        conv.in_channels = 1
-        # Convolutions that standardise their weights would do so anew with the sum.
-        if not torch.allclose(conv(probe), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())):
-            conv.weight, conv.in_channels = whole, 3
-            raise ValueError(
-                f"the first convolution ({name}, {type(conv).__name__}) rescales its weights; cannot fold it."
-            )
-
-
-def _dense(model: nn.Module, x: Tensor) -> Tensor:
-    # Not in place: the map that a hook saved before the ReLU must stay what it was.
-    return torch.relu(model.features(x))  # type: ignore[operator]
-
-
-def _features(model: nn.Module, x: Tensor) -> Tensor:
-    return model.features(x)  # type: ignore[operator, no-any-return]
-
-
-def _in_turn(*names: str) -> Callable[[nn.Module, Tensor], Tensor]:
-    def run(model: nn.Module, x: Tensor) -> Tensor:
-        for name in names:
-            x = getattr(model, name)(x)
-        return x
-
-    return run
-
-
-def _inception(model: nn.Module, x: Tensor) -> Tensor:
-    for name, child in model.named_children():
-        if name in ("avgpool", "AuxLogits"):
-            break
-        x = child(x)
-    return x
-
-
-def _swin(model: nn.Module, x: Tensor) -> Tensor:
-    return model.norm(model.features(x)).permute(0, 3, 1, 2)  # type: ignore[operator, no-any-return]
-
-
-def _vit(model: nn.Module, x: Tensor) -> Tensor:
-    patch: int = model.patch_size  # type: ignore[assignment]
-    height, width = x.shape[-2] // patch, x.shape[-1] // patch
-    tokens = model._process_input(x)  # type: ignore[operator]
-    # Not len(x), which an export to ONNX would take for a constant.
-    token = model.class_token.expand(x.shape[0], -1, -1)  # type: ignore[operator]
-    tokens = model.encoder(torch.cat([token, tokens], dim=1))[:, 1:]  # type: ignore[operator]
-    return tokens.transpose(1, 2).reshape(x.shape[0], -1, height, width)  # type: ignore[no-any-return]
-
-
-def _maxvit(model: nn.Module, x: Tensor) -> Tensor:
-    x = model.stem(x)  # type: ignore[operator]
-    for block in model.blocks:  # type: ignore[union-attr]
-        x = block(x)
-    return x
-
-
-def _timm_map(model: nn.Module, x: Tensor) -> Tensor:
-    out: Tensor = model.forward_features(x)  # type: ignore[operator]
-    if out.ndim != 4:
-        raise ValueError(
-            f"{type(model).__name__} of timm gives tokens, not a feature map; choose a convolutional one."
-        )
-    channels = getattr(model, "num_features", out.shape[1])
-    return out if out.shape[1] == channels else out.permute(0, 3, 1, 2)
-
-
-_FIXED = ("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "maxvit_t")
-_MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    "DenseNet": _dense,
-    "ResNet": _in_turn("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"),
-    "VGG": _features,
-    "AlexNet": _features,
-    "SqueezeNet": _features,
-    "MobileNetV2": _features,
-    "MobileNetV3": _features,
-    "EfficientNet": _features,
-    "ConvNeXt": _features,
-    "Inception3": _inception,
-    "GoogLeNet": _inception,
-    "MNASNet": _in_turn("layers"),
-    "ShuffleNetV2": _in_turn("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"),
-    "RegNet": _in_turn("stem", "trunk_output"),
-    "SwinTransformer": _swin,
-    "VisionTransformer": _vit,
-    "MaxVit": _maxvit,
-}
+def _block(name: str) -> str:
+    """Name the block of a torchvision model's weight: ``features.denseblock1``, ``layer3``, ``encoder.layers.0``."""
+    parts = name.split(".")
+    if name.startswith("encoder.layers."):
+        return ".".join(parts[:3])
+    if name in ("class_token", "encoder.pos_embedding"):
+        return "conv_proj"
+    return ".".join(parts[: 2 if parts[0] in ("features", "encoder") else 1])

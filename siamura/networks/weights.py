@@ -14,10 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ._formats import adapted
+
 __all__ = ["imagenet_file", "load_weights", "read_weights", "weight_shapes"]
 
 _LOG = logging.getLogger(__name__)
-_TOPS = ("classifier.", "fc.", "head.", "heads.", "AuxLogits.", "aux1.", "aux2.", "num_batches_tracked")
+_TOPS = ("classifier.", "fc.", "head.", "heads.", "AuxLogits.", "aux1.", "aux2.", "num_batches_tracked",
+         "mask_token", "pooler.")  # fmt: skip
 
 
 def imagenet_file(name: str, url: str) -> Path:
@@ -104,6 +107,15 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format has its own kinds for cut, foreign and unsafe files
         told = str(error).split("\n")[0]
+        if whole := re.search(r"Unsupported (?:global|class):? (?:GLOBAL )?([\w.]+)", str(error)):
+            raise ValueError(
+                f"weights={str(path)!r} holds pickled code ({whole[1]}), which is never run: perhaps a whole model. "
+                "Where you trust the file, and where its library is installed, run "
+                f"`torch.save(torch.load({str(path)!r}, map_location='cpu', weights_only=False).state_dict(), "
+                "'weights.pt')` and give weights.pt."
+            ) from error
+        if path.suffix in (".h5", ".keras", ".hdf5"):
+            told = "a file of Keras, whose layers have other names; get the PyTorch file"
         raise ValueError(
             f"weights={str(path)!r} cannot be read as weights ({type(error).__name__}: {told}). It is cut "
             "short, no weights file, or holds pickled code, which is never run; save a plain "
@@ -142,8 +154,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     """Load a file into a model, whatever prefix its names carry.
 
     ``module.``, ``model.``, ``trunk.`` and the like are found by comparing the names; a classifier's top is
-    left out; three channels go into a folded convolution summed, and back; torchvision's old DenseNet names are
-    translated.
+    left out; three channels go into a folded convolution summed, and back. Names of torchvision's old DenseNets, of
+    RadImageNet, of transformers' ViT and DINOv2 and those that timm knows are translated, and positions of a trunk for
+    another image size are resampled as torchvision and timm do it.
 
     Parameters
     ----------
@@ -174,6 +187,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     []
     """
     held = read_weights(path)
+    if isinstance(inner := getattr(model, "model", None), nn.Module) and hasattr(model, "weights_given"):
+        model.weights_given = True  # a trunk; files know its model
+        model = inner
     own = model.state_dict()
     wanted = [name for name in own if not name.endswith("num_batches_tracked")]
     held = {
@@ -181,6 +197,35 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     }
     prefix = _prefix(list(held), wanted)
     held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+    filled, wrong = _matched(held, own)
+    missing = [name for name in wanted if name not in held]
+    if missing or wrong:
+        for other in adapted(held, model):
+            if all(name in other for name in wanted) and not (match := _matched(other, own))[1]:
+                (filled, wrong), missing, held = match, [], other
+                _LOG.info("%s: names or positions were adapted to %s", path, type(model).__name__)
+                break
+    spare = [name for name in held if name not in own and not any(top in name for top in _TOPS)]
+    if not filled or (strict and (missing or wrong)):
+        told = [f"{len(m)} {what}: {', '.join(m[:5])}{', ...' if len(m) > 5 else ''}" for m, what in (
+            (missing, "missing"), (wrong, "of another shape"), (spare, "without a place"),
+        ) if m]  # fmt: skip
+        raise ValueError(
+            f"weights={str(path)!r} does not fit {type(model).__name__}. "
+            + "; ".join(told)
+            + ". Is it for another trunk?"
+        )
+    model.load_state_dict(filled, strict=False)
+    if spare or missing:
+        _LOG.warning(
+            "%s: %d names unused (%s), %d weights left as they were (%s)",
+            *(path, len(spare), ", ".join(spare[:5]), len(missing), ", ".join(missing[:5])),
+        )
+    return spare
+
+
+def _matched(held: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Weights that have a place, the first convolution's with its channels, and those of another shape."""
     filled: dict[str, Tensor] = {}
     wrong = []
     for name, value in held.items():
@@ -195,26 +240,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
             wrong.append(f"{name} {tuple(value.shape)} instead of {tuple(own[name].shape)}")
         else:
             filled[name] = value
-    missing = [name for name in wanted if name not in held]
-    spare = [name for name in held if name not in own and not any(top in name for top in _TOPS)]
-    if not filled or (strict and (missing or wrong)):
-        told = [f"{len(m)} {what}: {', '.join(m[:5])}{', ...' if len(m) > 5 else ''}" for m, what in (
-            (missing, "missing"), (wrong, "of another shape"), (spare, "without a place"),
-        ) if m]  # fmt: skip
-        raise ValueError(
-            f"weights={str(path)!r} does not fit {type(model).__name__}. "
-            + "; ".join(told)
-            + ". Is it for another trunk?"
-        )
-    model.load_state_dict(filled, strict=False)
-    if hasattr(model, "weights_given"):
-        model.weights_given = True
-    if spare or missing:
-        _LOG.warning(
-            "%s: %d names unused (%s), %d weights left as they were (%s)",
-            *(path, len(spare), ", ".join(spare[:5]), len(missing), ", ".join(missing[:5])),
-        )
-    return spare
+    return filled, wrong
 
 
 def _prefix(held: list[str], wanted: list[str]) -> str:
