@@ -75,7 +75,13 @@ SHORTER: dict[str, dict[str, str]] = {
         "features.denseblock1": "layer1",  # a ResNet's
     },
     "docs/howto/mura.md": {"--size 224 --steps 5000": SMALL, "--weights imagenet ": ""},
+    "docs/howto/choose_a_trunk.md": {
+        'vit_small_patch14_reg4_dinov2", dim=128': 'test_vit", dim=8',
+        "image_size=224": "image_size=64",
+        'unfreeze("blocks.9")': 'unfreeze("blocks.3")',
+    },
     "docs/networks.md": {
+        'vit_small_patch14_reg4_dinov2", pool="cls", image_size=224': 'test_vit", pool="cls", image_size=64',
         "timm:nasnetalarge": "timm:resnet10t",
         'PairNet("densenet169"': 'PairNet("resnet18"',
     },

@@ -46,8 +46,8 @@ def explain(
     Parameters
     ----------
     model : Module
-        An `EmbeddingNet`, or anything that takes (B, 1, S, S) from 0 to 255 and holds a convolutional layer. Its
-        modes, flags and hooks come back as they were, whatever happens.
+        An `EmbeddingNet`, or anything that takes (B, 1, S, S) from 0 to 255 and holds a convolutional layer or a
+        transformer's blocks. Its modes, flags and hooks come back as they were, whatever happens.
     image : uint8 (H, W) or path
         The original, of any size.
     target : callable, optional
@@ -108,6 +108,10 @@ def explain(
     layers: Sequence[str | nn.Module]
     if layer is not None:
         layers = [layer] if isinstance(layer, (str, nn.Module)) else layer
+    elif plain == "cam" and getattr(getattr(model, "trunk", None), "output", "map") == "class_token":
+        raise ValueError(
+            "method='cam' needs a map that is averaged, and pool='cls' takes the class token; use gradcam."
+        )
     elif plain == "cam" and hasattr(model, "trunk"):
         layers = ["trunk"]
     else:

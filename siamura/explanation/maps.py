@@ -57,12 +57,13 @@ def activation_map(
     Parameters
     ----------
     model : Module
-        Anything with a convolutional layer. Its modes, flags and hooks come back as they were.
+        Anything with a convolutional layer, or a transformer. Its modes, flags and hooks come back as they were.
     x : Tensor (B, C, H, W)
         Inputs, as the model takes them.
     target : callable, outputs (B, ...) to scores (B,)
     layer : str or Module
-        Gives a feature map (B, K, h, w).
+        Gives a feature map (B, K, h, w), one with the channels last, or tokens (B, n, K), of which those of the patches
+        are mapped.
     method : {"gradcam", "gradcam++", "layercam", "cam"}
 
     Returns
@@ -99,7 +100,14 @@ def activation_map(
         if not scores.requires_grad:
             raise ValueError(f"target does not depend on layer={seen.name!r}; nothing can be mapped there.")
         (gradient,) = torch.autograd.grad(scores.sum(), kept)
-        return METHODS[method](kept.detach().float(), gradient.float()), scores.detach()
+        places, slope = seen.as_map(kept.detach().float()), seen.as_map(gradient.float())
+        assert places is not None
+        assert slope is not None
+        if kept.ndim == 3 and gradient.any() and not slope.any():
+            raise ValueError(
+                f"target depends on no patch of layer={seen.name!r}, only on its class token; choose an earlier layer."
+            )
+        return METHODS[method](places, slope), scores.detach()
 
 
 def smooth_map(

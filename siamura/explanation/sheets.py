@@ -56,7 +56,9 @@ def feature_maps(
     preprocess = known_preprocess(model, preprocess)
     with undisturbed(model), watch(model, layer) as seen, torch.no_grad():
         model(as_input(model, preprocess(read(image))))
-        return np.asarray(seen.activation[0].float().cpu().numpy())
+        places = seen.as_map(seen.activation)
+        assert places is not None
+        return np.asarray(places[0].float().cpu().numpy())
 
 
 def shared_maps(

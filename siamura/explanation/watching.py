@@ -6,9 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from siamura.networks.tokens import map_of
 
 __all__ = ["Seen", "choose_layer", "choose_layers", "find_layer", "undisturbed", "watch"]
 
@@ -53,12 +56,14 @@ class Seen:
 
     Attributes
     ----------
-    activation : Tensor (B, K, h, w)
+    activation : Tensor (B, K, h, w), (B, h, w, K) or (B, n, K)
         A leaf: what follows the layer can be differentiated with respect to it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, model: nn.Module) -> None:
         self.name = name
+        self.size: tuple[int, int] | None = None
+        self._prefix, self._last, self._raster = _layout(model)
         self._outputs: list[Tensor] = []
 
     @property
@@ -69,6 +74,23 @@ class Seen:
                 f"layer={self.name!r} ran {len(self._outputs)} times in one pass; choose one that runs once."
             )
         return self._outputs[0]
+
+    def as_map(self, values: Tensor) -> Tensor | None:
+        """The layer's output, or its gradient, as a feature map (B, K, h, w); tokens of no patch are left out."""
+        if self.size is None or (values.ndim == 3 and not self._raster):
+            return values if values.ndim == 4 else None
+        found = map_of(values, self.size, prefix=self._prefix, channels_last=self._last)
+        return values if found is None and values.ndim == 4 else found
+
+
+def _layout(model: nn.Module) -> tuple[int | None, bool, bool]:
+    """Tokens before the patches, whether channels stand last, and whether tokens stand row by row."""
+    trunk = getattr(model, "trunk", model)
+    return (
+        getattr(trunk, "prefix_tokens", None),
+        bool(getattr(trunk, "channels_last", False)),
+        bool(getattr(trunk, "tokens_in_rows", True)),
+    )
 
 
 @contextmanager
@@ -99,21 +121,33 @@ def watch(model: nn.Module, layer: str | nn.Module) -> Iterator[Seen]:
     (torch.Size([1, 4, 6, 6]), torch.Size([1, 4, 6, 6]))
     """
     name, module = find_layer(model, layer)
-    seen = Seen(name)
+    seen = Seen(name, model)
+
+    def note(_: nn.Module, given: tuple[object, ...]) -> None:
+        if given and isinstance(given[0], Tensor) and given[0].ndim == 4:
+            seen.size = (int(given[0].shape[-2]), int(given[0].shape[-1]))
 
     def keep(_: nn.Module, __: object, output: object) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4 or not output.is_floating_point():
+        if (
+            not isinstance(output, Tensor)
+            or not output.is_floating_point()
+            or output.ndim not in (3, 4)
+            or seen.as_map(output) is None
+        ):
             what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"layer={name!r} gives {what}; a feature map (B, K, h, w) is needed.")
+            raise ValueError(
+                f"layer={name!r} gives {what}; a feature map (B, K, h, w) or tokens of a grid are needed."
+            )
         kept = output.detach().clone().requires_grad_(torch.is_grad_enabled())
         seen._outputs.append(kept)
         return kept.clone()
 
-    handle = module.register_forward_hook(keep)
+    handles = [model.register_forward_pre_hook(note), module.register_forward_hook(keep)]
     try:
         yield seen
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
@@ -209,27 +243,51 @@ def choose_layers(model: nn.Module, x: Tensor) -> list[str]:
 def _feature_maps(model: nn.Module, x: Tensor) -> list[tuple[str, int, int, int]]:
     """Name, channels, height and width of each map of more than one cell, of layers that run once, in their order."""
     maps: list[tuple[str, int, int, int]] = []
-    height, width = x.shape[-2:]
+    blocks: dict[str, type[nn.Module]] = {}
+    size = (int(x.shape[-2]), int(x.shape[-1]))
+    prefix, last, raster = _layout(model)
 
-    def note(name: str, output: object) -> None:
-        # Of the input's proportions: leaves out maps with the channels last.
-        if isinstance(output, Tensor) and output.ndim == 4 and output.is_floating_point():
-            channels, h, w = output.shape[1:]
-            if abs(h * width - w * height) <= max(height, width):
-                maps.append((name, channels, h, w))
+    def note(name: str, module: nn.Module, given: tuple[object, ...], output: object) -> None:
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4) or not output.is_floating_point():
+            return
+        if isinstance(module, nn.Dropout):  # of attention: tokens by tokens
+            return
+        found = map_of(output, size, prefix=prefix, channels_last=last)
+        if found is None or len(output) != len(x):  # windows are counted in the batch
+            return
+        if output.ndim == 3 or found.shape != output.shape or last:
+            # Of tokens only what a transformer's block gives: what goes in and out alike, and has parts.
+            alike = bool(given) and isinstance(given[0], Tensor) and given[0].shape == output.shape
+            if name != "trunk" and not (raster and alike and _has_parts(module)):
+                return
+            if name != "trunk":
+                blocks[name] = type(module)
+        maps.append((name, *found.shape[1:]))
 
     handles = []
     try:
         for name, module in model.named_modules():
             if name:
-                handles.append(module.register_forward_hook(lambda _, __, out, name=name: note(name, out)))
+                handles.append(module.register_forward_hook(partial(note, name)))
         with undisturbed(model), torch.no_grad():
             model(x)
     finally:
         for handle in handles:
             handle.remove()
+    if getattr(getattr(model, "trunk", None), "output", "map") == "class_token":
+        # The class token looks at the patches in the last block: what that gives for them has no effect.
+        kinds = Counter(blocks.values())
+        ends = [name for name in blocks if kinds[blocks[name]] > 1][-1:]
+        wide = [name for name in blocks if kinds[blocks[name]] == 1]
+        maps = [
+            m for m in maps if m[0] not in wide and not (m[0] + ".").startswith(tuple(f"{e}." for e in ends))
+        ]
     ran = Counter(name for name, *_ in maps)
     once = [(name, k, h, w) for name, k, h, w in maps if ran[name] == 1 and min(h, w) > 1]
     if not once:
         raise ValueError(f"{type(model).__name__} has no layer with a feature map (B, K, h, w); give layer=.")
     return once
+
+
+def _has_parts(module: nn.Module) -> bool:
+    return not isinstance(module, (nn.Sequential, nn.ModuleList)) and any(True for _ in module.children())

@@ -204,6 +204,11 @@ class Trunk(nn.Module):
         return getattr(self.model, "output_fmt", "NHWC" if swin else "NCHW") == "NHWC"
 
     @property
+    def tokens_in_rows(self) -> bool:
+        """Whether the tokens inside stand row by row; Hiera's stand window by window until the end."""
+        return not hasattr(self.model, "reroll")
+
+    @property
     def prefix_tokens(self) -> int | None:
         """Tokens before those of the patches, where the model says how many."""
         held = getattr(self.model, "num_prefix_tokens", 1 if hasattr(self.model, "class_token") else None)

@@ -195,12 +195,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     held = {
         re.sub(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", k): v for k, v in held.items()
     }
+    raw = held
     prefix = _prefix(list(held), wanted)
     held = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
     filled, wrong = _matched(held, own)
     missing = [name for name in wanted if name not in held]
     if missing or wrong:
-        for other in adapted(held, model):
+        for other in (*adapted(held, model), *adapted(raw, model)):
             if all(name in other for name in wanted) and not (match := _matched(other, own))[1]:
                 (filled, wrong), missing, held = match, [], other
                 _LOG.info("%s: names or positions were adapted to %s", path, type(model).__name__)

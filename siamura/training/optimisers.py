@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler as rates
+
+from siamura.networks import Trunk
 
 __all__ = ["OPTIMISERS", "SCHEDULES", "OptimiserSettings"]
 
@@ -33,11 +36,11 @@ class OptimiserSettings:
     warmup : float
         Share of the run in which the rate rises.
     weight_decay : float
-        Not on biases and norms.
+        Not on biases, norms, class tokens and position embeddings.
     trunk_lr : float, optional
         Highest rate of the trunk, where it differs from the head's.
     layer_decay : float
-        Each block of the trunk learns at this multiple of the rate of the block after it.
+        Each block of the trunk (`Trunk.blocks`) learns at this multiple of the rate of the block after it.
     fused : bool
         torch's fused step.
     """
@@ -74,16 +77,20 @@ class OptimiserSettings:
         """Parameters by rate and decay."""
         trunk = getattr(getattr(model, "net", model), "trunk", None)
         inside = {} if trunk is None else {id(p): name for name, p in trunk.named_parameters()}
-        blocks: list[str] = list(dict.fromkeys(_block(name) for name in inside.values()))
+        ours = isinstance(trunk, Trunk)
+        blocks = trunk.blocks() if ours else _children(inside.values())
+        deepest = max(blocks.values(), default=0)
+        undecayed = trunk.undecayed() if ours else set()
         found: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for weight in model.parameters():
             if not weight.requires_grad:
                 continue
             rate = self.lr
             if id(weight) in inside:
-                depth = len(blocks) - 1 - blocks.index(_block(inside[id(weight)]))
+                depth = deepest - blocks[inside[id(weight)]]
                 rate = (self.trunk_lr if self.trunk_lr is not None else self.lr) * self.layer_decay**depth
-            found.setdefault((rate, weight.ndim > 1), []).append(weight)
+            decays = weight.ndim > 1 and inside.get(id(weight)) not in undecayed
+            found.setdefault((rate, decays), []).append(weight)
         if not found:
             raise ValueError("nothing can learn: every weight is frozen; call net.trunk.unfreeze().")
         return [
@@ -124,7 +131,7 @@ class OptimiserSettings:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _block(name: str) -> str:
-    """Name the block that a trunk's weight belongs to: ``model.features.denseblock1``, ``model.layer3``."""
-    parts = name.split(".")
-    return ".".join(parts[: 3 if parts[1] == "features" else 2])
+def _children(names: Iterable[str]) -> dict[str, int]:
+    """Number of the block of each weight of a trunk that is none of ours: its children, in their order."""
+    order: dict[str, int] = {}
+    return {name: order.setdefault(name.partition(".")[0], len(order)) for name in names}
