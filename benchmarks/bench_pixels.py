@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import Row, markdown, paired
+from siamura._files import cpu_count
 
 FILES, SIZE, BATCH = 300, 224, 32
 
@@ -84,7 +84,7 @@ def epoch_and_build(folder: Path) -> Iterator[Row]:
     from siamura.pixels import Preprocess, RadiographDataset, read_image
 
     table, pre = films(folder), Preprocess(size=SIZE)
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_count()
 
     def build() -> RadiographDataset:
         shutil.rmtree(folder / "cache", ignore_errors=True)

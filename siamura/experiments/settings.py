@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
 from siamura._names import LOSS_SETTINGS, PARTS
 from siamura._validation import check_choice, check_number, check_whole
+from siamura.training.options import option
 
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess
@@ -219,14 +220,14 @@ class Experiment(_Settings):
     steps: int | None = _option(400, "Batches to train on.")
     p: int = _option(2, "Labels in a batch.")
     k: int = _option(16, "Images of each label in a batch.")
-    lr: float = _option(1e-3, "Highest learning rate.")
-    accumulate: int = _option(1, "Batches whose gradients make one step.")
-    ema: float | None = _option(None, "Decay of a moving average of the weights, which is kept.")
-    keep_best: bool = _option(False, "Keep the weights of the best validation, not the last.")
-    patience: int | None = _option(None, "Validations without a better one after which training ends.")
+    lr: float = _option(1e-3, option("lr").text)
+    accumulate: int = _option(1, option("accumulate").text)
+    ema: float | None = _option(None, option("ema").text)
+    keep_best: bool = _option(False, option("keep_best").text)
+    patience: int | None = _option(None, option("patience").text)
     precision: str = _option("auto", "Numbers of the training: auto, 32, bf16 or fp16.")
     device: str = _option("auto", "Where it computes: auto, cpu, cuda or mps.")
-    workers: int = _option(0, "Processes that prepare batches beside the training.")
+    workers: int = _option(0, option("workers").text)
     augment: str = _option("flip", "Augmentation preset: none, flip, mura, keras, part.")
     neighbours: int = _option(15, "Neighbours that vote in the k-NN head.")
     seed: int = _option(0, "Seed of everything that is drawn at random.")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -19,25 +15,18 @@ from torch.utils.data import Dataset, TensorDataset
 
 from siamura.networks import Classifier
 
-from .callbacks import Averaging, Validation
-from .data import (
-    Augment,
-    ShuffledBatches,
-    check_valid,
-    chosen_augment,
-    fetch,
-    labels_of,
-    without_augmentation,
-)
+from .data import Augment, ShuffledBatches, augmentation_of, check_valid, fetch, labels_of
 from .distributed import gather_rows, rank_and_world
 from .embedding import forward_rows
-from .engine import RunSettings, run
+from .engine import RunSettings, run_training
 from .head_first import FEATURE_BYTES, FrozenTrunk, head_steps, train_head
 from .machine import check_weights
-from .metric import run_length
+from .metric import run_length, watching
 from .module import Feed, TrainModule
+from .neighbour_check import kappa
 from .optimisers import OptimiserSettings
-from .validation import kappa
+from .options import ClassifierOptions
+from .typed_options import documented, options_of
 
 __all__ = ["fit_classifier", "study_weights"]
 
@@ -71,45 +60,11 @@ def study_weights(table: pd.DataFrame) -> npt.NDArray[np.float32]:
     return np.where(table["label"].to_numpy() == 1, 1.0 - abnormal, abnormal).astype(np.float32)
 
 
+@documented(ClassifierOptions)
 def fit_classifier(
     net: Classifier,
     data: Dataset[Any],
-    *,
-    epochs: int | None = None,
-    steps: int | None = None,
-    batch_size: int = 32,
-    valid: Dataset[Any] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    lr: float = 1e-3,
-    seed: int = 0,
-    weights: npt.ArrayLike | str | None = None,
-    augment: str | Augment | None = None,
-    optimizer: str = "adamw",
-    schedule: str = "onecycle",
-    lr_warmup: float = 0.3,
-    weight_decay: float = 0.01,
-    trunk_lr: float | None = None,
-    layer_decay: float = 1.0,
-    clip: float | None = None,
-    accumulate: int = 1,
-    ema: float | None = None,
-    precision: str = "auto",
-    channels_last: bool | None = None,
-    compile: bool = False,
-    freeze_batchnorm: bool | None = None,
-    head_first: int | float = 0,
-    validate_every: int | None = None,
-    monitor: str = "valid_accuracy",
-    keep_best: bool = True,
-    patience: int | None = None,
-    cache_features: bool | None = None,
-    checkpoint_every: int | None = 100,
-    resume: bool = False,
-    loggers: Sequence[Any] = (),
-    callbacks: Sequence[pl.Callback] = (),
-    workers: int = 0,
-    accelerator: str = "auto",
-    progress: bool = True,
+    **options: Unpack[ClassifierOptions],
 ) -> pd.DataFrame:
     """Train a classifier on binary cross-entropy.
 
@@ -122,38 +77,18 @@ def fit_classifier(
         Trained in place, left in eval mode.
     data : Dataset
         Images and labels 0 or 1.
-    epochs, steps : int, optional
-        Length; where both are given, the shorter.
-    batch_size : int
-        Images a step; shuffled each epoch, in batches of nearly equal size.
-    valid : Dataset, optional
-        Measured each epoch: loss, accuracy and kappa at 0.5.
-    weights : None, "part" or float (N,)
-        Weight of each row in the loss; ``"part"`` is `study_weights` of ``data.table``.
-    validate_every : int, optional
-        Steps; an epoch by default.
-    monitor : str
-        What `keep_best`, `patience` and ``schedule="plateau"`` (after 3 without a better one) go by.
-    keep_best : bool
-        End with the weights of the best validation.
-    patience : int, optional
-        Stop after so many validations without a better one.
-    cache_features : bool, optional
-        Compute the trunk's features once and train the top on them. By default where the trunk is frozen,
-        nothing is augmented, and they take less than 4 GiB.
-    out, lr, seed, augment, optimizer, schedule, lr_warmup, weight_decay, trunk_lr, layer_decay, clip, \
-accumulate, ema, precision, channels_last, compile, freeze_batchnorm, head_first, checkpoint_every, resume, \
-loggers, callbacks, workers, accelerator, progress
-        See `fit`.
+    {options}
 
     Returns
     -------
     DataFrame
         One row a step: step, epoch, loss, lr, accuracy, and with `valid` valid_loss, valid_accuracy and
-        valid_kappa (NaN between measurements).
+        valid_kappa at 0.5 (NaN between measurements).
 
     Raises
     ------
+    TypeError
+        If there is no such option.
     ValueError
         If an argument is out of its range, with what would be right.
 
@@ -165,6 +100,8 @@ loggers, callbacks, workers, accelerator, progress
     >>> len(fit_classifier(net, data, epochs=2, batch_size=4, progress=False))
     4
     """
+    chosen = options_of(ClassifierOptions, options, "fit_classifier")
+    valid, seed = chosen["valid"], chosen["seed"]
     labels = labels_of(data)
     for name, found in (("data", labels), ("valid", None if valid is None else labels_of(valid))):
         if found is not None and not set(np.unique(found).tolist()) <= {0, 1}:
@@ -175,90 +112,49 @@ loggers, callbacks, workers, accelerator, progress
             "learnt from both."
         )
     check_weights(net)
-    if (patience is not None or schedule == "plateau") and valid is None:
-        raise ValueError('patience and schedule="plateau" go by validation figures; give valid=.')
     check_valid(data, valid)
     if hasattr(data, "pre"):
         net.preprocess = data.pre
-    batches = ShuffledBatches(len(labels), batch_size, seed)
-    total = run_length(batches, epochs, steps)
-    settings = RunSettings(
-        out=None if out is None else Path(out),
-        resume=resume,
-        checkpoint_every=checkpoint_every,
-        precision=precision,
-        channels_last=channels_last,
-        compile=compile,
-        freeze_batchnorm=freeze_batchnorm,
-        clip=clip,
-        accumulate=accumulate,
-        accelerator=accelerator,
-        progress=progress,
-        loggers=loggers,
-    ).resolved(net)
-    optimiser = OptimiserSettings(
-        lr=lr,
-        total=-(-total // accumulate),
-        optimizer=optimizer,
-        schedule=schedule,
-        warmup=lr_warmup,
-        weight_decay=weight_decay,
-        trunk_lr=trunk_lr,
-        layer_decay=layer_decay,
-        fused=settings.fused,
-    )
-    made = chosen_augment(augment, data)
-    options: dict[str, Any] = {"precision": settings.numbers, "accelerator": accelerator}
-    frozen = not any(weight.requires_grad for weight in net.trunk.parameters())
-    cached = cache_features if cache_features is not None else _worth_keeping(net, data, frozen, made)
-    if cached and (not frozen or made is not None):
-        raise ValueError(
-            "cache_features=True needs a frozen trunk and no augmentation; freeze it, or leave it out."
+    batches = ShuffledBatches(len(labels), chosen["batch_size"], seed)
+    total = run_length(batches, chosen["epochs"], chosen["steps"])
+    settings = RunSettings.of(chosen, net)
+    optimiser = OptimiserSettings.of(chosen, total, fused=settings.fused)
+    place: dict[str, Any] = {"precision": settings.numbers, "accelerator": chosen["accelerator"]}
+    weight = _weights(chosen["weights"], data, labels)
+    alone = head_steps(chosen["head_first"], total)
+    with augmentation_of(data, chosen["augment"]) as augment:
+        cached = _keeps_features(net, data, augment, chosen["cache_features"])
+        check = (
+            None
+            if valid is None
+            else _Check(valid, {**place, "precision": "32" if cached else settings.numbers})
         )
-    weight = _weights(weights, data, labels)
-    learner: nn.Module = net
-    alone = head_steps(head_first, total)
-    if alone and settings.starts:
-        head_loss = train_head(
-            net,
-            data,
-            batches,
-            alone,
-            lambda logits, labels, rows: (
-                _entropy(logits, labels.float(), weight[rows].to(logits)) + net.head.penalty()
-            ),
-            optimiser=optimiser,
-            seed=seed,
-            accelerator=accelerator,
-        )
-    else:
-        head_loss = []
-    if cached:
-        learner = _Top(net)
-        data, valid = (None if d is None else _features(net, d, options) for d in (data, valid))  # type: ignore[assignment]
-        options["precision"] = "32"
-        settings = replace(settings, precision="32", channels_last=False, compile=False)
-    module = ClassifierModule(
-        learner,
-        Feed(_Weighted(data, weight), batches, total, made, seed, workers, not cached, alone),
-        optimiser,
-        channels_last=settings.layout,
-    )
-    beside: list[pl.Callback] = [] if ema is None else [Averaging(ema)]
-    if valid is not None:
-        beside.append(
-            Validation(
-                _Check(valid, options),
-                len(batches) if validate_every is None else validate_every,
-                total,
-                monitor=monitor,
-                keep_best=keep_best,
-                patience=patience,
-                plateau=3 if schedule == "plateau" else None,
+        beside = watching(chosen, check, len(batches), total)
+        head_loss: list[float] = []
+        if alone and settings.starts:
+            head_loss = train_head(
+                net,
+                data,
+                batches,
+                alone,
+                lambda logits, labels, rows: (
+                    _entropy(logits, labels.float(), weight[rows].to(logits)) + net.head.penalty()
+                ),
+                optimiser=optimiser,
+                seed=seed,
+                accelerator=chosen["accelerator"],
             )
+        learner: nn.Module = net
+        if cached:
+            learner, data = _Top(net), _features(net, data, place)
+            if check is not None:
+                check.valid = _features(net, check.valid, place)
+            settings = replace(settings, precision="32", channels_last=False, compile=False)
+        feed = Feed(
+            _Weighted(data, weight), batches, total, augment, seed, chosen["workers"], not cached, alone
         )
-    with without_augmentation(data):
-        history = run(module, settings, [*beside, *callbacks])
+        module = ClassifierModule(learner, feed, optimiser, channels_last=settings.layout)
+        history = run_training(module, settings, [*beside, *chosen["callbacks"]])
     history.attrs["head_loss"] = head_loss
     net.eval()
     if cached and settings.out is not None and rank_and_world()[0] == 0:
@@ -315,11 +211,16 @@ def _features(net: Classifier, data: Dataset[Any], options: dict[str, Any]) -> T
     return TensorDataset(*forward_rows(FrozenTrunk(net), data, **options))
 
 
-def _worth_keeping(net: Classifier, data: Dataset[Any], frozen: bool, augment: Augment | None) -> bool:
-    if not frozen or augment is not None:
-        return False
-    with without_augmentation(data):
-        image = fetch(data, [0])[0]
+def _keeps_features(net: Classifier, data: Dataset[Any], augment: Augment | None, asked: bool | None) -> bool:
+    """Whether features of the trunk are computed once: by default where they stay the same, and fit in memory."""
+    same = augment is None and not any(weight.requires_grad for weight in net.trunk.parameters())
+    if asked and not same:
+        raise ValueError(
+            "cache_features=True needs a frozen trunk and no augmentation; freeze it, or leave it out."
+        )
+    if asked is not None or not same:
+        return bool(asked)
+    image = fetch(data, [0])[0]
     with torch.inference_mode():
         one = FrozenTrunk(net).eval()(image.to(next(net.parameters()).device))
     return one.numel() * 4 * len(data) <= FEATURE_BYTES  # type: ignore[arg-type, no-any-return]

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from siamura._validation import check_whole
+
 from .distributed import rank_and_world
 from .seeds import own_rng
 
 __all__ = [
     "ShuffledBatches",
     "Stream",
+    "augmentation_of",
     "check_sampler",
     "check_valid",
-    "chosen_augment",
     "collate",
     "fetch",
     "known_labels",
     "labels_of",
-    "make_augment",
     "stream_loader",
-    "without_augmentation",
 ]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -148,8 +148,7 @@ class ShuffledBatches:
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        check_whole("batch_size", batch_size)
         self.count, self.seed, self.epoch = count, seed, 0
         self.batches = max(1, -(-count // batch_size))
 
@@ -298,59 +297,56 @@ def labels_of(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray([int(data[i][1]) for i in range(len(data))], dtype=np.int64)  # type: ignore[arg-type]
 
 
-def make_augment(augment: str | Augment | None) -> Augment | None:
-    """Make an augmentation by name, or take it as it is.
+@contextmanager
+def augmentation_of(data: Dataset[Any], asked: str | Augment | None = None) -> Iterator[Augment | None]:
+    """Let a data set give images as they are, and yield what augments them: a function of (images, generator).
 
     Parameters
     ----------
-    augment : None, str or callable
-        A preset of `siamura.pixels.augmentation` (``"none"``, ``"flip"``, ``"mura"``, ...), an
-        `Augmentation`, or a function of (images uint8 (B, 1, S, S), torch.Generator).
+    data : Dataset
+        Its own augmentation (``data.augment``) is put back in the end.
+    asked : None, str or callable
+        In place of the data set's own: a preset of `siamura.pixels.augmentation` (``"none"``, ``"flip"``,
+        ``"mura"``, ...), an `Augmentation`, or a function of (images uint8 (B, 1, S, S), torch.Generator).
 
     Raises
     ------
     ValueError
         If there is no such preset.
     """
-    if augment is None or augment == "none":
+    own = getattr(data, "augment", None)
+    made = _seeded(own) if asked is None else _by_name(asked)
+    if own is not None:
+        data.augment = None  # type: ignore[attr-defined]
+    try:
+        yield made
+    finally:
+        if own is not None:
+            data.augment = own  # type: ignore[attr-defined]
+
+
+def _by_name(asked: str | Augment) -> Augment | None:
+    if asked == "none":
         return None
-    if isinstance(augment, str):
+    if isinstance(asked, str):
         from siamura.pixels.augmentation import Augmentation  # OpenCV, which embedding does not need
 
-        augment = Augmentation.preset(augment)
-    own = getattr(augment, "generator", None)
-    if not isinstance(own, torch.Generator):
-        return cast("Augment", augment)
-
-    def with_own_draws(images: Tensor, generator: torch.Generator) -> Tensor:
-        own.set_state(generator.get_state())
-        return cast("Tensor", augment(images))  # type: ignore[call-arg]
-
-    return with_own_draws
+        asked = Augmentation.preset(asked)
+    return _seeded(asked) if isinstance(getattr(asked, "generator", None), torch.Generator) else asked
 
 
-def chosen_augment(augment: str | Augment | None, data: Dataset[Any]) -> Augment | None:
-    """Make the augmentation that is asked for, or else the data set's own, which takes images alone."""
-    own = getattr(data, "augment", None)
-    if augment is not None or own is None or isinstance(getattr(own, "generator", None), torch.Generator):
-        return make_augment(own if augment is None else augment)
+def _seeded(own: Any) -> Augment | None:
+    """Draw what takes images alone from the generator of a step: by its own generator, or the global one."""
+    if own is None:
+        return None
+    held = getattr(own, "generator", None)
 
-    def seeded(images: Tensor, generator: torch.Generator) -> Tensor:
+    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+        if isinstance(held, torch.Generator):
+            held.set_state(generator.get_state())
+            return cast("Tensor", own(images))
         seed = int(torch.randint(2**62, (), generator=generator))
         with own_rng(images.device, seed):
             return cast("Tensor", own(images))
 
-    return seeded
-
-
-@contextmanager
-def without_augmentation(data: Dataset[Any]) -> Iterator[Any]:
-    """Give images as they are, whatever augmentation the data set applies by itself; yields that one."""
-    augment = getattr(data, "augment", None)
-    if augment is not None:
-        data.augment = None  # type: ignore[attr-defined]
-    try:
-        yield augment
-    finally:
-        if augment is not None:
-            data.augment = augment  # type: ignore[attr-defined]
+    return augment

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, TensorDataset
 from siamura._validation import check_choice, check_whole
 from siamura.pixels.checks import check_gray
 
-from .data import fetch, without_augmentation
+from .data import augmentation_of, fetch
 from .distributed import gather_parts, join_group, rank_and_world
 from .machine import autocast, check_weights, prefers_channels_last, resolve_device, resolve_precision
 
@@ -134,7 +134,7 @@ def forward_rows(
     rows: list[Tensor] = []
     labels: list[Tensor] = []
     with ExitStack() as stack:
-        stack.enter_context(without_augmentation(source))
+        stack.enter_context(augmentation_of(source))
         stack.enter_context(_ready(net, device))
         forward = stack.enter_context(_forward_pool(net, device, precision))
         bar = stack.enter_context(_bar(len(mine), progress and rank == 0))

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +21,39 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from .callbacks import Checkpoints, Progress, SafeCheckpointIO, write_history
 from .machine import processes, resolve_channels_last, resolve_device, resolve_precision
 from .module import TrainModule
+from .options import TrainingOptions
 from .synced_batch_norm import SyncedBatchNorm
 
-__all__ = ["RunSettings", "run"]
+__all__ = ["RunSettings", "run_training"]
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how a run computes; see `fit`."""
+    """Where and how a run computes; see `TrainingOptions`."""
 
-    out: Path | None = None
-    resume: bool = False
-    checkpoint_every: int | None = 100
-    precision: str = "auto"
-    channels_last: bool | None = None
-    compile: bool = False
-    freeze_batchnorm: bool | None = None
-    clip: float | None = None
-    accumulate: int = 1
-    accelerator: str = "auto"
-    progress: bool = True
-    loggers: Sequence[Any] = ()
+    out: Path | None
+    resume: bool
+    checkpoint_every: int | None
+    precision: str
+    channels_last: bool | None
+    compile: bool
+    freeze_batchnorm: bool | None
+    clip: float | None
+    accumulate: int
+    accelerator: str
+    progress: bool
+    loggers: Sequence[Any]
 
-    def __post_init__(self) -> None:
-        for name, value in (("accumulate", self.accumulate), ("checkpoint_every", self.checkpoint_every)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1.")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip={self.clip} must be above 0; None does not clip.")
-        if self.resume and self.out is None:
+    @classmethod
+    def of(cls, options: TrainingOptions, net: torch.nn.Module) -> RunSettings:
+        """Take them from the options of a run, and settle them for a network on this machine."""
+        given: dict[str, Any] = {held.name: options.get(held.name) for held in fields(cls)}
+        given["out"] = None if options["out"] is None else Path(options["out"])
+        if options["resume"] and options["out"] is None:
             raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
+        return cls(**given).resolved(net)
 
     def resolved(self, net: torch.nn.Module) -> RunSettings:
         """Settle precision and memory layout for a network on this machine; a resumed run keeps what it had."""
@@ -101,7 +102,9 @@ class RunSettings:
         return None if self.out is None else self.out / "checkpoint.ckpt"
 
 
-def run(module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callback]) -> pd.DataFrame:
+def run_training(
+    module: TrainModule, settings: RunSettings, callbacks: Sequence[pl.Callback]
+) -> pd.DataFrame:
     """Train, and leave a usable state whatever ends it.
 
     Parameters

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from siamura._validation import check_number, check_whole
+
 from .data import Stream
 from .embedding import forward_rows
 from .optimisers import OptimiserSettings
 from .seeds import own_rng
 
-__all__ = ["FrozenTrunk", "head_steps", "train_head"]
+__all__ = ["FrozenTrunk", "head_steps", "share_or_steps", "train_head"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +41,24 @@ class FrozenTrunk(nn.Module):
         return pooled
 
 
+def share_or_steps(name: str, value: int | float) -> int | float:
+    """Return whole steps (`int`), or a share of the run (`float`, 0.0 to 1.0).
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    try:
+        if isinstance(value, float | np.floating):
+            return check_number(name, value, least=0, most=1)
+        return check_whole(name, value, least=0)
+    except ValueError:
+        raise ValueError(
+            f"{name}={value!r} must be whole steps, or a share of the run from 0.0 to 1.0."
+        ) from None
+
+
 def head_steps(head_first: int | float, total: int) -> int:
     """Steps that the head takes alone: whole steps, or a share of the run's.
 
@@ -47,12 +67,8 @@ def head_steps(head_first: int | float, total: int) -> int:
     ValueError
         If it is negative, or a share above 1.
     """
-    share = isinstance(head_first, float)
-    if isinstance(head_first, bool) or not head_first >= 0 or (share and not head_first <= 1):
-        raise ValueError(
-            f"head_first={head_first!r} must be whole steps, or a share of the run from 0.0 to 1.0."
-        )
-    return round(head_first * total) if share else int(head_first)
+    length = share_or_steps("head_first", head_first)
+    return round(length * total) if isinstance(length, float) else length
 
 
 def train_head(

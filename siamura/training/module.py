@@ -1,4 +1,4 @@
-"""The Lightning modules: one step and its random numbers, and the curriculum of metric learning."""
+"""The Lightning modules: one step, its random numbers, and what a metric learns from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from siamura.pixels.checks import check_augmented, check_gray
 
+from .curriculum import Curriculum
 from .data import Augment, Stream, batch_count, stream_loader
 from .distributed import gather_rows, rank_and_world
 from .optimisers import OptimiserSettings
@@ -213,71 +214,6 @@ class TrainModule(pl.LightningModule):
         self.history = [dict(row) for row in checkpoint["siamura"]["history"]]
 
 
-@dataclass
-class Curriculum:
-    """Which loss trains at which step: all triplets first, then, in part or whole, the final loss.
-
-    A loss that mines hard triplets has a way out that learns nothing: all embeddings in one point, where it equals
-    its margin. While it is above that value, falling to it is downhill. So its weight grows only while its running
-    mean is below `until` times that value, and shrinks while it is above.
-
-    Parameters
-    ----------
-    loss : callable
-        The final loss.
-    warmup : callable, optional
-        The loss of the beginning.
-    steps : int or None
-        Steps that the beginning takes, whatever the losses say; None: as described.
-    blend : float
-        Of those steps, the last share over which the first loss gives way to the second, linearly.
-    until : float
-        Share of the collapsed value.
-    rise : float
-        How much the weight moves in a step.
-    back : int
-        Step up to which the first loss is taken again, after a collapse.
-    """
-
-    loss: nn.Module
-    warmup: nn.Module | None = None
-    steps: int | None = 0
-    blend: float = 0.0
-    until: float = 0.9
-    rise: float = 0.02
-    back: int = 0
-    weight: float = 0.0
-    running: float | None = None
-
-    def share(self, step: int) -> float:
-        """Weight of the final loss at a step, 0 to 1."""
-        if self.warmup is None:
-            return 1.0
-        if step < self.back:
-            return 0.0
-        if self.steps is None:
-            return self.weight
-        length = round(self.blend * self.steps)
-        start = self.steps - length
-        return min(1.0, max(0.0, (step - start + 1) / (length + 1)))
-
-    def observe(self, value: float, collapsed: float) -> None:
-        """Take note of the final loss in this step, and of what it would be with all embeddings in one point."""
-        if not math.isfinite(value):
-            return
-        self.running = value if self.running is None else self.running + 0.1 * (value - self.running)
-        move = self.rise if self.running < self.until * collapsed else -self.rise
-        self.weight = min(1.0, max(0.0, self.weight + move))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place in it."""
-        return {"back": self.back, "weight": self.weight, "running": self.running}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the place up again."""
-        self.back, self.weight, self.running = state["back"], state["weight"], state["running"]
-
-
 class MetricModule(TrainModule):
     """Training a distance.
 
@@ -303,20 +239,26 @@ class MetricModule(TrainModule):
         labels = gather_rows(labels)
         self._had_triplets = self._had_triplets or has_triplet(labels)
         share = self.curriculum.share(self.step_done)
+        # What the final loss would be in one point, and what it is while it does not train, only this start needs.
+        guided = self.warmup is not None and self.curriculum.steps is None
+        final = first = None
         with torch.autocast(emb.device.type, enabled=False):
-            if self.warmup is None:
-                used, loss = self.loss, self.loss(emb, labels)
-            else:
-                # First, as a loss keeps the statistics of its last call.
-                collapsed = self._collapsed(emb, labels)
+            # First, as a loss keeps the statistics of its last call.
+            collapsed = self._collapsed(emb, labels) if guided else math.nan
+            if share > 0.0 or guided:
                 with torch.set_grad_enabled(torch.is_grad_enabled() and share > 0.0):
                     final = self.loss(emb, labels)
-                used, loss = self.loss, final
-                if share < 1.0:
-                    first = self.warmup(emb, labels)
-                    used, loss = (self.loss, first.lerp(final, share)) if share else (self.warmup, first)
-                if self.curriculum.steps is None:
-                    self.curriculum.observe(float(final.detach()), collapsed)
+            if self.warmup is not None and share < 1.0:
+                first = self.warmup(emb, labels)
+        if guided:
+            assert final is not None
+            self.curriculum.observe(float(final.detach()), collapsed)
+        if share == 0.0 and first is not None:
+            used, loss = self.warmup, first
+        else:
+            assert final is not None
+            used, loss = self.loss, final if first is None else first.lerp(final, share)
+        assert used is not None
         figures = statistics_of(used, emb.detach(), labels)
         row = {name: figures.get(name, float("nan")) for name in STATISTICS}
         return loss, row | {"objective": type(used).__name__, "share": share}
@@ -325,16 +267,23 @@ class MetricModule(TrainModule):
         """Count the step; a run that trains on nothing ends early."""
         super().on_train_batch_end(*args)
         done = self.step_done
-        if done == min(self.total, PATIENCE) and not self._had_triplets and (self._mines or self._all_zero()):
+        ends = done == self.total or self._stops()
+        nothing = not self._had_triplets and (self._mines or self._all_zero())
+        if nothing and (ends or done == PATIENCE):
             raise NothingToLearn(
                 f"no batch of the first {done} steps held a triplet: two rows of one label and one of another. "
                 "Choose k of at least 2 and p of at least 2 in the sampler, and look at the labels of data."
             )
-        if done == self.total and not self._feed.head_first and self._all_zero():
+        if ends and not self._feed.head_first and self._all_zero():
             raise NothingToLearn(
                 f"the loss was 0 in every one of the {done} steps, so nothing was trained; look at its miner and its "
                 "margin, at the labels and groups of the batches, or at whether the network is trained already."
             )
+
+    def _stops(self) -> bool:
+        """Whether a callback ends the run at this step; after Ctrl-C the run is partial, and says so itself."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return self.trainer.should_stop and not any(getattr(c, "asked", False) for c in callbacks)
 
     def _all_zero(self) -> bool:
         return all(row["loss"] == 0.0 for row in self.history)

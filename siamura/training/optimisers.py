@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+import lightning.pytorch as pl
 import torch
 from torch import nn
 from torch.optim import lr_scheduler as rates
 
 from siamura.networks import Trunk
 
-__all__ = ["OPTIMISERS", "SCHEDULES", "OptimiserSettings"]
+from .options import TrainingOptions
 
-OPTIMISERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("onecycle", "cosine", "constant", "plateau")
+__all__ = ["OptimiserSettings", "scale_rates"]
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,10 @@ class OptimiserSettings:
 
     Parameters
     ----------
-    lr : float
-        Highest learning rate.
+    lr, optimizer, schedule, weight_decay, trunk_lr, layer_decay
+        See `TrainingOptions`; `warmup` is its ``lr_warmup``.
     total : int
         Steps of the optimiser in the run.
-    optimizer : {"adamw", "adam", "sgd"}
-        Decoupled or coupled weight decay, or momentum 0.9.
-    schedule : {"onecycle", "cosine", "constant", "plateau"}
-        ``onecycle`` rises for `warmup` of the run and falls to nothing (Smith and Topin, 2018), ``cosine``
-        the same with a linear rise, ``plateau`` divides by ten where the validation stands still.
-    warmup : float
-        Share of the run in which the rate rises.
-    weight_decay : float
-        Not on biases, norms, class tokens and position embeddings.
-    trunk_lr : float, optional
-        Highest rate of the trunk, where it differs from the head's.
-    layer_decay : float
-        Each block of the trunk (`Trunk.blocks`) learns at this multiple of the rate of the block after it.
     fused : bool
         torch's fused step.
     """
@@ -55,23 +42,20 @@ class OptimiserSettings:
     layer_decay: float = 1.0
     fused: bool = True
 
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("optimizer", self.optimizer, OPTIMISERS),
-            ("schedule", self.schedule, SCHEDULES),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
-        if not self.lr > 0:
-            raise ValueError(f"lr={self.lr} must be above 0.")
-        if self.trunk_lr is not None and not self.trunk_lr > 0:
-            raise ValueError(f"trunk_lr={self.trunk_lr} must be above 0; net.trunk.freeze() keeps the trunk.")
-        if not 0.0 <= self.warmup <= 1.0:
-            raise ValueError(f"lr_warmup={self.warmup} must lie in 0 to 1: it is a share of the run.")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay={self.weight_decay} must be at least 0.")
-        if not 0.0 < self.layer_decay <= 1.0:
-            raise ValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1.")
+    @classmethod
+    def of(cls, options: TrainingOptions, steps: int, *, fused: bool) -> Self:
+        """Take them from the options of a run of so many batches."""
+        return cls(
+            lr=options["lr"],
+            total=-(-steps // options["accumulate"]),
+            optimizer=options["optimizer"],
+            schedule=options["schedule"],
+            warmup=options["lr_warmup"],
+            weight_decay=options["weight_decay"],
+            trunk_lr=options["trunk_lr"],
+            layer_decay=options["layer_decay"],
+            fused=fused,
+        )
 
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Parameters by rate and decay."""
@@ -135,3 +119,14 @@ def _children(names: Iterable[str]) -> dict[str, int]:
     """Number of the block of each weight of a trunk that is none of ours: its children, in their order."""
     order: dict[str, int] = {}
     return {name: order.setdefault(name.partition(".")[0], len(order)) for name in names}
+
+
+def scale_rates(trainer: pl.Trainer, factor: float) -> None:
+    """Scale the learning rate, and with it the rest of its schedule."""
+    for group in trainer.optimizers[0].param_groups:
+        for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the one-cycle schedule reads its ends here
+            if name in group:
+                group[name] *= factor
+    for config in trainer.lr_scheduler_configs:
+        for schedule in getattr(config.scheduler, "_schedulers", [config.scheduler]):
+            schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]

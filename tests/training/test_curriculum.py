@@ -5,7 +5,10 @@ import torch
 from siamura.losses import BatchHardTripletLoss, TripletFocalLoss, TripletLoss
 from torch import nn
 
-from siamura.training.module import Curriculum
+from siamura.training import fit
+from siamura.training.curriculum import Curriculum
+
+from .conftest import make_batches, make_net
 
 MARGIN = 0.2
 
@@ -70,3 +73,22 @@ def test_in_one_point_a_mined_loss_equals_its_margin(loss: nn.Module) -> None:
     assert float(TripletLoss(margin=MARGIN)(emb[:1].expand_as(emb), torch.arange(8) % 2)) == pytest.approx(
         MARGIN
     )
+
+
+class Counted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, emb: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return emb.square().mean() + 1.0
+
+
+@pytest.mark.parametrize(("steps", "final", "first"), [(0, 5, 0), (2, 3, 2), (None, 10, 5)])
+def test_a_loss_is_computed_in_a_step_only_where_its_value_is_used(data, steps, final, first) -> None:
+    """With a given length only what trains; else the final loss twice a step, the second time in one point."""
+    loss, start = Counted(), Counted()
+    options = {"warmup_loss": start, "warmup_steps": steps, "blend": 0.0, "on_collapse": None}
+    fit(make_net(), data, make_batches(data), loss, steps=5, progress=False, precision="32", **options)
+    assert (loss.calls, start.calls) == (final, first)

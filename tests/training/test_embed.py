@@ -6,7 +6,7 @@ import torch
 
 from siamura.training import embed
 from siamura.training.data import ShuffledBatches, Stream
-from siamura.training.validation import kappa
+from siamura.training.neighbour_check import kappa
 
 from .conftest import make_net
 
