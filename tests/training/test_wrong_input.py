@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pytorch_metric_learning.losses import ProxyAnchorLoss, TripletMarginLoss
+from pytorch_metric_learning.losses import ProxyAnchorLoss
 from siamura.losses import BatchHardTripletLoss, TripletLoss
 from siamura.samplers import PKBatchSampler
 from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler, TensorDataset
 
 from siamura.networks import Classifier
-from siamura.training import CollapseWarning, CollapseWatch, embed, fit, fit_classifier
+from siamura.training import embed, fit, fit_classifier
 
 from .conftest import make_batches, make_net
 
@@ -115,13 +115,6 @@ def test_a_run_that_stops_before_its_first_triplet_is_no_success(data, valid):
     calm = {"steps": 40, "lr": 1e-6, "schedule": "constant"}
     with pytest.raises(ValueError, match="no batch of the first 2 steps held a triplet"):
         fit_on(data, [[0, 1]], valid=valid, validate_every=1, patience=1, monitor="valid_p1", **calm)
-    black = TensorDataset(torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 3]))
-    watch = CollapseWatch("stop", patience=3)
-    with (
-        pytest.warns(CollapseWarning),
-        pytest.raises(ValueError, match="no batch of the first 3 steps held a triplet"),
-    ):
-        fit_on(black, [[0, 1, 2, 3]], TripletMarginLoss(), on_collapse=None, callbacks=[watch], **calm)
 
 
 def test_a_loss_that_excludes_everything_is_no_success(data):
