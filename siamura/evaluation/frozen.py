@@ -143,7 +143,8 @@ def frozen_baseline(
     neighbours = KNNHead(k=min(k, len(x))).fit(scaler.transform(x), y, groups=patient)
     near = neighbours.predict_proba(scaler.transform(v), groups=other)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    strength, losses = 1e-3, {}
+    strength = 1e-3
+    losses: dict[float, float] = {}
     if (parts := patient_folds(y, patient, folds, seed)) is not None:
         grid = {"logisticregression__C": list(STRENGTHS)}
         search = GridSearchCV(model, grid, cv=parts, scoring="neg_log_loss", refit=False)

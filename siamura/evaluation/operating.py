@@ -305,8 +305,10 @@ def _fit(
     y: NDArray[np.int64], p: NDArray[np.float64], method: str, sensitivity: float
 ) -> tuple[TemperatureScaling | IsotonicCalibration | None, float | None]:
     calibrator: TemperatureScaling | IsotonicCalibration | None = None
-    if method != "none":
-        calibrator = (TemperatureScaling() if method == "temperature" else IsotonicCalibration()).fit(p, y)
+    if method == "temperature":
+        calibrator = TemperatureScaling().fit(p, y)
+    elif method == "isotonic":
+        calibrator = IsotonicCalibration().fit(p, y)
     if p.ndim == 2:
         return calibrator, None
     return calibrator, threshold_for_sensitivity(
