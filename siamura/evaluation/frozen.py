@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from siamura._validation import check_choice, check_columns, check_filled, check_vectors, check_whole
-from siamura.heads import KNNHead
 
 from ._checks import as_codes, as_units
 from ._folds import patient_folds, spread_classes
@@ -110,6 +109,8 @@ def frozen_baseline(
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    from siamura.heads import KNNHead  # here, since it loads torch, which plots and tables do without
 
     check_whole("k", k)
     check_whole("folds", folds, least=2)

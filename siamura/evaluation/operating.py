@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 
 from siamura._validation import check_choice, check_columns, check_number, check_vectors, check_whole
 
@@ -282,6 +281,8 @@ def out_of_fold_probability(
     >>> out_of_fold_probability(KNNHead(k=5), rng.normal(size=(60, 4)), table).shape
     (60,)
     """
+    from sklearn.base import clone  # here for the time that it takes to load
+
     check_columns(table, ("label", "patient"))
     check_whole("folds", folds, least=2)
     rows = check_vectors("embeddings", embeddings)
