@@ -3,6 +3,7 @@
 from .boxes import box_iou, centre_box, find_boxes, peak_of
 from .explaining import embed_image, explain, explain_views
 from .heat_map import Explanation
+from .hooks import capture_layer, choose_layer, choose_layers, frozen_eval
 from .maps import METHODS, activation_map, agreement, smooth_map
 from .perturbing import faithfulness, perturbation_curves
 from .quality import hits, localisation, mean_place, summary
@@ -17,7 +18,6 @@ from .targets import (
     Similarity,
     Target,
 )
-from .watching import choose_layer, choose_layers, undisturbed, watch
 
 __all__ = [
     "METHODS",
@@ -32,6 +32,7 @@ __all__ = [
     "activation_map",
     "agreement",
     "box_iou",
+    "capture_layer",
     "centre_box",
     "choose_layer",
     "choose_layers",
@@ -41,6 +42,7 @@ __all__ = [
     "faithfulness",
     "feature_maps",
     "find_boxes",
+    "frozen_eval",
     "hits",
     "localisation",
     "mean_place",
@@ -50,6 +52,4 @@ __all__ = [
     "shared_maps",
     "smooth_map",
     "summary",
-    "undisturbed",
-    "watch",
 ]

@@ -12,10 +12,10 @@ from torch import nn
 
 from .boxes import find_boxes
 from .heat_map import Explanation
+from .hooks import choose_layer, choose_layers, find_layer
 from .inputs import as_input, bounded, known_preprocess, need_columns, read
 from .maps import METHODS, activation_map, agreement, smooth_map
 from .targets import HeadLogit, Target
-from .watching import choose_layer, choose_layers, find_layer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .hooks import capture_layer, frozen_eval
 from .targets import Target
-from .watching import undisturbed, watch
 
 __all__ = ["METHODS", "activation_map", "agreement", "smooth_map"]
 
@@ -90,7 +90,7 @@ def activation_map(
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}.")
-    with undisturbed(model), watch(model, layer) as seen:
+    with frozen_eval(model), capture_layer(model, layer) as seen:
         scores = target(model(x))
         if scores.shape != (len(x),):
             raise ValueError(

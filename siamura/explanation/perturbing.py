@@ -13,9 +13,9 @@ from torch import nn
 
 from .explaining import explain
 from .heat_map import Explanation
+from .hooks import frozen_eval
 from .inputs import as_input, need_columns
 from .targets import HeadLogit, Target
-from .watching import undisturbed
 
 __all__ = ["faithfulness", "perturbation_curves"]
 
@@ -161,7 +161,7 @@ def _scores(
     model: nn.Module, squares: Sequence[NDArray[np.uint8]], target: Target, batch_size: int
 ) -> NDArray[np.float64]:
     found = []
-    with undisturbed(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         for low in range(0, len(squares), batch_size):
             batch = torch.cat([as_input(model, square) for square in squares[low : low + batch_size]])
             found.append(target(model(batch)).double().cpu().numpy())

@@ -13,9 +13,9 @@ from torch import nn
 
 from .explaining import embed_image, explain
 from .heat_map import Explanation
+from .hooks import capture_layer, frozen_eval
 from .inputs import as_input, known_preprocess, read
 from .targets import Similarity
-from .watching import undisturbed, watch
 
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess
@@ -54,7 +54,7 @@ def feature_maps(
     (512, 3, 3)
     """
     preprocess = known_preprocess(model, preprocess)
-    with undisturbed(model), watch(model, layer) as seen, torch.no_grad():
+    with frozen_eval(model), capture_layer(model, layer) as seen, torch.no_grad():
         model(as_input(model, preprocess(read(image))))
         places = seen.as_map(seen.activation)
         assert places is not None

@@ -10,13 +10,13 @@ from siamura.explanation import (
     METHODS,
     Logit,
     activation_map,
+    capture_layer,
     choose_layer,
     choose_layers,
+    frozen_eval,
     smooth_map,
-    undisturbed,
-    watch,
 )
-from siamura.explanation.watching import find_layer
+from siamura.explanation.hooks import find_layer
 
 
 class TwoLayers(nn.Module):
@@ -139,7 +139,7 @@ def test_the_inplace_relu_of_densenet_does_not_reach_what_was_kept():
     net(x)
     handle.remove()
     overwritten.remove()
-    with undisturbed(net), watch(net, "features") as seen:
+    with frozen_eval(net), capture_layer(net, "features") as seen:
         net(x)
         assert (seen.activation < 0).any()
         torch.testing.assert_close(seen.activation, kept[0])
@@ -295,7 +295,7 @@ def test_find_layer_takes_names_and_modules():
 
 
 def side(net, x, layer):
-    with watch(net, layer) as seen, torch.no_grad():
+    with capture_layer(net, layer) as seen, torch.no_grad():
         net.eval()(x)
     return seen.activation.shape[-1]
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from siamura.networks.tokens import map_of
 
-__all__ = ["Seen", "choose_layer", "choose_layers", "find_layer", "undisturbed", "watch"]
+__all__ = ["LayerOutput", "capture_layer", "choose_layer", "choose_layers", "find_layer", "frozen_eval"]
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def frozen_eval(model: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode, gradients on and its weights frozen, and undo all of it.
 
     Each module's mode and each weight's ``requires_grad`` come back whatever happens inside, also where they
@@ -30,7 +30,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Examples
     --------
     >>> net = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
-    >>> with undisturbed(net):
+    >>> with frozen_eval(net):
     ...     net.training, net[0].weight.requires_grad
     (False, False)
     >>> net.training, net[1].training, net[0].weight.requires_grad
@@ -51,7 +51,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             weight.requires_grad_(flag)
 
 
-class Seen:
+class LayerOutput:
     """What a watched layer gave in the last pass.
 
     Attributes
@@ -94,7 +94,7 @@ def _layout(model: nn.Module) -> tuple[int | None, bool, bool]:
 
 
 @contextmanager
-def watch(model: nn.Module, layer: str | nn.Module) -> Iterator[Seen]:
+def capture_layer(model: nn.Module, layer: str | nn.Module) -> Iterator[LayerOutput]:
     """Keep one layer's output, as a leaf for gradients.
 
     What runs after the layer gets a copy, so that an in-place ReLU (DenseNet's last one, any
@@ -108,20 +108,20 @@ def watch(model: nn.Module, layer: str | nn.Module) -> Iterator[Seen]:
 
     Yields
     ------
-    Seen
+    LayerOutput
         Its ``activation`` is there after a pass.
 
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv2d(1, 4, kernel_size=3), nn.Flatten(), nn.Linear(144, 1))
-    >>> with watch(net, "0") as seen:
+    >>> with capture_layer(net, "0") as seen:
     ...     score = net(torch.ones(1, 1, 8, 8)).sum()
     >>> (gradient,) = torch.autograd.grad(score, seen.activation)
     >>> seen.activation.shape, gradient.shape
     (torch.Size([1, 4, 6, 6]), torch.Size([1, 4, 6, 6]))
     """
     name, module = find_layer(model, layer)
-    seen = Seen(name, model)
+    seen = LayerOutput(name, model)
 
     def note(_: nn.Module, given: tuple[object, ...]) -> None:
         if given and isinstance(given[0], Tensor) and given[0].ndim == 4:
@@ -269,7 +269,7 @@ def _feature_maps(model: nn.Module, x: Tensor) -> list[tuple[str, int, int, int]
         for name, module in model.named_modules():
             if name:
                 handles.append(module.register_forward_hook(partial(note, name)))
-        with undisturbed(model), torch.no_grad():
+        with frozen_eval(model), torch.no_grad():
             model(x)
     finally:
         for handle in handles:
