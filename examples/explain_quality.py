@@ -26,9 +26,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; not the run's.")] = 1001,
     views: Annotated[int, typer.Option(help="Phantoms to draw.")] = 300,
     method: Annotated[str, typer.Option(help="As of siamura.explain.")] = "layercam",
-    out: Annotated[Path, typer.Option(help="Folder for the table, and each film's figures.")] = Path(
-        "runs/explain_quality"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/explain_quality"),
 ) -> None:
     figures = explanation_figures(load_run(run), boxes=boxes, seed=seed, views=views, method=method)
     out.mkdir(parents=True, exist_ok=True)

@@ -12,23 +12,20 @@ from pathlib import Path
 import typer
 
 from siamura.cli import cli_errors, configure_logging
-from siamura.cli.arguments import Data, Full, Out, Part, Seed, Weights
+from siamura.cli.arguments import Columns, Data, Full, Out, Part, Positive, Seed, Weights
 from siamura.experiments import Experiment, finger_grid, finger_tables, run_grid
 
 
 @cli_errors()
 def main(
-    data: Data = None,
-    part: Part = "XR_FINGER",
-    full: Full = False,
-    weights: Weights = None,
-    seed: Seed = 0,
-    out: Out = Path("runs/finger_tables"),
-) -> None:
+    data: Data = None, columns: Columns = None, positive: Positive = None, part: Part = "XR_FINGER",
+    full: Full = False, weights: Weights = None, seed: Seed = 0, out: Out = Path("runs/finger_tables"),
+) -> None:  # fmt: skip
     size, steps, lr = (224, 5000, 1e-4) if full else (64, 120, 1e-3)
     base = Experiment(
-        data=data, part=part, weights=weights, size=size, steps=steps, lr=lr, seed=seed, views=600
-    )
+        data=data, columns=columns, positive=positive, part=part, weights=weights, size=size, steps=steps, lr=lr,
+        seed=seed, views=600,
+    )  # fmt: skip
     text = finger_tables(run_grid(finger_grid(base), out))
     (out / "tables.md").write_text(text, encoding="utf-8")
     print(text)

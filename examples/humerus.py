@@ -11,19 +11,17 @@ from pathlib import Path
 import typer
 
 from siamura.cli import cli_errors, configure_logging
-from siamura.cli.arguments import Data, Full, Out, Seed, Weights
+from siamura.cli.arguments import Columns, Data, Full, Out, Positive, Seed, Weights
 from siamura.experiments import ClassifierExperiment, classifier_tables, run_grid, system_c, system_e
 
 
 @cli_errors()
 def main(
-    data: Data = None,
-    full: Full = False,
-    weights: Weights = None,
-    seed: Seed = 0,
-    out: Out = Path("runs/humerus"),
-) -> None:
-    base = ClassifierExperiment(data=data, weights=weights, seed=seed, size=80, epochs=14, views=800)
+    data: Data = None, columns: Columns = None, positive: Positive = None, full: Full = False,
+    weights: Weights = None, seed: Seed = 0, out: Out = Path("runs/humerus"),
+) -> None:  # fmt: skip
+    own = {"data": data, "columns": columns, "positive": positive}
+    base = ClassifierExperiment(**own, weights=weights, seed=seed, size=80, epochs=14, views=800)
     c, e = system_c(base), system_e(base)
     if full:
         c, e = replace(c, size=150, epochs=30), replace(e, size=224, epochs=40)

@@ -12,25 +12,24 @@ from typing import Annotated
 import typer
 
 from siamura.cli import cli_errors, configure_logging
-from siamura.cli.arguments import Data, Out, Part, Weights
+from siamura.cli.arguments import Columns, Data, Out, Part, Positive, Weights
 from siamura.experiments import Experiment, compared, loss_grid, loss_table, run_grid
 
 
 @cli_errors()
 def main(
-    data: Data = None,
-    part: Part = "XR_FINGER",
-    weights: Weights = None,
+    data: Data = None, columns: Columns = None, positive: Positive = None, part: Part = "XR_FINGER",
+    weights: Weights = None, out: Out = Path("runs/loss_table"),
     size: Annotated[int, typer.Option(help="Side of the square, in pixels.")] = 96,
     steps: Annotated[int, typer.Option(help="Batches to train on.")] = 200,
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
-    out: Out = Path("runs/loss_table"),
-) -> None:
-    base = Experiment(data=data, part=part, weights=weights, size=size, steps=steps, k=8)
+) -> None:  # fmt: skip
+    base = Experiment(
+        data=data, columns=columns, positive=positive, part=part, weights=weights, size=size, steps=steps, k=8
+    )
     runs = run_grid(loss_grid(base, seeds=[int(seed) for seed in seeds.split(",")]), out)
     compared(runs).to_csv(out / "cells.csv", index=False)
-    text = loss_table(runs)
-    (out / "tables.md").write_text(text, encoding="utf-8")
+    (out / "tables.md").write_text(text := loss_table(runs), encoding="utf-8")
     print(text)
 
 

@@ -11,22 +11,20 @@ from pathlib import Path
 import typer
 
 from siamura.cli import cli_errors, configure_logging
-from siamura.cli.arguments import Data, Full, Out, Seed, Weights
+from siamura.cli.arguments import Columns, Data, Full, Out, Positive, Seed, Weights
 from siamura.experiments import ClassifierExperiment, classifier_tables, part_grid, run_grid, trunk_grid
 
 
 @cli_errors()
 def main(
-    data: Data = None,
-    full: Full = False,
-    weights: Weights = None,
-    seed: Seed = 0,
-    out: Out = Path("runs/part_tables"),
-) -> None:
+    data: Data = None, columns: Columns = None, positive: Positive = None, full: Full = False,
+    weights: Weights = None, seed: Seed = 0, out: Out = Path("runs/part_tables"),
+) -> None:  # fmt: skip
     size, epochs, augment = (224, 10, "keras") if full else (64, 6, "none")
     base = ClassifierExperiment(
-        data=data, weights=weights, seed=seed, size=size, epochs=epochs, augment=augment, views=120
-    )
+        data=data, columns=columns, positive=positive, weights=weights, seed=seed, size=size, epochs=epochs,
+        augment=augment, views=120,
+    )  # fmt: skip
     runs = run_grid({**trunk_grid(base), **part_grid(base, nasnet=full)}, out)
     text = classifier_tables(runs, "BD", "Systems B and D")
     (out / "tables.md").write_text(text, encoding="utf-8")

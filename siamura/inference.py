@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +16,7 @@ import pandas as pd
 from siamura._arrays import load_npz
 from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
-from siamura._stored import naming_damage
+from siamura._stored import naming_damage, read_json
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.pixels.checks import check_film
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Predictor",
+    "align_classes",
     "films",
+    "load_classes",
     "load_embeddings",
     "load_heads",
     "load_network",
@@ -102,6 +104,70 @@ def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.floa
     vectors = stored.pop("embedding").astype(np.float32, copy=False)
     text = [name for name, values in stored.items() if values.dtype.kind in "OU"]
     return vectors, pd.DataFrame(stored).astype(dict.fromkeys(text, "str"))
+
+
+def load_classes(folder: str | os.PathLike[str], heads: Mapping[str, Any]) -> tuple[str, ...]:
+    """The person's own names of a run's classes, in the order of the codes; of two the second is the positive one.
+
+    Examples
+    --------
+    >>> load_classes("runs/first", load_heads("runs/first"))
+    ('normal', 'abnormal')
+    """
+    path = Path(folder) / "config.json"
+    number = max(2, len(next(iter(heads.values())).classes_))
+    data = read_json(path).get("data") if path.is_file() else None
+    named = data.get("classes") if isinstance(data, dict) else None
+    if named is None:
+        return ("normal", "abnormal") if number == 2 else tuple(map(str, range(number)))
+    if not (isinstance(named, list) and len(named) == number and all(isinstance(n, str) for n in named)):
+        raise ValueError(f"{path} is damaged (data.classes does not name the {number} classes of the heads).")
+    return tuple(named)
+
+
+def align_classes(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Give the labels of other radiographs the codes that a run has for the same names.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `siamura.read_studies`.
+    classes : sequence of str
+        Of the run.
+
+    Returns
+    -------
+    DataFrame
+        The table with ``label`` in the run's codes. Of two classes on both sides the second is the positive one,
+        whatever it is called.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the run's.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"label": [0, 1], "finding": ["cyst", "clean"]})
+    >>> align_classes(table, ("clean", "cyst", "fracture"))["label"].tolist()
+    [1, 0]
+    """
+    from siamura.studies import classes_of
+
+    own = classes_of(table)
+    if own == tuple(classes):
+        return table
+    code = {name.casefold(): number for number, name in enumerate(classes)}
+    there = sorted({int(c) for c in table["label"].unique() if c >= 0})
+    unknown = [own[c] for c in there if own[c].casefold() not in code]
+    if unknown and len(own) == len(classes) == 2:
+        _log.warning("label %r is taken for %r, and %r for %r", own[1], classes[1], own[0], classes[0])
+        return table
+    if unknown:
+        raise ValueError(f"the label {unknown[0]!r} is none of the run's ({', '.join(classes)}).")
+    found = table.assign(label=[code[own[c].casefold()] if c >= 0 else -1 for c in table["label"]])
+    found.attrs = {**table.attrs, "classes": tuple(classes)}
+    return found
 
 
 class _Run(Protocol):
@@ -202,6 +268,8 @@ class Predictor:
         All heads of the run.
     head : KNNHead or MLPHead
         The one that gives the probability.
+    classes : tuple of str
+        Names of the classes, as the person gave them; of two the second is the positive one.
 
     Raises
     ------
@@ -216,9 +284,9 @@ class Predictor:
     >>> predictor = siamura.Predictor("runs/first")
     >>> views = predictor.views(films(["phantoms/valid/XR_FINGER"]).head(2))
     >>> views.columns.tolist()
-    ['path', 'study', 'probability', 'distance', 'unlike', 'problem']
-    >>> studies_of(views).columns.tolist()
-    ['study', 'views', 'unreadable', 'unlike', 'probability', 'abnormal']
+    ['path', 'study', 'answer', 'probability', 'distance', 'unlike', 'problem']
+    >>> studies_of(views, classes=predictor.classes).columns.tolist()
+    ['study', 'views', 'unreadable', 'unlike', 'answer', 'probability', 'abnormal']
     """
 
     def __init__(self, run: str | os.PathLike[str] | _Run, *, head: str = "knn") -> None:
@@ -230,6 +298,7 @@ class Predictor:
             raise ValueError(
                 f"the model in {self.run.folder} was saved without its preprocessing; train it again."
             )
+        self.classes = load_classes(self.run.folder, self.heads)
         self._preprocess = self.net.preprocess
         self._limit: DistanceLimit | None = None
 
@@ -249,8 +318,25 @@ class Predictor:
         return embed(self.net, np.stack(squares), progress=False)
 
     def probability(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Probability that a view is abnormal, float64 (N,)."""
-        return np.asarray(self.head.predict_proba(embeddings)[:, 1], dtype=np.float64)
+        """Probability that a view is abnormal, float64 (N,); of more than two classes that of each, (N, C)."""
+        found = np.asarray(self.head.predict_proba(embeddings), dtype=np.float64)
+        return found[:, 1] if len(self.classes) == 2 else found
+
+    def answers(self, probability: npt.NDArray[np.float64]) -> pd.DataFrame:
+        """What probabilities say, by name.
+
+        Parameters
+        ----------
+        probability : float64 (N,) or (N, C)
+            Of `probability`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``answer``, the name of a class, missing where the probability is; and ``probability``: of two classes that
+            of the positive one, of more that of the answer, each class's own in ``probability[NAME]``.
+        """
+        return _answers(probability, self.classes)
 
     @property
     def limit(self) -> DistanceLimit:
@@ -274,9 +360,9 @@ class Predictor:
         Returns
         -------
         pandas.DataFrame
-            Every row, with ``probability``, ``distance`` (to the k-th nearest training view) and ``unlike``
-            (whether that is beyond the limit); for one that could not be read they are missing, and ``problem``
-            has the reason.
+            Every row, with ``answer`` and ``probability`` as `answers` gives them, ``distance``
+            (to the k-th nearest training view) and ``unlike`` (whether that is beyond the limit); for one that could
+            not be read they are missing, and ``problem`` has the reason.
         """
         from tqdm import tqdm
 
@@ -294,13 +380,16 @@ class Predictor:
                 embeddings.append(self.embed_squares(squares))
                 squares = []
         vectors = np.concatenate(embeddings)
-        probability, distance = np.full(len(table), np.nan), np.full(len(table), np.nan)
+        shape = (len(table),) if len(self.classes) == 2 else (len(table), len(self.classes))
+        probability, distance = np.full(shape, np.nan), np.full(len(table), np.nan)
         if rows:
             probability[rows], distance[rows] = self.probability(vectors), self.distance(vectors)
         unlike = pd.array(distance > self.limit.limit, dtype="boolean")
         unlike[np.isnan(distance)] = pd.NA
         said = np.array(problems, dtype=str)
-        return table.assign(probability=probability, distance=distance, unlike=unlike, problem=said)
+        answers = self.answers(probability).to_dict("series")
+        answers = {name: values.to_numpy() for name, values in answers.items()}
+        return table.assign(**answers, distance=distance, unlike=unlike, problem=said)
 
     def _square(self, path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.uint8] | None, str]:
         """The network's square of a file, or why there is none; the full image is given up at once."""
@@ -318,7 +407,24 @@ class Predictor:
 _AT_ONCE = 32  # squares embedded together
 
 
-def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
+def _answers(
+    probability: npt.NDArray[np.float64], classes: Sequence[str], threshold: float = 0.5
+) -> pd.DataFrame:
+    names = np.array(classes, dtype=object)
+    if probability.ndim == 1:
+        answer = names[(probability > threshold).astype(int)]
+        answer[np.isnan(probability)] = None
+        return pd.DataFrame({"answer": answer, "probability": probability})
+    known = ~np.isnan(probability[:, 0])
+    answer = np.full(len(probability), None, dtype=object)
+    answer[known] = names[probability[known].argmax(axis=1)]
+    each = {f"probability[{name}]": probability[:, c] for c, name in enumerate(classes)}
+    return pd.DataFrame({"answer": answer, "probability": probability.max(axis=1), **each})
+
+
+def studies_of(
+    views: pd.DataFrame, *, threshold: float = 0.5, classes: Sequence[str] = ("normal", "abnormal")
+) -> pd.DataFrame:
     """Aggregate scored views to studies: the mean of the views' probabilities, above `threshold` is abnormal.
 
     Parameters
@@ -326,19 +432,22 @@ def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
     views : pandas.DataFrame
         Of `Predictor.views`.
     threshold : float
-        Between 0 and 1.
+        Between 0 and 1; of two classes.
+    classes : sequence of str
+        Of the run; of more than two, the answer is the most probable one.
 
     Returns
     -------
     pandas.DataFrame
-        One row a study with ``study``, ``views``, ``unreadable``, ``unlike`` (views unlike the training films),
-        ``probability`` and ``abnormal``; a study whose views are all unreadable has neither of the last two.
+        One row a study with ``study``, ``views``, ``unreadable``, ``unlike`` (views unlike the training films), and
+        ``answer``, ``probability`` as `Predictor.answers` gives them, missing where all views are unreadable; of two
+        classes also ``abnormal``.
 
     Examples
     --------
     >>> views = pd.DataFrame({"study": ["a", "a"], "probability": [0.9, 0.3], "unlike": [False, True]})
-    >>> studies_of(views).to_dict("records")
-    [{'study': 'a', 'views': 2, 'unreadable': 0, 'unlike': 1, 'probability': 0.6, 'abnormal': True}]
+    >>> studies_of(views)[["study", "views", "unlike", "answer", "probability"]].to_dict("records")
+    [{'study': 'a', 'views': 2, 'unlike': 1, 'answer': 'abnormal', 'probability': 0.6}]
     """
     if "unlike" not in views:
         views = views.assign(unlike=False)
@@ -347,7 +456,12 @@ def studies_of(views: pd.DataFrame, *, threshold: float = 0.5) -> pd.DataFrame:
         views=("probability", "count"),
         unreadable=("probability", lambda p: int(p.isna().sum())),
         unlike=("unlike", "sum"),
-        probability=("probability", "mean"),
     ).reset_index()
+    columns = ["probability"] if len(classes) == 2 else [f"probability[{name}]" for name in classes]
+    mean = grouped[columns].mean().to_numpy(dtype=np.float64)
+    found = _answers(mean[:, 0] if len(classes) == 2 else mean, classes, threshold)
+    out = pd.concat([out, found], axis=1)
+    if len(classes) > 2:
+        return out
     out["abnormal"] = (out["probability"] > threshold).astype("boolean").mask(out["probability"].isna())
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ __all__ = [
     "RunFolder",
     "Seed",
     "Weights",
+    "class_code",
     "part_needs_data",
     "read_data",
 ]
@@ -52,16 +54,32 @@ def part_needs_data(data: Path | None, **given: str | None) -> None:
             raise ValueError(f"--{name} {value} is of the radiographs of --data, which is not given.")
 
 
+def class_code(classes: Sequence[str], name: str) -> int:
+    """Find a class by its name, or by its code where none is called so.
+
+    Examples
+    --------
+    >>> class_code(("normal", "fracture"), "Fracture"), class_code(("normal", "fracture"), "1")
+    (1, 1)
+    """
+    folded = [known.casefold() for known in classes]
+    if name.casefold() in folded:
+        return folded.index(name.casefold())
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise ValueError(f"--label {name} is no class of this run; it has {', '.join(classes)}.")
+
+
 def read_data(
     data: Path, part: str | None, columns: str | None, positive: str | None, **options: str
 ) -> pd.DataFrame:
     """Read the radiographs of ``--data`` as `siamura.read_studies` does."""
     import siamura
-    from siamura.experiments.settings import columns_of
+    from siamura.experiments.settings import columns_of, parts_of
 
     return siamura.read_studies(
         data,
-        part=part,
+        part=None if part is None else parts_of(part),
         columns=columns_of(columns),
         positive=None if positive is None else positive.split(","),
         **options,

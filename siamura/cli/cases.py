@@ -9,7 +9,7 @@ import typer
 
 import siamura
 
-from .arguments import Columns, Positive, RunFolder, part_needs_data, read_data
+from .arguments import Columns, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
 from .output import Format, OutFormat, emit, shown
 
@@ -45,6 +45,7 @@ def index(
     """
     with cli_errors():
         from siamura.experiments import load_run
+        from siamura.inference import align_classes, load_classes
 
         done = load_run(run)
         part_needs_data(data, part=part, columns=columns, positive=positive)
@@ -60,7 +61,9 @@ def index(
             if net.preprocess is None:
                 raise ValueError(f"the model in {run} was saved without its preprocessing; train it again.")
             views = siamura.RadiographDataset(
-                read_data(data, part, columns, positive), net.preprocess, on_error="skip"
+                align_classes(read_data(data, part, columns, positive), load_classes(run, done.heads())),
+                net.preprocess,
+                on_error="skip",
             )
             vectors, table = siamura.embed(net, views), views.table
         if held is None:
@@ -77,7 +80,7 @@ def search(
     image: Annotated[Path, typer.Argument(help="The film to find similar cases of.")],
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
     part: Annotated[str | None, typer.Option(help="Cases of this part only.")] = None,
-    label: Annotated[str | None, typer.Option(help="Cases of this label only, as 0 or 1.")] = None,
+    label: Annotated[str | None, typer.Option(help="Cases of this class only, by its name.")] = None,
     where: Where = None,
     exclude_patient: Annotated[
         str | None, typer.Option(help="The film's own patient, whose cases are not wanted.")
@@ -94,9 +97,16 @@ def search(
 
         predictor = Predictor(load_run(run))
         opened = siamura.CaseIndex.open(index, model=predictor.net)
-        wanted = _conditions(opened, [*(where or []), *([] if label is None else [f"label={label}"])])
+        wanted = _conditions(
+            opened,
+            [*(where or []), *([] if label is None else [f"label={class_code(predictor.classes, label)}"])],
+        )
         vectors = predictor.embed([siamura.read_image(image)])
         found = opened.search(vectors, k=k, part=part, where=wanted, exclude_patient=exclude_patient)
+        named = dict(enumerate(predictor.classes))
+        if "label" in found and "finding" not in found:
+            place = found.columns.get_loc("label") + 1
+            found.insert(place, "finding", found["label"].map(named))
         emit(found, form)
         if found.empty:
             typer.echo(

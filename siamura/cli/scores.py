@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import siamura
 from siamura._files import printable
 
-from .arguments import Columns, Head, Positive, RunFolder, part_needs_data, read_data
+from .arguments import Columns, Head, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
 from .output import Format, OutFormat, emit, say_unreadable
+
+if TYPE_CHECKING:
+    from siamura.inference import Predictor
 
 __all__ = ["evaluate", "explain", "predict"]
 
@@ -40,7 +43,7 @@ def evaluate(
         import pandas as pd
 
         from siamura.experiments import load_run
-        from siamura.inference import Predictor
+        from siamura.inference import Predictor, align_classes
         from siamura.studies import is_phantom
 
         done = load_run(run)
@@ -50,13 +53,21 @@ def evaluate(
             vectors, table = done.embeddings()
             keep = (table["split"] == "valid").to_numpy()
             table = table[keep].reset_index(drop=True)
-            table["probability"] = Predictor(done, head=head).probability(vectors[keep])
+            predictor = Predictor(done, head=head)
+            probability = predictor.probability(vectors[keep])
         else:
-            table = Predictor(done, head=head).views(read_data(data, part, columns, positive))
+            predictor = Predictor(done, head=head)
+            table = align_classes(read_data(data, part, columns, positive), predictor.classes)
+            table = predictor.views(table)
             say_unreadable(table)
-            table = table[table["probability"].notna()].reset_index(drop=True)
+            table = table[table["probability"].notna() & (table["label"] >= 0)].reset_index(drop=True)
+            own = [f"probability[{name}]" for name in predictor.classes]
+            probability = table["probability" if len(own) == 2 else own].to_numpy()
+        ordered = bool(done.config["data"].get("ordered", False))
         frames = [
-            siamura.evaluate(table, table["probability"].to_numpy(), level=level).assign(level=level)
+            siamura.evaluate(
+                table, probability, level=level, classes=predictor.classes, ordered=ordered
+            ).assign(level=level)
             for level in ("view", "study")
         ]
         where = data or done.config["data"]["name"]
@@ -82,7 +93,9 @@ def predict(
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
     form: OutFormat = Format.csv,
 ) -> None:
-    """Probability of abnormal for films; a study's is the mean of its views'. For research, not for diagnosis.
+    """Class and probability of films; a study's is the mean of its views'. For research, not for diagnosis.
+
+    Of two classes the probability is that of the positive one; of more each class has a column.
 
     Example: `siamura predict runs/finger study1/ --study folder --format json`
     """
@@ -90,9 +103,10 @@ def predict(
         from siamura.experiments import load_run
         from siamura.inference import Predictor, films, studies_of
 
-        scored = Predictor(load_run(run), head=head).views(films(paths, study=study))
+        predictor = Predictor(load_run(run), head=head)
+        scored = predictor.views(films(paths, study=study))
         say_unreadable(scored)
-        emit(scored if views else studies_of(scored), form)
+        emit(scored if views else studies_of(scored, classes=predictor.classes), form)
         if scored["probability"].isna().all():
             raise ValueError("none of the files could be read as a radiograph.")
 
@@ -106,11 +120,17 @@ def explain(
     method: Annotated[
         str, typer.Option(help="layercam, gradcam or gradcam++, each also with smooth_ before it; or cam.")
     ] = "layercam",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="The class, by name; without it the positive one of two, or the most probable of more."
+        ),
+    ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Another film: show what makes the image look like that one instead.")
     ] = None,
 ) -> None:
-    """Draw where the abnormal score comes from, and print the boxes in the file's own pixels.
+    """Draw where the score of a class comes from, and print the boxes in the file's own pixels.
 
     Example: `siamura explain runs/finger film.png --out film-heat.png`
     """
@@ -122,7 +142,8 @@ def explain(
         from siamura.studies import is_phantom
 
         predictor = Predictor(load_run(run), head="mlp")
-        target: Target = HeadLogit(predictor.head)
+        shown_class = _class_to_show(predictor, image, label)
+        target: Target = HeadLogit(predictor.head, shown_class)
         if like is not None:
             target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
         found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
@@ -137,6 +158,16 @@ def explain(
             "figure": str(out),
             "boxes": found.boxes.tolist(),
             "target": found.target,
+            "class": predictor.classes[shown_class],
             "score": found.score,
         }
         typer.echo(json.dumps(said))
+
+
+def _class_to_show(predictor: Predictor, image: Path, label: str | None) -> int:
+    """The code of the class whose score is explained."""
+    if label is not None:
+        return class_code(predictor.classes, label)
+    if len(predictor.classes) == 2:
+        return 1
+    return int(predictor.probability(predictor.embed([siamura.read_image(image)]))[0].argmax())

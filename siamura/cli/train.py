@@ -80,6 +80,10 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
 
 def _experiment(defaults: Experiment, options: dict[str, Any]) -> Experiment:
     given = {name: value for name, value in options.items() if value is not None}
+    if "part" in given and not isinstance(given["part"], str):
+        given["part"] = ",".join(given["part"])
+        if not given["part"]:
+            del given["part"]
     if "views" in given and given.get("data", defaults.data) is not None:
         raise ValueError(
             f"--views {given['views']} is the number of phantoms, and with --data none are drawn; leave it out."
@@ -125,7 +129,7 @@ def _parameters(defaults: Experiment, out: str) -> list[inspect.Parameter]:
         _parameter(
             field.name,
             None,  # not given: told apart from a default that is given
-            hints[field.name] | None,
+            list[str] | None if field.name == "part" else hints[field.name] | None,
             *_flags(field.name, hints[field.name]),
             help=field.metadata["help"],
             show_default=_shown(getattr(defaults, field.name)),
@@ -150,7 +154,7 @@ def _parameter(name: str, default: object, kind: Any, *flags: str, **about: Any)
 
 def _flags(name: str, kind: object) -> tuple[str, ...]:
     flag = "--" + name.replace("_", "-")
-    return (f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,)
+    return (f"{flag}/--no-{flag[2:]}",) if kind in (bool, bool | None) else (flag,)
 
 
 def _shown(value: object) -> str | bool:

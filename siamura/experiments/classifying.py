@@ -78,7 +78,7 @@ def run_classifier(
     )
     inputs = load(
         experiment.data, experiment.parts, pre, folder, cache=Path(cache) if cache else cache_folder(),
-        views=experiment.views, seed=experiment.seed,
+        views=experiment.views, seed=experiment.seed, two=True, reading=experiment.reading(),
     )  # fmt: skip
     facts: dict[str, Any] = {"kind": "classifier", "data": inputs.facts, "preprocessing": pre.to_dict()}
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))

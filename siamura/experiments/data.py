@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from siamura._files import write_csv
+from siamura._names import PARTS
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from siamura.pixels import Preprocess, RadiographDataset
 
-__all__ = ["Inputs", "cache_folder", "load", "phantoms_for"]
+__all__ = ["Inputs", "cache_folder", "domains", "load", "phantoms_for"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +55,7 @@ class Inputs:
 
 def load(
     data: str | None,
-    parts: Sequence[str],
+    parts: Sequence[str] | None,
     pre: Preprocess,
     folder: Path,
     *,
@@ -59,8 +63,9 @@ def load(
     views: int,
     seed: int,
     patients: int = 1,
-    columns: Mapping[str, str] | None = None,
-    positive: Sequence[str] | None = None,
+    labels: int = 2,
+    reading: Mapping[str, Any] | None = None,
+    two: bool = False,
 ) -> Inputs:
     """Read the studies, refuse what would make the figures meaningless, and prepare the images.
 
@@ -68,8 +73,8 @@ def load(
     ----------
     data : str or None
         What `siamura.read_studies` reads; None draws phantoms.
-    parts : sequence of str
-        Body parts.
+    parts : sequence of str, or None
+        Body parts; None for all.
     pre : Preprocess
     folder : Path
         The run folder, in which unreadable images are listed.
@@ -79,8 +84,12 @@ def load(
         Of the phantoms, views a part.
     patients : int
         The fewest patients that each label must have in train.
-    columns, positive
-        Of `siamura.read_studies`.
+    labels : int
+        The fewest labels that there must be: those of a batch.
+    reading : mapping, optional
+        Further keywords of `siamura.read_studies`: columns, positive, classes, ordered.
+    two : bool
+        Whether more than two labels are refused.
 
     Raises
     ------
@@ -94,28 +103,41 @@ def load(
     from siamura.training.distributed import on_rank_zero
 
     started = time.time()
+    asked = None if parts is None else list(parts)
     if data is None:
-        root = on_rank_zero(lambda: phantoms_for(parts, views, seed, cache))
-        table = read_studies(root, part=list(parts), kind="mura")
+        root = on_rank_zero(lambda: phantoms_for(asked or PARTS, views, seed, cache))
+        table = read_studies(root, part=asked, kind="mura")
     else:
         root = Path(data)
-        table = read_studies(root, part=list(parts), columns=columns, positive=positive)
+        table = read_studies(root, part=asked, **(reading or {}))
+    if (unknown := int((table["label"] < 0).sum())) and unknown < len(table):
+        _log.warning("%d views without a label are left out", unknown)
+        attrs = table.attrs
+        table = table[table["label"] >= 0].reset_index(drop=True)
+        table.attrs = attrs
     classes = classes_of(table)
-    if len(classes) > 2:
+    if two and len(classes) > 2:
         raise ValueError(
-            f"{root} has {len(classes)} labels ({', '.join(map(str, classes))}); a run tells two apart: name the "
+            f"{root} has {len(classes)} labels ({', '.join(classes)}); this run tells two apart: name the "
             "abnormal ones with positive."
         )
+    if len(classes) < labels:
+        raise ValueError(
+            f"p={labels}: {root} has {len(classes)} labels ({', '.join(classes)}); lower --p to at most "
+            f"{len(classes)}."
+        )
+    _check_studies(table)
     splits = {}
     for split, rows in zip(("train", "valid"), train_valid(table, seed=seed), strict=True):
         if rows.empty:
             raise ValueError(
-                f"{root} has no {split} views of {', '.join(parts)}; both train and valid are needed."
+                f"{root} has no {split} views of {', '.join(asked or ['any part'])}; both train and valid are needed."
             )
         said = rows.attrs["split"]["sentence"]
-        _check(rows, split, patients if split == "train" else 1)
+        _check(rows, split, patients if split == "train" else 1, classes)
         splits[split] = RadiographDataset(rows, pre, cache=cache / "images", on_error="skip")
-        _check(splits[split].table, split, patients if split == "train" else 1)
+        splits[split].table.attrs.update(rows.attrs)
+        _check(splits[split].table, split, patients if split == "train" else 1, classes)
     unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
     if len(unreadable):
         on_rank_zero(lambda: write_csv(unreadable, folder / "unreadable.csv"))
@@ -126,7 +148,9 @@ def load(
         "name": str(root),
         "phantoms": is_phantom(root),
         "part": ", ".join(sorted(table["part"].unique())),
-        "classes": [str(name) for name in classes],
+        "classes": list(classes),
+        "ordered": bool(table.attrs.get("ordered", False)),
+        "labels": {split: _by_class(data.table, classes) for split, data in splits.items()},
         "split": said,
         "counts": {split: _counts(data.table) for split, data in splits.items()},
         "unreadable": len(unreadable),
@@ -154,18 +178,72 @@ def phantoms_for(parts: Sequence[str], views: int, seed: int, cache: Path) -> Pa
     return root
 
 
-def _check(table: pd.DataFrame, split: str, wanted: int) -> None:
+def _check(table: pd.DataFrame, split: str, wanted: int, classes: Sequence[str]) -> None:
     patients = table.groupby("label")["patient"].nunique()
     if len(patients) < 2:
+        there = classes[int(patients.index[0])]
         raise ValueError(
-            f"the {split} views have only the label {patients.index[0]}; normal (0) and abnormal (1) studies are "
-            "both needed."
+            f"the {split} views have only the label {there!r}; studies of {_listed(classes)} are needed."
+        )
+    lacking = [name for code, name in enumerate(classes) if code not in patients.index]
+    if lacking and split == "train":
+        raise ValueError(
+            f"the train views have no label {lacking[0]!r}, which others have; add studies of it, or leave it out."
+        )
+    if lacking:
+        _log.warning(
+            "the %s views have no label %s: its scores are undefined", split, ", ".join(map(repr, lacking))
         )
     if (fewest := int(patients.min())) < wanted:
         raise ValueError(
-            f"label {patients.idxmin()} has {fewest} patients in train, fewer than k={wanted}; lower --k to at most "
-            f"{fewest}, or add studies."
+            f"label {classes[int(patients.idxmin())]!r} has {fewest} patients in train, fewer than k={wanted}; lower "
+            f"--k to at most {fewest}, or add studies."
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:-1])) + f" and {names[-1]!r}"
+
+
+def _check_studies(table: pd.DataFrame) -> None:
+    """Refuse studies with several labels that have no order: per study they could not be scored."""
+    if table["label"].nunique() < 3 or table.attrs.get("ordered"):
+        return
+    labels = table.groupby(["part", "patient", "study"])["label"].nunique()
+    if (labels > 1).any():
+        part, patient, study = labels.index[int((labels > 1).argmax())]
+        number = int((labels > 1).sum())
+        raise ValueError(
+            f"{number} studies have views of several labels, the first is {study} of {patient} ({part}); give "
+            " every view its study's label, or leave the column study out: each view is then a study."
+        )
+
+
+def domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_] | None:
+    """Give what a batch stays within: the part, where there are several and each has enough films of `p` labels.
+
+    Returns
+    -------
+    array of str (N,), or None
+        None where there is one part, or where a part lacks the labels for a batch of its own, which is logged.
+    """
+    if table["part"].nunique() < 2:
+        return None
+    views = table.groupby(["part", "label"]).size()
+    labels = views[views >= k].groupby("part").size().reindex(table["part"].unique(), fill_value=0)
+    short = sorted(set(views[views < k].index.get_level_values("part")) | set(labels[labels < p].index))
+    if short:
+        _log.warning(
+            "batches mix the parts: %s has fewer than %d views of a label, too few for batches of its own",
+            ", ".join(short), k,
+        )  # fmt: skip
+        return None
+    return table["part"].to_numpy(dtype=np.str_)
+
+
+def _by_class(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
+    counts = table["label"].value_counts()
+    return {name: int(counts.get(code, 0)) for code, name in enumerate(classes)}
 
 
 def _counts(table: pd.DataFrame) -> dict[str, int]:
@@ -173,5 +251,5 @@ def _counts(table: pd.DataFrame) -> dict[str, int]:
         "views": len(table),
         "studies": len(table[["part", "patient", "study"]].drop_duplicates()),
         "patients": int(table["patient"].nunique()),
-        "abnormal_views": int(table["label"].sum()),
+        "abnormal_views": int((table["label"] > 0).sum()),
     }

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from siamura._names import PARTS
 from siamura.inference import Predictor
 from siamura.report.tables import RESEARCH
 
+from ._settings import parts_of
 from .data import cache_folder, phantoms_for
 from .folder import Run
 
@@ -118,7 +120,9 @@ def explanation_figures(
     if boxes is None:
         if run.config["data"]["phantoms"] and seed == run.experiment.seed:
             raise ValueError(f"seed={seed} drew the phantoms that the run was trained on; give another.")
-        root = phantoms_for([run.experiment.part], views, seed, Path(cache) if cache else cache_folder())
+        root = phantoms_for(
+            parts_of(run.experiment.part) or PARTS, views, seed, Path(cache) if cache else cache_folder()
+        )
         table = read_mura(root)
         lesions = read_boxes(root / "lesions.csv", table)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from pytorch_metric_learning.losses import BaseMetricLossFunction
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from siamura.heads import KNNHead, MLPHead
 
 __all__ = [
+    "by_group",
     "by_part",
     "embedding_loss",
     "fit_heads",
@@ -47,11 +48,15 @@ def fit_heads(
 def probabilities(
     heads: Mapping[str, KNNHead | MLPHead], embeddings: npt.NDArray[np.float32], table: pd.DataFrame
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Probability of an abnormal view by each head, float64 (N,); in the k-NN a patient's own films never vote."""
-    return {
-        "knn": heads["knn"].predict_proba(embeddings, groups=table["patient"].to_numpy())[:, 1],
-        "mlp": heads["mlp"].predict_proba(embeddings)[:, 1],
+    """Probabilities by each head, float64: of two classes that of abnormal (N,), of more that of each (N, C).
+
+    In the k-NN a patient's own films never vote.
+    """
+    found = {
+        "knn": heads["knn"].predict_proba(embeddings, groups=table["patient"].to_numpy()),
+        "mlp": heads["mlp"].predict_proba(embeddings),
     }
+    return {name: p[:, 1] if p.shape[1] == 2 else p for name, p in found.items()}
 
 
 def summary(frame: pd.DataFrame) -> dict[str, Any]:
@@ -76,22 +81,83 @@ def by_part(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def measure(
-    table: pd.DataFrame, by_head: Mapping[str, npt.NDArray[np.float64]], *, seed: int
+    table: pd.DataFrame,
+    by_head: Mapping[str, npt.NDArray[np.float64]],
+    *,
+    classes: Sequence[str],
+    ordered: bool,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Figures of one split: ``{level: {head: {metric: value}}}``, with 95 % intervals over patients."""
+    """Figures of one split: ``{level: {head: {metric: value}}}``, with 95 % intervals over patients.
+
+    Where there are several parts, a head also has those of each under ``parts``.
+    """
     from siamura.evaluation import evaluate
 
-    return {
-        level: {
-            head: summary(evaluate(table, probability, level=level, seed=seed))
-            for head, probability in by_head.items()
-        }
-        for level in LEVELS
-    }
+    several = table["part"].nunique() > 1
+    found: dict[str, dict[str, Any]] = {}
+    for level in LEVELS:
+        found[level] = {}
+        for head, probability in by_head.items():
+            frame = evaluate(
+                table, probability, level=level, by="part" if several else None, classes=classes,
+                ordered=ordered, seed=seed,
+            )  # fmt: skip
+            found[level][head] = by_part(frame) if several else summary(frame)
+    return found
+
+
+#: Columns by which a run is scored apart, where they are there: how a film was made, and whose it is.
+GROUPS = (
+    "region", "hardware", "view", "laterality", "sex", "site", "hospital", "scanner", "manufacturer", "modality",
+)  # fmt: skip
+
+
+def by_group(
+    table: pd.DataFrame,
+    by_head: Mapping[str, npt.NDArray[np.float64]],
+    *,
+    classes: Sequence[str],
+    ordered: bool,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Figures per study by the values of each column of `GROUPS` that has several.
+
+    Returns
+    -------
+    dict
+        ``{column: {"heads": {head: {value: scores}}, "small": {value: sentence}, "missing": views}}``; a study whose
+        views have several values counts once in each.
+    """
+    from siamura.evaluation import evaluate
+
+    found: dict[str, dict[str, Any]] = {}
+    for column in GROUPS:
+        if column not in table or not 2 <= table[column].nunique() <= _MOST_GROUPS:
+            continue
+        rows = table.assign(**{column: table[column].map(_as_text, na_action="ignore")})
+        heads: dict[str, Any] = {}
+        for head, probability in by_head.items():
+            frame = evaluate(
+                rows, probability, level="study", by=column, classes=classes, ordered=ordered, seed=seed
+            )
+            small = frame.attrs["small"]
+            scores = by_part(frame)
+            heads[head] = scores["parts"]
+        found[column] = {"heads": heads, "small": dict(small), "missing": int(rows[column].isna().sum())}
+    return found
+
+
+_MOST_GROUPS = 12
+
+
+def _as_text(value: Any) -> str:
+    """A value as a person reads it: 1.0 is 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
-    """Probabilities of a logistic regression on mean, deviation, aspect and size, for the valid rows in their order.
+    """Probabilities by mean, deviation, aspect and size alone, for the valid rows in their order, (N,) or (N, C).
 
     It is fitted on train; what a network adds must be seen beside it, since such things can leak a label. A file is
     measured once a process: the cells of a grid share it.
@@ -106,7 +172,18 @@ def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
         at = (key for key, fresh in zip(keys, new, strict=True) if fresh)
         _MEASURED.update(zip(at, found.to_dict("records"), strict=True))
     features = pd.DataFrame([_MEASURED[key] for key in keys], index=table.index)
-    return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
+    classes = sorted(set(table["label"]))
+    if len(classes) == 2:
+        return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
+    each = [  # each class against all others, brought to a sum of 1
+        trivial_baselines(table.assign(label=(table["label"] == c).astype(int)), features, seed=seed)[
+            "all together"
+        ]
+        for c in classes
+    ]
+    share = np.stack([one.to_numpy() for one in each], axis=1)
+    total = share.sum(axis=1, keepdims=True)
+    return np.where(total > 0, share / np.where(total > 0, total, 1), 1 / len(classes))
 
 
 _MEASURED: dict[tuple[str, int], dict[Any, float]] = {}
@@ -135,9 +212,11 @@ def embedding_loss(
     from siamura.samplers import PKBatchSampler
 
     label = table["label"].to_numpy()
-    k = min(k, int(np.bincount(label, minlength=2).min()))
-    if k < 2:
+    _, views = np.unique(label, return_counts=True)
+    if len(views) < p or (k := min(k, int(np.sort(views)[-p:].min()))) < 2:
         return None
+    keep = np.isin(label, np.unique(label)[views >= k])  # of more labels than p, those with enough views
+    label, table, embeddings = label[keep], table[keep], embeddings[keep]
     sampler = PKBatchSampler(label, p=p, k=k, groups=table["patient"].to_numpy(), seed=seed)
     vectors, labels = torch.tensor(embeddings), torch.tensor(label)
     with torch.no_grad():

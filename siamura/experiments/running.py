@@ -11,10 +11,11 @@ import numpy as np
 
 import siamura
 
-from .data import Inputs, cache_folder, load
+from ._settings import parts_of
+from .data import Inputs, cache_folder, domains, load
 from .finishing import finish
 from .folder import Run, open_folder, write_config, write_embeddings
-from .settings import Experiment, columns_of
+from .settings import Experiment
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -93,8 +94,9 @@ def run(
         raise
     train = inputs.splits["train"]
     batches = PKBatchSampler(
-        train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed
-    )
+        train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed,
+        within=domains(train.table, p=experiment.p, k=experiment.k),
+    )  # fmt: skip
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
         net, train, batches, loss, out=folder, resume=resume, **experiment.training(inputs.splits["valid"])
     )
@@ -171,9 +173,9 @@ def load_data(
     from siamura.training.distributed import on_rank_zero
 
     inputs = load(
-        experiment.data, (experiment.part,), pre, folder, cache=Path(cache) if cache else cache_folder(),
-        views=experiment.views, seed=experiment.seed, patients=experiment.k, columns=columns_of(experiment.columns),
-        positive=None if experiment.positive is None else experiment.positive.split(","),
+        experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),
+        views=experiment.views, seed=experiment.seed, patients=experiment.k, labels=experiment.p,
+        reading=experiment.reading(),
     )  # fmt: skip
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
     return inputs
@@ -246,6 +248,7 @@ def _measure(
     from . import metrics as measuring
 
     splits, train, facts = inputs.splits, inputs.splits["train"], inputs.facts
+    classes = tuple(facts["classes"])
     heads = measuring.fit_heads(
         embeddings["train"], train.table, neighbours=experiment.neighbours, seed=experiment.seed
     )
@@ -255,13 +258,21 @@ def _measure(
         predicted[split] = measuring.probabilities(heads, embeddings[split], data.table)
         if split == "valid":
             predicted[split]["trivial"] = measuring.trivial(inputs.table, seed=experiment.seed)
-        metrics[split] = measuring.measure(data.table, predicted[split], seed=experiment.seed)
+        metrics[split] = measuring.measure(
+            data.table, predicted[split], classes=classes, ordered=facts["ordered"], seed=experiment.seed
+        )
         metrics[split]["view"]["embedding"] = {
             "loss": measuring.embedding_loss(
                 loss, embeddings[split], data.table, p=experiment.p, k=experiment.k, seed=experiment.seed
             ),
             **measuring.quality(embeddings[split], data.table, seed=experiment.seed),
         }
+    valid = splits["valid"].table
+    groups = measuring.by_group(
+        valid, predicted["valid"], classes=classes, ordered=facts["ordered"], seed=experiment.seed
+    )
+    if groups:
+        metrics["groups"] = groups
     for name, head in heads.items():
         head.save(folder / name)
     DistanceLimit.of(heads["knn"], embeddings["valid"]).save(folder)

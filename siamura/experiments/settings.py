@@ -2,135 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from siamura._names import LOSS_SETTINGS, PARTS
 from siamura._validation import check_choice, check_number, check_whole
 from siamura.training.options import option
 
+from ._settings import MOST, NotGiven, SettingsBase, columns_of, parts_of, setting
+
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess
 
-__all__ = ["ClassifierExperiment", "Experiment", "LossName"]
+__all__ = ["ClassifierExperiment", "Experiment", "LossName", "columns_of", "parts_of"]
 
 Fit = Literal["letterbox", "squash", "crop"]
+LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 LossName = Literal["triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"]
 
 
-class _NotGiven(float):
-    """A default that is known as such: a setting that the loss does not have may not be given, even with it."""
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-class _Settings:
-    """JSON both ways and checks, for a frozen record of settings."""
-
-    size: int
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, ready for JSON."""
-        return {name: _plain(value) for name, value in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave.
-
-        Raises
-        ------
-        ValueError
-            If a name is no setting of an experiment, or a value is none for it.
-        """
-        if not isinstance(values, Mapping):
-            raise ValueError(f"the settings are a {type(values).__name__}; give names and their values.")
-        defaults = {f.name: f.default for f in fields(cast("Any", cls))}
-        if unknown := sorted(set(values) - set(defaults), key=str):
-            raise ValueError(f"an experiment has no setting {unknown[0]!r}; it has {', '.join(defaults)}.")
-        given = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-            # What was stored may hold the defaults of settings that the loss does not have.
-            if not (isinstance(defaults[name], _NotGiven) and value == defaults[name])
-        }
-        return cls(**given)
-
-    def to_json(self) -> str:
-        """The settings as JSON text."""
-        return json.dumps(self.to_dict(), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` gave."""
-        return cls.from_dict(json.loads(text))
-
-    def _check_whole(self, *names: str) -> None:
-        for name in names:
-            value = check_whole(name, getattr(self, name))
-            check_whole(name, value, most=_MOST)
-
-    def _check_text(self, *names: str) -> None:
-        for name in names:
-            if not (isinstance(value := getattr(self, name), str) and value):
-                raise ValueError(f"{name}={value!r} must be a text that is not empty.")
-
-    def _check_flags(self, *names: str) -> None:
-        for name in names:
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"{name}={value!r} must be True or False.")
-
-    def _check_paths(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if isinstance(value, os.PathLike):
-                object.__setattr__(self, name, os.fspath(value))
-            elif not (value is None or isinstance(value, str)):
-                raise ValueError(f"{name}={value!r} must be a path, or None.")
-
-    def _check_size_and_seed(self) -> None:
-        if not (isinstance(self.size, int) and 32 <= self.size <= 4096):
-            raise ValueError(
-                f"size={self.size!r}: the trunks halve an image five times, so size must be at least 32."
-                if isinstance(self.size, int) and self.size < 32
-                else f"size={self.size!r} must be a whole number from 32 to 4096."
-            )
-        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
-            raise ValueError(f"seed={self.seed!r} must be a whole number, not negative and below 2**63.")
-
-
-def columns_of(text: str | None) -> dict[str, str] | None:
-    """Read ``"file=path,finding=label"``: a table's names to siamura's.
-
-    Examples
-    --------
-    >>> columns_of("file=path, finding=label")
-    {'file': 'path', 'finding': 'label'}
-    """
-    if text is None:
-        return None
-    pairs = [[side.strip() for side in pair.split("=")] for pair in text.split(",")]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise ValueError(f"columns={text!r} must be names and their meaning, as in file=path,finding=label.")
-    return dict(pairs)
-
-
-_MOST = 2**31 - 1  # of a count: what PyTorch and FAISS take
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return float(value) if isinstance(value, _NotGiven) else value
-
-
 @dataclass(frozen=True)
-class Experiment(_Settings):
+class Experiment(SettingsBase):
     """The settings of system A: radiographs to an embedding, a classification and figures.
 
     Two equal experiments on the same files give the same figures on the same machine.
@@ -144,8 +36,13 @@ class Experiment(_Settings):
         Of a table, its names to siamura's: ``"file=path,finding=label,region=part"``.
     positive : str or None
         The label that means abnormal, where it is no usual word for it; several with commas between.
+    classes : str or None
+        All labels in the order of their codes, with commas between; by default the data's own, of any number.
+    ordered : bool or None
+        Whether three labels or more are grades in order; by default numbers are.
     part : str
-        A part found in the data, such as ``XR_FINGER`` or ``finger``; where the data name none, that of all.
+        A part found in the data, such as ``XR_FINGER`` or ``finger``, several with commas between, or ``all``; where
+        the data name none, that of all. The films of a batch are then of one part, as far as each has the labels.
     views : int
         How many phantom views are drawn, where `data` is None.
     trunk : str
@@ -172,11 +69,14 @@ class Experiment(_Settings):
     epochs, steps : int or None
         Length of the training; where both are given, the one that ends first.
     p, k : int
-        Labels in a batch, and images of each.
+        Labels in a batch, from 2 to as many as the data have, and images of each.
     lr : float
         Highest learning rate.
     accumulate, ema, keep_best, patience, precision, workers
         Of `siamura.fit`; with `keep_best` or `patience` it validates once an epoch.
+    logger : str or None
+        A further record of the training in the run folder, by Lightning: ``"csv"``, ``"tensorboard"``, ``"mlflow"`` or
+        ``"wandb"``.
     device : str
         Where it computes: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     augment : str
@@ -197,49 +97,65 @@ class Experiment(_Settings):
     256
     """
 
-    data: str | None = _option(
+    data: str | None = option(
         None,
         "MURA, a table (CSV, Excel, Parquet), a folder of classes or DICOM; without it phantoms are drawn.",
     )
-    columns: str | None = _option(None, "Columns of a table, as in file=path,finding=label,region=part.")
-    positive: str | None = _option(None, "Label that means abnormal; several with commas between.")
-    part: str = _option("XR_FINGER", "Body part; any that the data has.")
-    views: int = _option(800, "Phantom views to draw, where --data is not given.")
-    trunk: str = _option("densenet169", "Trunk: densenet169, resnet50, any torchvision classifier.")
-    dim: int = _option(128, "Dimensions of the embedding.")
-    weights: str | None = _option(None, "Weights to start from: imagenet, or a file. None: from scratch.")
-    loss: LossName = _option("triplet_focal", "Training loss.")
-    margin: float = _option(_NotGiven(0.2), "Margin of the triplet losses.")
-    sigma: float = _option(_NotGiven(1.0), "Sigma of the triplet focal loss.")
-    size: int = _option(96, "Side of the square the network sees, in pixels.")
-    fit: Fit = _option("letterbox", "How an image becomes square.")
-    clahe: bool = _option(True, "CLAHE on the lightness.")
-    clip_limit: float = _option(2.0, "Clip limit of CLAHE, on OpenCV's scale.")
-    tiles: int = _option(8, "Tiles of CLAHE along each side.")
-    epochs: int | None = _option(None, "Passes over the training images; with --steps, the shorter.")
-    steps: int | None = _option(400, "Batches to train on.")
-    p: int = _option(2, "Labels in a batch.")
-    k: int = _option(16, "Images of each label in a batch.")
-    lr: float = _option(1e-3, option("lr").text)
-    accumulate: int = _option(1, option("accumulate").text)
-    ema: float | None = _option(None, option("ema").text)
-    keep_best: bool = _option(False, option("keep_best").text)
-    patience: int | None = _option(None, option("patience").text)
-    precision: str = _option("auto", "Numbers of the training: auto, 32, bf16 or fp16.")
-    device: str = _option("auto", "Where it computes: auto, cpu, cuda or mps.")
-    workers: int = _option(0, option("workers").text)
-    augment: str = _option("flip", "Augmentation preset: none, flip, mura, keras, part.")
-    neighbours: int = _option(15, "Neighbours that vote in the k-NN head.")
-    seed: int = _option(0, "Seed of everything that is drawn at random.")
+    columns: str | None = setting(None, "Columns of a table, as in file=path,finding=label,region=part.")
+    positive: str | None = setting(None, "Label that means abnormal; several with commas between.")
+    classes: str | None = setting(None, "All labels in the order of their codes, with commas between.")
+    ordered: bool | None = setting(None, "Whether three labels or more are grades in order.")
+    part: str = setting("XR_FINGER", "Body part; give it again for several, or all.")
+    views: int = setting(800, "Phantom views to draw, where --data is not given.")
+    trunk: str = setting("densenet169", "Trunk: densenet169, resnet50, any torchvision classifier.")
+    dim: int = setting(128, "Dimensions of the embedding.")
+    weights: str | None = setting(None, "Weights to start from: imagenet, or a file. None: from scratch.")
+    loss: LossName = setting("triplet_focal", "Training loss.")
+    margin: float = setting(NotGiven(0.2), "Margin of the triplet losses.")
+    sigma: float = setting(NotGiven(1.0), "Sigma of the triplet focal loss.")
+    size: int = setting(96, "Side of the square the network sees, in pixels.")
+    fit: Fit = setting("letterbox", "How an image becomes square.")
+    clahe: bool = setting(True, "CLAHE on the lightness.")
+    clip_limit: float = setting(2.0, "Clip limit of CLAHE, on OpenCV's scale.")
+    tiles: int = setting(8, "Tiles of CLAHE along each side.")
+    epochs: int | None = setting(None, "Passes over the training images; with --steps, the shorter.")
+    steps: int | None = setting(400, "Batches to train on.")
+    p: int = setting(2, "Labels in a batch.")
+    k: int = setting(16, "Images of each label in a batch.")
+    lr: float = setting(1e-3, option("lr").text)
+    accumulate: int = setting(1, option("accumulate").text)
+    ema: float | None = setting(None, option("ema").text)
+    keep_best: bool = setting(False, option("keep_best").text)
+    patience: int | None = setting(None, option("patience").text)
+    precision: str = setting("auto", "Numbers of the training: auto, 32, bf16 or fp16.")
+    logger: str | None = setting(None, "Further record of the training: csv, tensorboard, mlflow or wandb.")
+    device: str = setting("auto", "Where it computes: auto, cpu, cuda or mps.")
+    workers: int = setting(0, option("workers").text)
+    augment: str = setting("flip", "Augmentation preset: none, flip, mura, keras, part.")
+    neighbours: int = setting(15, "Neighbours that vote in the k-NN head.")
+    seed: int = setting(0, "Seed of everything that is drawn at random.")
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(LossName))
         self._check_paths("data", "weights")
         self._check_text("part", "trunk", "augment")
-        self._check_text(*(name for name in ("columns", "positive") if getattr(self, name) is not None))
+        own = [
+            name for name in ("columns", "positive", "classes", "ordered") if getattr(self, name) is not None
+        ]
+        self._check_text(*(name for name in own if name != "ordered"))
         columns_of(self.columns)
-        if self.data is None and (self.columns or self.positive):
-            raise ValueError("columns and positive are of data=, which is not given.")
+        if self.data is None and own:
+            raise ValueError("columns, positive, classes and ordered are of data=, which is not given.")
+        if self.positive is not None and self.classes is not None:
+            raise ValueError(
+                "positive and classes exclude each other: of two classes the second is positive."
+            )
+        if self.ordered is not None:
+            self._check_flags("ordered")
+        if parts_of(self.part) == ():
+            raise ValueError(f"part={self.part!r} names no part.")
+        if self.logger is not None:
+            check_choice("logger", self.logger, LOGGERS)
         self._check_flags("clahe", "keep_best")
         check_choice("fit", self.fit, get_args(Fit))
         check_choice("precision", self.precision, ("auto", "32", "bf16", "fp16"))
@@ -258,11 +174,8 @@ class Experiment(_Settings):
                 )
         self._check_whole("views", "dim", "neighbours")
         self._check_whole(*(name for name in ("epochs", "steps") if getattr(self, name) is not None))
-        if self.p != 2:
-            raise ValueError(
-                f"p={self.p!r}: the studies have two labels, normal and abnormal, so p must be 2."
-            )
-        if not (isinstance(self.k, int) and 2 <= self.k <= _MOST):
+        check_whole("p", self.p, least=2, most=MOST)
+        if not (isinstance(self.k, int) and 2 <= self.k <= MOST):
             raise ValueError(
                 f"k={self.k!r}: an anchor needs another image of its label, so k must be at least 2."
             )
@@ -273,7 +186,7 @@ class Experiment(_Settings):
         for name in ("lr", "margin", "sigma"):
             check_number(name, getattr(self, name), above=0)
         for name in ("margin", "sigma"):
-            if name not in LOSS_SETTINGS[self.loss] and not isinstance(getattr(self, name), _NotGiven):
+            if name not in LOSS_SETTINGS[self.loss] and not isinstance(getattr(self, name), NotGiven):
                 having = ", ".join(loss for loss, names in LOSS_SETTINGS.items() if name in names)
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} does nothing with loss={self.loss!r}; leave it out, or choose a "
@@ -301,13 +214,15 @@ class Experiment(_Settings):
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         found["accelerator"] = self.accelerator
+        if self.logger is not None:
+            found["loggers"] = (self.logger,)
         if self.keep_best or self.patience is not None:
             found["valid"] = valid
         return found
 
 
 @dataclass(frozen=True)
-class ClassifierExperiment(_Settings):
+class ClassifierExperiment(SettingsBase):
     """The settings of one supervised classifier.
 
     Parameters
@@ -316,8 +231,8 @@ class ClassifierExperiment(_Settings):
         A trunk, and a top of `siamura.networks.TOPS`.
     parts : tuple of str
         Body parts that are trained on together.
-    data : str or None
-        A MURA folder; None draws phantoms.
+    data, columns, positive : str or None
+        As of `Experiment`; two labels.
     views : int
         Phantom views a part.
     size : int
@@ -359,6 +274,8 @@ class ClassifierExperiment(_Settings):
     top: str = "mura"
     parts: tuple[str, ...] = PARTS
     data: str | None = None
+    columns: str | None = None
+    positive: str | None = None
     views: int = 160
     size: int = 224
     equalise: bool = False
@@ -384,11 +301,13 @@ class ClassifierExperiment(_Settings):
             )
         self._check_paths("data", "weights")
         self._check_text("trunk", "top", "optimizer", "schedule", "augment")
+        if self.data is None and (self.columns or self.positive):
+            raise ValueError("columns and positive are of data=, which is not given.")
         self._check_flags("equalise", "frozen", "weighted")
         self._check_whole("views", "epochs", "batch")
         if self.patience is not None:
             self._check_whole("patience")
-        if not (isinstance(self.tune_epochs, int) and 0 <= self.tune_epochs <= _MOST):
+        if not (isinstance(self.tune_epochs, int) and 0 <= self.tune_epochs <= MOST):
             raise ValueError(f"tune_epochs={self.tune_epochs!r} must not be negative, and a whole number.")
         if not isinstance(self.tune_from, str):
             check_number("tune_from", self.tune_from, least=0, most=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from siamura._files import atomic_write
 from siamura._names import LOSS_SETTINGS
 
+from .gallery import classes_named
 from .page import render
 from .tables import RESEARCH, data_sentence, share_of, with_interval
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from siamura.experiments import Experiment
 
 __all__ = ["write_card"]
+
+_SHOWN = (
+    "accuracy", "kappa", "kappa_quadratic", "recall", "specificity", "auroc", "f1_macro", "recall_macro",
+    "auroc_macro",
+)  # fmt: skip
 
 
 def write_card(
@@ -52,7 +58,8 @@ def write_card(
         f"| {metric} | "
         + " | ".join(with_interval(studies.get(h), metric) for h in ("knn", "mlp", "trivial"))
         + " |"
-        for metric in ("accuracy", "kappa", "recall", "specificity", "auroc")
+        for metric in _SHOWN
+        if metric in studies["knn"]
     )
     card = folder / "README.md"
     values = {
@@ -64,6 +71,7 @@ def write_card(
         if experiment.clahe
         else "no CLAHE",
         "data": data_sentence(data),
+        "classes": classes_named(data),
         "own": "".join(f", {name} {getattr(experiment, name):g}" for name in LOSS_SETTINGS[experiment.loss]),
         "length": len(history),
         "share": share_of(history),

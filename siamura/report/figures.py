@@ -76,9 +76,10 @@ def draw(
     _confusion(gallery, table, predicted["valid"]["knn"], "k-NN")
     _bands(
         gallery,
-        {HEADS.get(head, head): _studies(table, p) for head, p in predicted["valid"].items()},
+        _models(gallery, table, predicted["valid"]),
         "per study",
         experiment.seed,
+        binned=len(gallery.classes) == 2,
     )
     _films(gallery, splits, experiment.augment, experiment.seed)
     gallery.close()
@@ -161,14 +162,13 @@ def _embedding(
     seed: int,
 ) -> None:
     from siamura import plots
-    from siamura.studies import classes_of
 
     label = {split: data.table["label"].to_numpy() for split, data in splits.items()}
     figure = plots.embedding(
         embeddings["train"],
         label["train"],
         valid=(embeddings["valid"], label["valid"]),
-        names=classes_of(splits["train"].table),
+        names=gallery.classes,
         seed=seed,
         note=gallery.note(),
     )
@@ -182,11 +182,32 @@ def _embedding(
 
 
 def _studies(table: pd.DataFrame, probability: npt.ArrayLike) -> tuple[Any, Any, Any]:
-    """Label, probability and patient of each study."""
+    """Label, probability (of each class, where there are more than two) and patient of each study."""
     from siamura.evaluation import aggregate
+    from siamura.evaluation.multiclass import study_shares
 
+    if np.ndim(probability) == 2:
+        rows, share = study_shares(table, np.asarray(probability), ordered=bool(table.attrs.get("ordered")))
+        return rows["label"].to_numpy(), share, rows["patient"].to_numpy()
     studies = aggregate(table, probability)
     return studies["label"].to_numpy(), studies["probability"].to_numpy(), studies["patient"].to_numpy()
+
+
+def _models(
+    gallery: Gallery, table: pd.DataFrame, predicted: Mapping[str, npt.NDArray[np.float64]]
+) -> dict[str, tuple[Any, Any, Any]]:
+    """What the curves show: each head; or, of more than two classes, the k-NN for each class against all others."""
+    from siamura.evaluation.multiclass import one_vs_rest
+
+    if len(gallery.classes) == 2:
+        return {HEADS.get(head, head): _studies(table, p) for head, p in predicted.items()}
+    label, share, patient = _studies(table, predicted["knn"])
+    found: dict[str, Any] = one_vs_rest(label, share, classes=gallery.classes, groups=patient)
+    there = {name: rows for name, rows in found.items() if 0 < rows[0].sum() < len(rows[0])}
+    return dict(list(there.items())[:_CURVES])
+
+
+_CURVES = 7  # as many lines as can be told apart
 
 
 def _confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike, head: str) -> None:
@@ -196,18 +217,24 @@ def _confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike
         "validation, per view": (table["label"].to_numpy(), np.asarray(probability)),
         "validation, per study": _studies(table, probability)[:2],
     }
-    note = (
-        f"{gallery.note('valid')} Answers of {head}; a study is the mean of its views; above 0.5: abnormal."
-    )
+    rule = f"above 0.5: {gallery.classes[1]}" if len(gallery.classes) == 2 else "the most probable class"
+    note = f"{gallery.note('valid')} Answers of {head}; a study is the mean of its views; {rule}."
     gallery.add(
         "confusion",
-        plots.confusion(panels, note=note),
+        plots.confusion(panels, names=gallery.classes, note=note),
         f"Answers of {head} against the truth on the validation {gallery.kind}, {gallery.rests_on('valid')} and "
-        f"{gallery.rests_on('valid', 'study')}; counts, whose intervals are those of sensitivity and specificity.",
+        f"{gallery.rests_on('valid', 'study')}; counts, whose intervals are those of the table of scores.",
     )
 
 
-def _bands(gallery: Gallery, models: Mapping[str, tuple[Any, Any, Any]], level: str, seed: int) -> None:
+def _bands(
+    gallery: Gallery,
+    models: Mapping[str, tuple[Any, Any, Any]],
+    level: str,
+    seed: int,
+    *,
+    binned: bool = True,
+) -> None:
     from siamura import plots
 
     levels = ["study"] if level == "per study" else ["study", "view"]
@@ -219,6 +246,9 @@ def _bands(gallery: Gallery, models: Mapping[str, tuple[Any, Any, Any]], level: 
         "seed": seed,
         "note": f"{gallery.note('valid', level=levels[-1])} {level.capitalize()}.",
     }
+    if not binned:
+        common["note"] += " k-NN, each class against all others."
+        level = f"{level}, k-NN, each class against all others"
     gallery.add(
         "roc",
         plots.roc(models, **common),
@@ -228,8 +258,10 @@ def _bands(gallery: Gallery, models: Mapping[str, tuple[Any, Any, Any]], level: 
         "precision_recall",
         plots.precision_recall(models, **common),
         f"Precision against recall {on}; bands and brackets: {band}; marks: threshold 0.5; dotted: the share of "
-        "abnormal, which guessing reaches.",
+        f"{gallery.classes[1] if binned else 'the class'}, which guessing reaches.",
     )
+    if not binned:
+        return
     gallery.add(
         "reliability",
         plots.reliability(models, bins=_BINS, **common),
@@ -263,10 +295,11 @@ def _films(gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: s
     from siamura import plots
 
     table = pd.concat([data.table for data in splits.values()], ignore_index=True)
+    table.attrs["classes"] = gallery.classes
     gallery.add(
         "counts",
         plots.class_counts(table, note=gallery.note()),
-        f"Normal and abnormal {gallery.kind} of each part and split (train {gallery.rests_on('train')}, validation "
+        f"Views of {gallery.kind} by class, part and split (train {gallery.rests_on('train')}, validation "
         f"{gallery.rests_on('valid')}); counts of all there are, so there is no interval.",
     )
     film_figures.clahe(gallery, splits["valid"])

@@ -32,16 +32,18 @@ def neighbours(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     head: KNNHead,
 ) -> None:
-    """Find the training films nearest to the first abnormal validation film: not chosen for its look."""
+    """Find the training films nearest to the first validation film that is not of the first class."""
     from siamura import plots
     from siamura.pixels import read_image
-    from siamura.studies import classes_of
 
     train, valid = splits["train"], splits["valid"]
-    row = int(np.flatnonzero(valid.table["label"].to_numpy() == 1)[0])
+    named = gallery.classes
+    labels = valid.table["label"].to_numpy()
+    row = int(np.flatnonzero(labels > 0)[0])  # a split has two labels at least
+    query = named[labels[row]]
     patient = str(valid.table["patient"].iloc[row])
-    query = embeddings["valid"][row : row + 1]
-    distance, found = head.kneighbors(query, k=min(_CASES, len(train)), groups=[patient])
+    vector = embeddings["valid"][row : row + 1]
+    distance, found = head.kneighbors(vector, k=min(_CASES, len(train)), groups=[patient])
     there = found[0] >= 0
     cases = train.table.iloc[found[0][there]]
     if not len(cases):
@@ -52,18 +54,18 @@ def neighbours(
         [film(read_image(path)) for path in cases["path"]],
         distance[0][there],
         cases["label"].to_numpy(),
-        query_label=1,
-        names=classes_of(train.table),
+        query_label=int(labels[row]),
+        names=named,
         captions=cases["patient"].astype(str).tolist(),
-        note=f"Query: the first abnormal validation view, {patient}; its own patient's films are left out. "
+        note=f"Query: the first validation view of {query}, {patient}; its own patient's films are left out. "
         f"{gallery.note()}",
     )
     gallery.add(
         "neighbours",
         figure,
-        f"The first abnormal validation view, of {patient}, and the {len(cases)} nearest to it in the embedding among "
-        f"the training {gallery.kind} ({gallery.rests_on('train')}), its own patient's films left out; one example, so "
-        "there is no interval.",
+        f"The first validation view of {query}, of {patient}, and the {len(cases)} nearest to it in the embedding "
+        f"among the training {gallery.kind} ({gallery.rests_on('train')}), its own patient's films left out; one "
+        "example, so there is no interval.",
     )
 
 
@@ -84,7 +86,7 @@ def clahe(gallery: Gallery, data: RadiographDataset) -> None:
     figure = plots.clahe_pairs(
         [before(image) for image in images],
         [after(image) for image in images],
-        titles=["abnormal" if label else "normal" for label in rows["label"]],
+        titles=[gallery.classes[label] for label in rows["label"]],
         note=f"{gallery.note('valid')} Here {len(rows)} views of as many patients, {how}.",
     )
     gallery.add(
@@ -148,14 +150,14 @@ def layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
 
 
 def choose(table: pd.DataFrame, count: int) -> list[int]:
-    """Rows of as many patients, normal and abnormal in turn, in the table's order: none is chosen for its look."""
+    """Rows of as many patients, the classes in turn, in the table's order: none is chosen for its look."""
     firsts = table.reset_index(drop=True).drop_duplicates(["patient", "label"])
-    waiting = [firsts.index[firsts["label"] == label].tolist() for label in (0, 1)]
+    waiting = [firsts.index[firsts["label"] == label].tolist() for label in sorted(set(table["label"]))]
     chosen: list[int] = []
     turn = 0
     while len(chosen) < count and any(waiting):
-        kind = waiting[turn % 2] or waiting[1 - turn % 2]
-        row = kind.pop(0)
+        turns = [waiting[(turn + more) % len(waiting)] for more in range(len(waiting))]
+        row = next(kind for kind in turns if kind).pop(0)
         if table["patient"].iloc[row] not in set(table["patient"].iloc[chosen]):
             chosen.append(row)
             turn += 1

@@ -13,7 +13,7 @@ from siamura.plots.style import count, part_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "Gallery", "read_captions"]
+__all__ = ["CAPTIONS", "Gallery", "classes_named", "read_captions"]
 
 #: The file beside the figures: captions, and where films lie in a figure.
 CAPTIONS = "figures.json"
@@ -37,6 +37,8 @@ class Gallery:
     ----------
     kind : str
         ``"phantoms"`` or ``"radiographs"``.
+    classes : tuple of str
+        The person's own names of the classes, in the order of the codes; of two the second is the positive one.
     captions : dict
         What was said of each figure so far, as `read_captions` gives it.
     """
@@ -48,6 +50,7 @@ class Gallery:
         self._name = "Phantoms" if data["phantoms"] else Path(data["name"]).name
         self._part = parts_in_words(data["part"])
         self._network = network
+        self.classes = classes_named(data)
         self.captions: dict[str, dict[str, Any]] = {}
 
     def rests_on(self, split: str, level: str = "view") -> str:
@@ -70,6 +73,17 @@ class Gallery:
     def close(self) -> None:
         """Write the captions beside the figures."""
         atomic_write(self.folder / CAPTIONS, json.dumps(self.captions, indent=2, ensure_ascii=False) + "\n")
+
+
+def classes_named(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a run's classes, from ``data`` of ``config.json``; an older run has normal and abnormal.
+
+    Examples
+    --------
+    >>> classes_named({"classes": ["clean", "fracture"]}), classes_named({})
+    (('clean', 'fracture'), ('normal', 'abnormal'))
+    """
+    return tuple(map(str, data.get("classes") or ("normal", "abnormal")))
 
 
 def parts_in_words(parts: str) -> str:

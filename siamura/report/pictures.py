@@ -11,6 +11,7 @@ import pandas as pd
 from siamura._names import HEADS, SPLITS
 from siamura.plots.style import count
 
+from .gallery import classes_named
 from .page import Figures, Look, Picture
 from .record import Record
 from .sections import by_head
@@ -85,6 +86,7 @@ def _in_words(
 ) -> str:
     """Tell who cannot see a figure what it shows."""
     kind = "phantoms" if config.get("data", {}).get("phantoms") else "radiographs"
+    classes = classes_named(config.get("data", {}))
     if name == "losses" and history is not None and "loss" in history:
         first, last = float(history["loss"].iloc[0]), float(history["loss"].iloc[-1])
         below = (
@@ -98,10 +100,11 @@ def _in_words(
         best = float(history["valid_accuracy"].max())
         return f"Line chart of training and validation accuracy over the epochs; the best validation is {best:.3f}."
     if name == "confusion":
-        return f"Confusion matrices on the validation {kind}. {_told(metrics, ('recall', 'specificity'))}".strip()
+        told = _told(metrics, ("recall", "specificity"), classes)
+        return f"Confusion matrices on the validation {kind}. {told}".strip()
     if name in _SCORED:
         words, *wanted = _SCORED[name]
-        return f"{words} {_told(metrics, wanted)}".strip()
+        return f"{words.format(positive=classes[1])} {_told(metrics, wanted, classes)}".strip()
     texts = {
         "embedding": f"Scatter plot of embeddings of training and validation {kind} in the plane, by label.",
         "neighbours": f"One of the {kind} beside those nearest to it in the embedding.",
@@ -109,7 +112,7 @@ def _in_words(
         "augmentation": f"One of the {kind} beside augmented versions of it.",
         "feature_maps": f"One of the {kind} beside what layers of the network put out for it.",
         "parts": "Bars of a score of every body part, with 95 % intervals; the table below has the numbers.",
-        "counts": f"Bars of the normal and abnormal {kind} of every part and split.",
+        "counts": f"Bars of the {kind} of every class, part and split.",
         "losses": "Line chart of the training loss.",
         "accuracy": "Line chart of training and validation accuracy.",
     }
@@ -119,7 +122,7 @@ def _in_words(
 _SCORED = {
     "roc": ("Sensitivity against the false positive rate, with a 95 % band.", "auroc"),
     "precision_recall": ("Precision over recall, with a 95 % band.", "average_precision"),
-    "reliability": ("Observed share of abnormal against the predicted probability, with bars.", "ece"),
+    "reliability": ("Observed share of {positive} against the predicted probability, with bars.", "ece"),
 }
 _WORDS = {
     "auroc": "AUROC {:.3f}",
@@ -128,7 +131,7 @@ _WORDS = {
 }
 
 
-def _told(metrics: Mapping[str, Any], wanted: tuple[str, ...] | list[str]) -> str:
+def _told(metrics: Mapping[str, Any], wanted: tuple[str, ...] | list[str], classes: tuple[str, ...]) -> str:
     """Say the validation scores that a figure shows: for confusion of the first head, else of all."""
     told = []
     for level in ("view", "study"):
@@ -139,8 +142,8 @@ def _told(metrics: Mapping[str, Any], wanted: tuple[str, ...] | list[str]) -> st
             if len(wanted) == 2:
                 if head != "trivial":
                     told.append(
-                        f"per {level}, {name}: {100 * scores['recall']:.0f} % of the abnormal and "
-                        f"{100 * scores['specificity']:.0f} % of the normal are answered right"
+                        f"per {level}, {name}: {100 * scores['recall']:.0f} % of the {classes[1]} and "
+                        f"{100 * scores['specificity']:.0f} % of the {classes[0]} are answered right"
                     )
                     break
             elif level == "study":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 from siamura._names import HEADS, SPLITS
 from siamura.plots.style import count, part_name
 
+from .gallery import classes_named
 from .page import Block, Cell, Details, Paragraph, Program, Score, Table, Text
 from .tables import Sheet
 
@@ -21,6 +22,7 @@ __all__ = [
     "again_section",
     "by_head",
     "data_section",
+    "groups_section",
     "parts_section",
     "published_section",
     "quality_section",
@@ -30,7 +32,9 @@ __all__ = [
 ]
 
 _METRICS = {
-    "accuracy": "Accuracy", "kappa": "Cohen's kappa", "recall": "Sensitivity (recall)",
+    "accuracy": "Accuracy", "kappa": "Cohen's kappa", "kappa_quadratic": "Cohen's kappa, quadratic weights",
+    "recall_macro": "Recall, macro", "precision_macro": "Precision, macro", "auroc_macro": "AUROC, macro",
+    "recall": "Sensitivity (recall)",
     "specificity": "Specificity", "precision": "Precision", "f1": "F1", "f1_macro": "F1, macro",
     "auroc": "AUROC", "average_precision": "Average precision", "brier": "Brier score",
     "ece": "Expected calibration error",
@@ -61,20 +65,29 @@ def rests_on(scores: Mapping[str, Any], level: str) -> str:
     return " of ".join(words)
 
 
-def scores_section(metrics: Mapping[str, Any]) -> list[Block]:
+def scores_section(
+    metrics: Mapping[str, Any], classes: Sequence[str] = ("normal", "abnormal")
+) -> list[Block]:
     """Tables of every score of every head, with intervals; those on the training films folded away."""
-    tables = {split: _score_tables(metrics, split) for split in ("valid", "train")}
+    tables = {split: _score_tables(metrics, split, classes) for split in ("valid", "train")}
     if not any(tables.values()):
         return []
     draws = next(
-        (s["draws"] for lv in metrics.get("valid", {}).values() for s in lv.values() if s.get("draws")), None
+        (s["draws"] for lv in metrics.get("valid", {}).values() for s in lv.values() if s.get("draws")),
+        None,
     )
     how = f" of {draws:,} draws" if draws else ""
+    rule = (
+        f"above 0.5 is {classes[1]}."
+        if len(classes) == 2
+        else f"the most probable of {', '.join(classes)} is the answer. Scores of a class are against all others, "
+        "macro scores their mean."
+    )
     intro = (
         f"In brackets: 95 % intervals by a bootstrap{how} over patients; the line shows the same from 0 to 1 "
         "(kappa: from -1 to 1). An interval without width means that every draw gives the same, as when all "
-        "answers are alike or none is wrong: it is no certainty. A study is the mean of its views; above 0.5 is "
-        "abnormal. The trivial baseline sees pixel mean and deviation, aspect and size alone: a model that is not "
+        f"answers are alike or none is wrong: it is no certainty. A study is the mean of its views; {rule} "
+        "The trivial baseline sees pixel mean and deviation, aspect and size alone: a model that is not "
         "above it has learnt nothing of anatomy."
     )
     out: list[Block] = [Paragraph(intro), *tables["valid"]]
@@ -87,15 +100,16 @@ def scores_section(metrics: Mapping[str, Any]) -> list[Block]:
     return out
 
 
-def _score_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
+def _score_tables(metrics: Mapping[str, Any], split: str, classes: Sequence[str]) -> list[Table]:
     tables = []
     for level in ("study", "view"):
         heads = by_head(metrics, split, level)
         if not heads:
             continue
-        shown = [m for m in _METRICS if any(scores.get(m) is not None for scores in heads.values())]
+        named = {**_METRICS, **_of_classes(classes)}
+        shown = [m for m in named if any(scores.get(m) is not None for scores in heads.values())]
         rows: list[list[Cell]] = [
-            [_METRICS[metric], *(_score(scores, metric) for scores in heads.values())] for metric in shown
+            [named[metric], *(_score(scores, metric) for scores in heads.values())] for metric in shown
         ]
         basis = next(iter(heads.values()))
         caption = f"{SPLITS[split]}, per {level}: {rests_on(basis, level)}"
@@ -103,11 +117,47 @@ def _score_tables(metrics: Mapping[str, Any], split: str) -> list[Table]:
     return tables
 
 
+def _of_classes(classes: Sequence[str]) -> dict[str, str]:
+    """The scores of each class, as `siamura.evaluate` names them and as a person reads them."""
+    each = {"precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC"}
+    return {f"{metric}[{name}]": f"{said}, {name}" for metric, said in each.items() for name in classes}
+
+
+def groups_section(metrics: Mapping[str, Any]) -> list[Block]:
+    """Scores apart by how a film was made and whose it is, with what is too small to be compared."""
+    out: list[Block] = []
+    for column, found in metrics.get("groups", {}).items():
+        for head, by_value in found["heads"].items():
+            if head == "trivial":
+                continue
+            trivial = found["heads"].get("trivial", {})
+            first = next(iter(by_value.values()))
+            shown = [m for m in ("accuracy", "kappa", "recall", "specificity", "recall_macro", "auroc", "auroc_macro")
+                     if m in first]  # fmt: skip
+            auroc = "auroc" if "auroc" in first else "auroc_macro"
+            rows: list[list[Cell]] = []
+            for value, own in by_value.items():
+                beside = [_bare(trivial[value], auroc)] if value in trivial else []
+                rows.append([Text(value, rests_on(own, "study")), *(_bare(own, m) for m in shown), *beside])
+            names = [_METRICS[m] for m in shown]
+            if trivial:
+                names.append(f"{HEADS['trivial']}: AUROC")
+            out.append(Table(f"Validation, per study, {HEADS.get(head, head)}", [column, *names], rows))
+        out += [Paragraph(sentence) for sentence in found.get("small", {}).values()]
+    if out:
+        said = (
+            "Each value of a column of the table by itself, as the film's view or the patient's sex. A difference "
+            "between groups whose intervals overlap may be chance."
+        )
+        out.insert(0, Paragraph(said))
+    return out
+
+
 def _score(scores: Mapping[str, Any], metric: str) -> Score:
     return Score(
         scores.get(metric),
         scores.get("interval", {}).get(metric),
-        (-1.0, 1.0) if metric == "kappa" else (0.0, 1.0),
+        (-1.0, 1.0) if metric.startswith("kappa") else (0.0, 1.0),
     )
 
 
@@ -126,7 +176,12 @@ def parts_section(metrics: Mapping[str, Any]) -> list[Block]:
             parts = scores.get("parts")
             if not parts or len(parts) < 2:
                 continue
-            shown = ("accuracy", "kappa", "precision", "recall", "f1", "auroc")
+            wanted = ("accuracy", "kappa", "precision", "recall", "f1", "f1_macro", "auroc", "auroc_macro")
+            shown = [
+                metric
+                for metric in wanted
+                if metric in scores and (metric != "f1_macro" or "f1" not in scores)
+            ]
             names = [_METRICS[metric] for metric in shown]
             rows: list[list[Cell]] = []
             for part, own in parts.items():
@@ -195,17 +250,21 @@ def data_section(config: Mapping[str, Any], unreadable: pd.DataFrame | None) -> 
     if said := data.get("split"):
         out.append(Paragraph(said))
     if counts:
-        columns = {
-            "views": "Views",
-            "abnormal_views": "of them abnormal",
-            "studies": "Studies",
-            "patients": "Patients",
-        }
+        classes = classes_named(data)
+        columns = {"views": "Views", "studies": "Studies", "patients": "Patients"}
+        labels = data.get("labels", {})
+        if not labels:  # of an older run
+            columns["abnormal_views"] = f"Views of {classes[1]}"
         rows: list[list[Cell]] = [
-            [SPLITS.get(split, split), *(f"{own[key]:,}" if key in own else "–" for key in columns)]
+            [
+                SPLITS.get(split, split),
+                *(f"{own[key]:,}" if key in own else "–" for key in columns),
+                *(f"{number:,}" for number in labels.get(split, {}).values()),
+            ]
             for split, own in counts.items()
         ]
-        out.append(Table("What was read", ["Split", *columns.values()], rows))
+        named = [f"Views of {name}" for name in next(iter(labels.values()), {})]
+        out.append(Table("What was read", ["Split", *columns.values(), *named], rows))
     if unreadable is not None and len(unreadable):
         listed: list[list[Cell]] = [
             [Text(str(path), code=True), str(reason)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from siamura._names import PARTS
 from siamura.plots.style import metric_name
 
+from .gallery import classes_named
 from .published import B_TOPS, Published, published
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ TRIVIAL = "The trivial baseline sees pixel mean and deviation, aspect and size a
 
 HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
 _FIGURES = ("loss", "accuracy", "error", "kappa")
+_FURTHER = ("kappa_quadratic", "f1_macro", "recall_macro", "auroc_macro", "auroc")  # of films of one's own
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,27 @@ def finger_sheet(
         f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}).",
         "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own films do not vote in the "
         "k-NN, and the MLP is judged on the films it was fitted on.",
-        "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
     ]
+    classes = classes_named(data)
+    if classes != ("normal", "abnormal"):
+        notes.append(
+            f"{classes[1]} is the positive class, {classes[0]} the other."
+            if len(classes) == 2
+            else f"Classes, {'grades in order' if data.get('ordered') else 'in the order of their codes'}: "
+            f"{', '.join(classes)}. Macro scores are means over the classes."
+        )
+        shown = [*_FIGURES, *_FURTHER, *(f"recall[{name}]" for name in classes if len(classes) > 2)]
+        return Sheet(
+            _sheet_title(experiment), data_sentence(data), notes, ("figure", "source", "train", "valid"),
+            [
+                Row((_plain_name(metric),), source, cells, measured=True)
+                for metric in shown
+                for source, cells in _measured(metric, metrics)
+            ],
+        )  # fmt: skip
+    notes.append(
+        "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here."
+    )
     rows = []
     for metric, printed in zip(_FIGURES, _matching(experiment), strict=True):
         table = printed[0].table
@@ -173,12 +194,21 @@ def finger_sheet(
             Row((table, metric), source, cells, measured=True) for source, cells in _measured(metric, metrics)
         ]
     return Sheet(
-        f"{experiment.part}: {experiment.trunk}, {experiment.dim} dimensions, {experiment.loss} loss",
+        _sheet_title(experiment),
         data_sentence(data),
         notes,
         ("Table", "figure", "source", "train", "valid"),
         rows,
     )
+
+
+def _sheet_title(experiment: Experiment) -> str:
+    return f"{experiment.part}: {experiment.trunk}, {experiment.dim} dimensions, {experiment.loss} loss"
+
+
+def _plain_name(metric: str) -> str:
+    name, _, of = metric.partition("[")
+    return f"{metric_name(name)} of {of[:-1]}" if of else metric_name(name)
 
 
 def _matching(experiment: Experiment) -> list[list[Published]]:

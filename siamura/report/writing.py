@@ -11,6 +11,7 @@ from siamura._files import atomic_write
 from siamura._names import HEADS
 
 from . import sections
+from .gallery import classes_named
 from .page import Section, render
 from .pictures import pictures
 from .record import Record, read_record
@@ -67,9 +68,10 @@ def write_page(folder: Path, record: Record) -> Path:
     config, metrics = record.config, record.metrics
     shown = pictures(folder, record)
     content = [
-        Section("scores", "Scores", sections.scores_section(metrics)),
+        Section("scores", "Scores", sections.scores_section(metrics, classes_named(config.get("data", {})))),
         Section("answers", "The answers in pictures", shown["answers"]),
         Section("parts", "Body parts", [*shown["parts"], *sections.parts_section(metrics)]),
+        Section("groups", "Groups of films and patients", sections.groups_section(metrics)),
         Section("published", "Beside the published figures", sections.published_section(record.sheet)),
         Section(
             "embedding", "The embedding space", [*shown["embedding"], *sections.quality_section(metrics)]
@@ -99,13 +101,19 @@ def write_page(folder: Path, record: Record) -> Path:
 def _part(config: Mapping[str, Any]) -> str:
     experiment, data = config["experiment"], config.get("data", {})
     found = experiment.get("part") or experiment.get("parts") or data.get("part") or ""
-    names = [found] if isinstance(found, str) else list(found)
+    if found == "all":
+        found = data.get("part", "")
+    names = [name.strip() for name in found.split(",")] if isinstance(found, str) else list(found)
     return ", ".join(name.removeprefix("XR_").capitalize() for name in names)
 
 
 def _title(config: Mapping[str, Any]) -> str:
     experiment = config["experiment"]
-    words = [str(experiment.get("trunk", ""))]
+    classes = config.get("data", {}).get("classes") or []
+    own = [name for name in classes if name not in ("normal", "abnormal")]
+    said = f"{classes[1]} against {classes[0]}" if len(classes) == 2 else ", ".join(classes)
+    words = [said] if own else []
+    words.append(str(experiment.get("trunk", "")))
     if "dim" in experiment:
         words.append(f"{experiment['dim']} dimensions")
     if "loss" in experiment:

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from siamura._names import PARTS
 from siamura.experiments import ClassifierExperiment, ClassifierRun, Experiment, Run
-from siamura.experiments.settings import LossName
+from siamura.experiments.settings import LossName, parts_of
 from siamura.report.tables import RESEARCH, TRIVIAL, data_sentence, with_interval
 
 __all__ = ["compared", "loss_grid", "loss_table"]
@@ -50,7 +51,8 @@ def loss_grid(
                     cell = replace(base, trunk=trunk, dim=dim, loss=loss, seed=seed)
                     cells[f"{loss}-{trunk}-{dim}-seed{seed}"] = cell
             cells[f"classifier-{trunk}-seed{seed}"] = ClassifierExperiment(
-                data=base.data, parts=(base.part,), trunk=trunk, top="mura", seed=seed, size=base.size,
+                data=base.data, columns=base.columns, positive=base.positive,
+                parts=parts_of(base.part) or PARTS, trunk=trunk, top="mura", seed=seed, size=base.size,
                 views=base.views, batch=base.p * base.k, epochs=4, lr=base.lr, augment=base.augment,
             )  # fmt: skip
     return cells

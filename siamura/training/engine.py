@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -278,11 +278,29 @@ def _loggers(settings: RunSettings) -> Any:
             from lightning.pytorch.loggers import CSVLogger
 
             found.append(CSVLogger(settings.out, name="", version="csv"))
+        elif logger == "mlflow":
+            from lightning.pytorch.loggers import MLFlowLogger
+
+            found.append(_extra("mlflow", lambda: MLFlowLogger(save_dir=str(settings.out / "mlflow"))))
+        elif logger == "wandb":
+            from lightning.pytorch.loggers import WandbLogger
+
+            found.append(_extra("wandb", lambda: WandbLogger(save_dir=str(settings.out))))
         else:
             raise ValueError(
-                f"loggers={logger!r} is unknown; choose csv, tensorboard, or a Lightning logger."
+                f"loggers={logger!r} is unknown; choose csv, tensorboard, mlflow, wandb, or a Lightning logger."
             )
     return found or False
+
+
+def _extra(package: str, make: Callable[[], Any]) -> Any:
+    """Make a logger whose package siamura does not bring."""
+    try:
+        return make()
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'loggers="{package}" needs the {package} package: pip install {package}.'
+        ) from error
 
 
 @contextmanager

@@ -132,8 +132,8 @@ def test_the_report_shows_every_figure_under_its_caption(drawn: tuple[Path, set[
     assert text.count("<figure ") == text.count("<img ") == len(wanted)
     assert text.count("<picture>") == len(wanted & FILMS)
     for name, about in read_captions(folder).items():
-        caption = html.escape(about["caption"]).replace(" %", "&nbsp;%")
-        assert f"<figcaption>{caption}</figcaption>" in text, name
+        caption = about["caption"].replace(" %", "\u00a0%")
+        assert f"<figcaption>{caption}</figcaption>" in html.unescape(text), name
     headings = re.findall(r"<h2 [^>]*>([^<]*)</h2>", text)
     assert headings[0] == "Scores"
     assert headings.index("The answers in pictures") < headings.index("Training") < headings.index("Data")
@@ -144,7 +144,7 @@ def test_a_chart_without_caption_still_says_what_the_run_rests_on(done: Run, tmp
         (tmp_path / name).write_bytes((done.folder / name).read_bytes())
     text = write_report(tmp_path).read_text()
     patients = done.config["data"]["counts"]["valid"]["patients"]
-    assert "Roc. The run&#x27;s phantoms: training 72 views of" in text
+    assert "Roc. The run's phantoms: training 72 views of" in html.unescape(text)
     assert f"of {patients} patients.</figcaption>" in text
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer
@@ -11,10 +12,15 @@ from typer.testing import CliRunner
 
 import siamura
 from siamura._files import printable
+from siamura._names import PARTS
 from siamura.cli import app, settings_command
+from siamura.cli.arguments import class_code
 from siamura.experiments import Experiment, Run
-from siamura.experiments.data import load
+from siamura.experiments.data import domains, load
+from siamura.experiments.metrics import by_group, measure
 from siamura.experiments.settings import columns_of
+from siamura.inference import _answers, studies_of
+from siamura.report.sections import groups_section, scores_section
 
 NAMES = {"file": "path", "finding": "label", "region": "part", "person": "patient", "visit": "study"}
 COLUMNS = ",".join(f"{own}={name}" for own, name in NAMES.items())
@@ -34,7 +40,7 @@ def own(done: Run, tmp_path: Path) -> Path:
 def test_a_table_of_ones_own_gives_both_splits_and_says_how(own: Path, cache: Path, tmp_path: Path) -> None:
     inputs = load(
         str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, cache=cache, views=1, seed=0,
-        columns=columns_of(COLUMNS), positive=["fracture"],
+        reading={"columns": columns_of(COLUMNS), "positive": ["fracture"]},
     )  # fmt: skip
     train, valid = inputs.splits["train"].table, inputs.splits["valid"].table
     assert not set(train["patient"]) & set(valid["patient"])
@@ -45,15 +51,131 @@ def test_a_table_of_ones_own_gives_both_splits_and_says_how(own: Path, cache: Pa
     assert (train["label"] == positive[train["path"]].to_numpy()).all()
 
 
-def test_three_labels_are_named_and_refused(own: Path, cache: Path, tmp_path: Path) -> None:
+def test_three_labels_keep_their_names_and_a_classifier_refuses_them(
+    own: Path, cache: Path, tmp_path: Path
+) -> None:
     table = pd.read_csv(own)
-    table.loc[table["person"] == table["person"].iloc[0], "finding"] = "cyst"
+    table.loc[table["person"].isin(table["person"].unique()[::3]), "finding"] = "cyst"
     table.to_csv(own, index=False)
-    with pytest.raises(ValueError, match=r"has 3 labels .* positive"):
+    given = {"cache": cache, "views": 1, "seed": 0, "reading": {"columns": columns_of(COLUMNS)}}
+    found = load(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, labels=3, **given)
+    names = found.facts["classes"]
+    assert sorted(names) == ["clean", "cyst", "fracture"]
+    truth = pd.read_csv(own).set_index("file")["finding"]
+    for split, data in found.splits.items():
+        rows = data.table
+        assert [names[code] for code in rows["label"]] == truth[rows["path"]].tolist()
+        assert found.facts["labels"][split] == {name: (rows["finding"] == name).sum() for name in names}
+    with pytest.raises(ValueError, match=r"has 3 labels .* tells two apart"):
+        load(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, two=True, **given)
+    with pytest.raises(ValueError, match=r"p=4: .* has 3 labels .*at most 3"):
+        load(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, labels=4, **given)
+
+
+def test_a_study_with_several_labels_that_have_no_order_is_refused_before_training(
+    own: Path, cache: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(own)
+    table["finding"] = [("clean", "cyst", "fracture")[i % 3] for i in range(len(table))]
+    table.to_csv(own, index=False)
+    with pytest.raises(
+        ValueError, match=r"studies have views of several labels, the first is .*leave the column"
+    ):
         load(
             str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, cache=cache, views=1, seed=0,
-            columns=columns_of(COLUMNS),
+            reading={"columns": columns_of(COLUMNS)},
         )  # fmt: skip
+
+
+def test_batches_stay_within_a_part_that_has_the_labels() -> None:
+    rows = [(part, label) for part in ("XR_HAND", "XR_KNEE") for label in (0, 1) for _ in range(4)]
+    table = pd.DataFrame(rows, columns=["part", "label"])
+    within = domains(table, p=2, k=4)
+    assert within is not None
+    for batch in siamura.samplers.PKBatchSampler(table["label"], p=2, k=4, within=within):
+        assert table["part"].iloc[batch].nunique() == 1
+    assert domains(table, p=2, k=5) is None  # too few films of a label
+    assert domains(table.assign(label=(table["part"] == "XR_HAND").astype(int)), p=2, k=4) is None
+    assert domains(table.assign(part="XR_HAND"), p=2, k=4) is None
+
+
+def test_seven_parts_as_classes_are_scored_by_name() -> None:
+    rng = np.random.default_rng(0)
+    code = np.arange(140) % 7
+    table = pd.DataFrame({
+        "part": "XR_HAND", "patient": [f"p{i // 2}" for i in range(140)], "study": [f"s{i}" for i in range(140)],
+        "label": code, "hardware": [float(i % 2) for i in range(140)], "sex": None,
+    })  # fmt: skip
+    share = rng.dirichlet(np.ones(7), 140) + 0.4 * np.eye(7)[code]
+    share /= share.sum(axis=1, keepdims=True)
+    found = measure(table, {"knn": share}, classes=PARTS, ordered=False, seed=0)["study"]["knn"]
+    assert found["accuracy"] == pytest.approx((share.argmax(axis=1) == code).mean())
+    hand = code == PARTS.index("XR_HAND")
+    assert found["recall[XR_HAND]"] == pytest.approx((share.argmax(axis=1)[hand] == 3).mean())
+    groups = by_group(table, {"knn": share}, classes=PARTS, ordered=False, seed=0)
+    assert list(groups) == ["hardware"]  # a column without values is none
+    odd = np.arange(140) % 2 == 1
+    of_one = groups["hardware"]["heads"]["knn"]["1"]
+    assert of_one["accuracy"] == pytest.approx((share.argmax(axis=1) == code)[odd].mean())
+    assert of_one["interval"]["accuracy"][0] < of_one["accuracy"] < of_one["interval"]["accuracy"][1]
+    shown = " ".join(map(str, [*scores_section({"valid": {"study": {"knn": found}}}, PARTS),
+                               *groups_section({"groups": groups})]))  # fmt: skip
+    assert "Recall, XR_WRIST" in shown
+    assert "patients" in shown
+
+
+def test_an_answer_has_the_persons_own_name() -> None:
+    two = _answers(np.array([0.2, 0.7, np.nan]), ("clean", "fracture"))
+    assert two["answer"].tolist()[:2] == ["clean", "fracture"]
+    assert two["answer"].isna().tolist() == [False, False, True]
+    share = np.array([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]])
+    three = _answers(share, ("none", "mild", "severe"))
+    assert three["answer"].tolist() == ["mild", "none"]
+    views = three.assign(study="one")
+    study = studies_of(views, classes=("none", "mild", "severe")).loc[0]
+    assert (study["answer"], study["probability"], study["probability[severe]"]) == ("none", 0.4, 0.25)
+    assert class_code(("none", "mild"), "Mild") == 1
+    with pytest.raises(ValueError, match="no class of this run; it has none, mild"):
+        class_code(("none", "mild"), "2")
+
+
+@pytest.mark.slow
+def test_grades_of_two_parts_run_end_to_end(done: Run, cache: Path, tmp_path: Path) -> None:
+    siamura.make_phantoms(tmp_path / "drawn", parts=("XR_FINGER", "XR_HAND"), views=96, seed=3)
+    table = siamura.read_mura(tmp_path / "drawn")
+    names = ("none", "mild", "severe")
+    patient = table.groupby("patient", sort=False).ngroup()
+    table["label"], table["sex"] = (patient % 3).map(dict(enumerate(names))), ["FM"[p % 2] for p in patient]
+    table.to_csv(tmp_path / "films.csv", index=False)
+    settings = Experiment(
+        data=str(tmp_path / "films.csv"), classes=",".join(names), ordered=True, part="all", trunk="resnet18",
+        size=32, steps=2, p=3, k=2, dim=8, neighbours=5, logger="csv",
+    )  # fmt: skip
+    run = siamura.run(settings, tmp_path / "run", cache=cache)
+    scores = run.metrics["valid"]["study"]["knn"]
+    assert {"kappa_quadratic", "recall[severe]", "auroc_macro", "parts"} <= set(scores)
+    assert sorted(scores["parts"]) == ["XR_FINGER", "XR_HAND"]
+    assert sorted(run.metrics["groups"]["sex"]["heads"]["knn"]) == ["F", "M"]
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    card = (run.folder / "model" / "README.md").read_text(encoding="utf-8")
+    for text in (page, card, run.table()):
+        assert "severe" in text
+        assert "abnormal" not in text
+    assert (run.folder / "csv" / "metrics.csv").is_file()
+
+    def call(*words: object) -> pd.DataFrame:
+        result = CliRunner().invoke(app, [*map(str, words), "--format", "json"])
+        assert result.exit_code == 0, result.output
+        return pd.DataFrame(json.loads(result.stdout))
+
+    film = table["path"].iloc[0]
+    assert call("predict", run.folder, film)["answer"].isin(names).all()
+    measured = call("evaluate", run.folder).set_index(["level", "metric"])["value"]
+    assert measured["study", "kappa"] == pytest.approx(scores["kappa"])
+    CliRunner().invoke(app, ["index", str(run.folder), str(tmp_path / "cases.db")])
+    found = call("search", run.folder, tmp_path / "cases.db", film, "--label", "severe")
+    assert found["finding"].eq("severe").all()
+    assert len(found)
 
 
 def test_columns_are_pairs() -> None:
@@ -61,7 +183,7 @@ def test_columns_are_pairs() -> None:
     for wrong in ("file", "file=", "a=b=c", ","):
         with pytest.raises(ValueError, match="must be names and their meaning"):
             Experiment(data="films.csv", columns=wrong)
-    with pytest.raises(ValueError, match="columns and positive are of data="):
+    with pytest.raises(ValueError, match="columns, positive, classes and ordered are of data="):
         Experiment(positive="fracture")
 
 
@@ -85,6 +207,9 @@ def test_a_setting_becomes_a_keyword_of_fit_or_of_the_preprocessing() -> None:
     assert "valid" not in given
     assert (given["accelerator"], given["accumulate"], given["ema"]) == ("gpu", 2, 0.9)
     assert replace(settings, patience=2).training(valid="valid")["valid"] == "valid"
+    assert Experiment(part="hand, leg", logger="csv").training()["loggers"] == ("csv",)
+    with pytest.raises(ValueError, match="logger='paper'"):
+        Experiment(logger="paper")
     with pytest.raises(ValueError, match="tiles=4 does nothing with clahe=False"):
         Experiment(tiles=4, clahe=False)
 
