@@ -97,7 +97,7 @@ class Experiment(SettingsBase):
     256
     """
 
-    data: str | None = option(
+    data: str | None = setting(
         None,
         "MURA, a table (CSV, Excel, Parquet), a folder of classes or DICOM; without it phantoms are drawn.",
     )
