@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -20,12 +21,28 @@ Choice = Callable[[Tensor, Block], tuple[Tensor, Tensor]]
 MININGS = ("hard", "quantile", "weighted")
 
 
-def check_mining(mining: str, quantile: float, allowed: tuple[str, ...] = MININGS) -> None:
-    """Say which minings there are, and what a quantile is."""
+def check_mining(mining: str, quantile: float | None, allowed: tuple[str, ...] = MININGS) -> float:
+    """Return the quantile, 0.9 by default; say which minings there are, and what a quantile is."""
     if mining not in allowed:
         raise ValueError(f"mining={mining!r} is unknown; use one of {', '.join(map(repr, allowed))}")
+    if quantile is None:
+        return 0.9
     if isinstance(quantile, bool) or not isinstance(quantile, (int, float)) or not 0 < quantile <= 1:
         raise ValueError(f"quantile={quantile!r} must be above 0 and at most 1; 1 is the hardest")
+    if mining != "quantile":
+        raise ValueError(f"quantile={quantile!r} does nothing with mining={mining!r}; leave it out")
+    return quantile
+
+
+def check_chunk(chunk: int | None, unused: str = "") -> int | None:
+    """Return the anchors in memory at a time, if that is a whole number, or None; `unused` says why it does nothing."""
+    if chunk is None:
+        return None
+    if isinstance(chunk, bool) or not isinstance(chunk, Integral) or chunk < 1:
+        raise ValueError(f"chunk={chunk!r} must be at least 1 anchor, or None to decide by size")
+    if unused:
+        raise ValueError(f"chunk={chunk!r} does nothing with {unused}; leave it out")
+    return int(chunk)
 
 
 def anchor_triplets(

@@ -30,8 +30,8 @@ class BatchHardTripletLoss(TripletBase):
         lies, and the negative at the same rank from the far end. "weighted" takes the mean distance to all
         positives, weighted by :math:`e^{D}` (normalised over the positives), and to all negatives, weighted by
         :math:`e^{-D}`: the adaptive weights of Ristani and Tomasi.
-    quantile : float
-        For "quantile": above 0, at most 1; 1 is the hardest. Ranks are whole: of n positives the
+    quantile : float, optional
+        For "quantile" alone: above 0, at most 1, 0.9 by default; 1 is the hardest. Ranks are whole: of n positives the
         ceil(quantile * n)-th farthest from the anchor.
     **kwargs
         ``distance``, ``reducer`` (MeanReducer by default), and so on, as in pytorch-metric-learning.
@@ -70,13 +70,13 @@ class BatchHardTripletLoss(TripletBase):
         margin: float | Literal["soft"] = 0.2,
         *,
         mining: Literal["hard", "quantile", "weighted"] = "hard",
-        quantile: float = 0.9,
+        quantile: float | None = None,
         **kwargs: Any,
     ) -> None:
-        check_mining(mining, quantile)
+        share = check_mining(mining, quantile)
         super().__init__(**kwargs)
         self.margin: float | Literal["soft"] = margin if margin == "soft" else check_finite("margin", margin)
-        self.mining, self.quantile = mining, quantile
+        self.mining, self.quantile = mining, share
 
     def mine(self, batch: Batch) -> Mined:
         """Choose one triplet of each anchor."""

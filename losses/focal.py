@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._all_triplets import all_triplets
-from ._mining import MININGS, anchor_triplets, check_mining, pair_triplets
+from ._mining import MININGS, anchor_triplets, check_chunk, check_mining, pair_triplets
 from ._pairs import Batch
 from .base import (
     AvgNonZeroReducer,
@@ -41,10 +41,10 @@ class TripletFocalLoss(TripletBase):
         The triplets of `TripletLoss` ("all"), of `SemiHardTripletLoss`, or those of `BatchHardTripletLoss` and
         its minings. "all" is exact by the same sorting, as the exponential rises with the distance. With
         "weighted" the exponentials are those of the mean distances.
-    quantile : float
-        For "quantile", as in `BatchHardTripletLoss`.
+    quantile : float, optional
+        For "quantile" alone, as in `BatchHardTripletLoss`.
     chunk : int, optional
-        For "all": anchors in memory at a time, as in `TripletLoss`.
+        For "all" alone: anchors in memory at a time, as in `TripletLoss`.
     **kwargs
         ``distance``, ``reducer`` and so on, as in pytorch-metric-learning. By default the mean over the
         anchors or the positive pairs ("semi-hard"), and over the triplets that are not zero ("all").
@@ -81,20 +81,19 @@ class TripletFocalLoss(TripletBase):
         sigma: float = 1.0,
         mining: Literal["hard", "all", "semi-hard", "quantile", "weighted"] = "hard",
         *,
-        quantile: float = 0.9,
+        quantile: float | None = None,
         chunk: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_mining(mining, quantile, ("all", "semi-hard", *MININGS))
+        share = check_mining(mining, quantile, ("all", "semi-hard", *MININGS))
         self._mining = mining
         super().__init__(**kwargs)
         self.margin = check_finite("margin", margin)
         self.sigma = check_finite("sigma", sigma)
         if self.sigma <= 0:
             raise ValueError(f"sigma={sigma!r} must be above 0; 0.3 to 1 are usual for normalised embeddings")
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"chunk={chunk!r} must be at least 1 anchor, or None to decide by size")
-        self.chunk, self.quantile = chunk, quantile
+        self.chunk = check_chunk(chunk, "" if mining == "all" else f"mining={mining!r}")
+        self.quantile = share
         self._dtype = torch.float32  # of the embeddings of the call
         self._range = _largest(self.distance)
         if self._range is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ._all_triplets import all_triplets
-from ._mining import every_triplet, listed_triplets
+from ._mining import check_chunk, every_triplet, listed_triplets
 from ._pairs import Batch
 from .base import AvgNonZeroReducer, Mined, Summed, TripletBase, check_finite, get_random_triplet_indices
 
@@ -91,12 +91,15 @@ class TripletLoss(TripletBase):
             raise ValueError(
                 f"triplets_per_anchor={triplets_per_anchor!r} must be 'all' or a whole number of at least 1"
             )
-        if chunk is not None and chunk < 1:
-            raise ValueError(f"chunk={chunk!r} must be at least 1 anchor, or None to decide by size")
         self.swap = swap
         self.smooth_loss = smooth_loss
         self.triplets_per_anchor = triplets_per_anchor
-        self.chunk = chunk
+        listed = {
+            "swap": swap,
+            "smooth_loss": smooth_loss,
+            "triplets_per_anchor": triplets_per_anchor != "all",
+        }
+        self.chunk = check_chunk(chunk, next((name for name, used in listed.items() if used), ""))
         self.add_to_recordable_attributes(list_of_names=["margin"], is_stat=False)
 
     def get_default_reducer(self) -> AvgNonZeroReducer:

@@ -393,6 +393,7 @@ def test_the_mining_of_focal_stays_as_its_reducer_was_chosen():
         (lambda: TripletFocalLoss(sigma=0), "sigma=0"),
         (lambda: TripletFocalLoss(mining="easy"), "mining='easy'"),
         (lambda: TripletFocalLoss(mining="all", chunk=0), "chunk=0"),
+        (lambda: TripletFocalLoss(chunk=4), "chunk=4 does nothing with mining='hard'"),
         (lambda: SelectivelyContrastiveLoss(-1), "lam=-1"),
         (lambda: SelectivelyContrastiveLoss(temperature=0), "temperature=0"),
         (lambda: SelectivelyContrastiveLoss(positives="none"), "positives='none'"),

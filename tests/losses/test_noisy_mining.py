@@ -62,7 +62,9 @@ def test_quantile_and_weighted_equal_the_loop(
         matrix = -(unit @ ref.t())
     else:
         matrix = euclidean(x, other) ** measure.power
-    options = {"mining": mining, "quantile": quantile, "distance": measure}
+    options = {"mining": mining, "distance": measure} | (
+        {"quantile": quantile} if mining == "quantile" else {}
+    )
     loss = TripletFocalLoss(0.2, 1.0, **options) if focal else BatchHardTripletLoss("soft", **options)
     value = loss(x, y, None, r, ry)
     ap, an = chosen(matrix, y, ry, mining, quantile)
@@ -127,6 +129,8 @@ def test_a_miners_pairs_limit_these_choices_too():
         ({"mining": "hardest"}, "mining='hardest' is unknown"),
         ({"mining": "quantile", "quantile": 0}, "quantile=0 must be above 0"),
         ({"quantile": 1.5}, "quantile=1.5"),
+        ({"quantile": 0.9}, "quantile=0.9 does nothing with mining='hard'; leave it out"),
+        ({"mining": "weighted", "quantile": 0.5}, "does nothing with mining='weighted'"),
         ({"quantile": True}, "quantile=True"),
     ],
 )

@@ -324,6 +324,9 @@ def test_statistics_are_of_the_last_call():
         ({"margin": float("nan")}, "margin=nan"),
         ({"triplets_per_anchor": 0}, "triplets_per_anchor=0"),
         ({"chunk": 0}, "chunk=0"),
+        ({"chunk": True}, "chunk=True"),
+        ({"chunk": 2, "swap": True}, "chunk=2 does nothing with swap"),
+        ({"chunk": 2, "triplets_per_anchor": 3}, "chunk=2 does nothing with triplets_per_anchor"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
