@@ -343,6 +343,12 @@ class Predictor:
         """The distance beyond which a view is unlike the training films; measured here where the run lacks it."""
         if self._limit is None:
             self._limit = DistanceLimit.load(self.run.folder)
+            rows = self.heads["knn"].n_rows_
+            if self._limit is not None and self._limit.k > rows:
+                raise ValueError(
+                    f"{self.run.folder}/knn/distance_limit.json asks for k={self._limit.k} of {rows} training views; "
+                    "delete it, and it is measured again."
+                )
         if self._limit is None:
             vectors, table = self.run.embeddings()
             self._limit = DistanceLimit.of(self.heads["knn"], vectors[(table["split"] == "valid").to_numpy()])

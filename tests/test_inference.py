@@ -1,5 +1,6 @@
 """Which files make a study, one path to every embedding, and how views become a study's probability."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -158,6 +159,9 @@ def test_a_run_keeps_its_limit_and_an_older_one_measures_it(done: Run, tmp_path:
     assert Predictor(folder).limit == stored
     (folder / "knn" / "distance_limit.json").write_text('{"k": 5, "limit": "NaN"}')
     with pytest.raises(ValueError, match=r"distance_limit\.json is damaged"):
+        _ = Predictor(folder).limit
+    replace(stored, k=10**9).save(folder)  # would take 16 GB
+    with pytest.raises(ValueError, match=r"distance_limit\.json asks for k=1000000000 of \d+ training views"):
         _ = Predictor(folder).limit
 
 

@@ -53,6 +53,12 @@ def test_threads_and_layout_change_no_bit(net):
     assert np.array_equal(found[0], found[2])
 
 
+def test_an_autocast_of_the_caller_changes_no_bit(net):
+    whole = embed(net, IMAGES[:2], progress=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(embed(net, IMAGES[:2], progress=False), whole)
+
+
 def test_a_network_in_training_keeps_its_layout():
     net = make_net().to(memory_format=torch.channels_last).train()
     weight = next(w for w in net.parameters() if w.ndim == 4 and min(w.shape) > 1)
