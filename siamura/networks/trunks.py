@@ -252,7 +252,7 @@ class Trunk(nn.Module):
 
     def undecayed(self) -> set[str]:
         """Names of the weights that should not decay beside biases and norms: tokens, positions, bias tables."""
-        listed = getattr(self.model, "no_weight_decay", set)()
+        listed: set[str] = set(getattr(self.model, "no_weight_decay", set)())
         return {
             f"model.{name}"
             for name, _ in self.model.named_parameters()

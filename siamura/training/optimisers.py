@@ -61,10 +61,9 @@ class OptimiserSettings:
         """Parameters by rate and decay."""
         trunk = getattr(getattr(model, "net", model), "trunk", None)
         inside = {} if trunk is None else {id(p): name for name, p in trunk.named_parameters()}
-        ours = isinstance(trunk, Trunk)
-        blocks = trunk.blocks() if ours else _children(inside.values())
+        blocks = trunk.blocks() if isinstance(trunk, Trunk) else _children(inside.values())
         deepest = max(blocks.values(), default=0)
-        undecayed = trunk.undecayed() if ours else set()
+        undecayed = trunk.undecayed() if isinstance(trunk, Trunk) else set()
         found: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for weight in model.parameters():
             if not weight.requires_grad:
