@@ -194,13 +194,16 @@ class Neighbours:
     def _prepare(self) -> None:
         """Squared lengths, and rows to multiply: about their mean where that lies far from the origin."""
         # A matrix product keeps 7 digits of the rows' lengths: small distances far from the origin are lost.
-        mean, spread = np.zeros(self.dim), 0.0
+        self._centre, self._near = None, self.rows
+        self._squares = np.einsum("nd,nd->n", self.rows, self.rows)
         if len(self.rows):
             mean = self.rows.mean(axis=0, dtype=np.float64)
-            spread = float(self.rows.var(axis=0, dtype=np.float64).sum())
-        self._centre = mean if float(mean @ mean) > 3 * spread else None
-        self._near = self.rows if self._centre is None else (self.rows - mean).astype(np.float32)
-        self._squares = np.einsum("nd,nd->n", self._near, self._near)
+            # Where rounding hides the spread, it is small enough.
+            spread = float(self._squares.mean(dtype=np.float64)) - float(mean @ mean)
+            if float(mean @ mean) > 3 * spread:
+                self._centre = mean
+                self._near = (self.rows - mean).astype(np.float32)
+                self._squares = np.einsum("nd,nd->n", self._near, self._near)
         self._longest = float(self._squares.max(initial=0.0))
         self._sizes = None if self.groups is None else np.unique(self.groups, return_counts=True)
 
