@@ -38,7 +38,8 @@ def check_chunk(chunk: int | None, unused: str = "") -> int | None:
     """Return the anchors in memory at a time, if that is a whole number, or None; `unused` says why it does nothing."""
     if chunk is None:
         return None
-    if isinstance(chunk, bool) or not isinstance(chunk, Integral) or chunk < 1:
+    given: Any = chunk  # NumPy's whole numbers count too
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
         raise ValueError(f"chunk={chunk!r} must be at least 1 anchor, or None to decide by size")
     if unused:
         raise ValueError(f"chunk={chunk!r} does nothing with {unused}; leave it out")

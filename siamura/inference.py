@@ -393,8 +393,7 @@ class Predictor:
         unlike = pd.array(distance > self.limit.limit, dtype="boolean")
         unlike[np.isnan(distance)] = pd.NA
         said = np.array(problems, dtype=str)
-        answers = self.answers(probability).to_dict("series")
-        answers = {name: values.to_numpy() for name, values in answers.items()}
+        answers = {str(name): values.to_numpy() for name, values in self.answers(probability).items()}
         return table.assign(**answers, distance=distance, unlike=unlike, problem=said)
 
     def _square(self, path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.uint8] | None, str]:

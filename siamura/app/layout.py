@@ -133,10 +133,10 @@ def page(reader: Reader, *, keep: int = 60) -> gradio.Blocks:
 
     wanted: dict[str | None, tuple[Any, ...]] = {}  # by session: the inputs as they stand now
 
-    def note(uploads: list[str] | None, sample: str | None, request: gr.Request) -> None:
+    def note(uploads: list[str] | None, sample: str | None, request: gradio.Request) -> None:
         wanted[request.session_hash] = (uploads or [], sample)
 
-    def show(uploads: list[str] | None, sample: str | None, request: gr.Request) -> Iterator[Any]:
+    def show(uploads: list[str] | None, sample: str | None, request: gradio.Request) -> Iterator[Any]:
         mine = (uploads or [], sample)
         count = len(uploads or reader.samples.get(sample or "", []))
         if count:
@@ -151,10 +151,10 @@ def page(reader: Reader, *, keep: int = 60) -> gradio.Blocks:
         # The verdict of files that were taken away meanwhile must not stand beside others.
         yield render(reading) if wanted.get(request.session_hash, mine) == mine else START
 
-    def leave(request: gr.Request) -> None:
+    def leave(request: gradio.Request) -> None:
         wanted.pop(request.session_hash, None)
 
-    # Gradio reads the hints at run time, where this module's are text and it knows no `gr`.
+    # Gradio reads the hints at run time, where this module's are text and it knows no `gradio`.
     for function in (note, show, leave):
         function.__annotations__["request"] = gr.Request
     blocks: gradio.Blocks
@@ -290,7 +290,7 @@ def _heat(heat: npt.NDArray[np.float32]) -> str:
     level = np.clip(heat, 0, 1)
     colours = (255 * colormaps["turbo"](np.arange(256))).astype(np.uint8)[(255 * level).astype(np.uint8)]
     colours[..., 3] = np.rint(140 * np.sqrt(level))
-    return _png(cv2.cvtColor(colours, cv2.COLOR_RGBA2BGRA))
+    return _png(np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGBA2BGRA), np.uint8))
 
 
 def need_gradio() -> Any:

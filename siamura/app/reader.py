@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from siamura.experiments.folder import load_run
-from siamura.inference import Predictor, check_film
-from siamura.pixels import UnreadableImage, read_image
+from siamura.inference import Predictor
+from siamura.pixels import UnreadableImage, check_film, read_image
 from siamura.plots.style import part_name
 from siamura.report.tables import data_sentence, with_interval
 

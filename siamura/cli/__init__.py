@@ -52,12 +52,12 @@ app.command()(describe)
 
 
 @settings_command(Experiment(), out="runs/train")
-def train(experiment: Experiment, out: Path, **options: bool) -> Run:
+def train(experiment: Experiment, out: Path, *, overwrite: bool = False, resume: bool = False) -> Run:
     """Train, classify, measure, draw: the whole finger experiment, into a run folder.
 
     Example: `siamura train --data MURA-v1.1 --part XR_FINGER --size 224 --out runs/finger`
     """
-    return siamura.run(experiment, out, **options)
+    return siamura.run(experiment, out, overwrite=overwrite, resume=resume)
 
 
 app.command("train")(train)

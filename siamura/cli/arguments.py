@@ -71,7 +71,7 @@ def class_code(classes: Sequence[str], name: str) -> int:
 
 
 def read_data(
-    data: Path, part: str | None, columns: str | None, positive: str | None, **options: str
+    data: Path, part: str | None, columns: str | None, positive: str | None, *, on_error: str = "raise"
 ) -> pd.DataFrame:
     """Read the radiographs of ``--data`` as `siamura.read_studies` does."""
     import siamura
@@ -82,5 +82,5 @@ def read_data(
         part=None if part is None else parts_of(part),
         columns=columns_of(columns),
         positive=None if positive is None else positive.split(","),
-        **options,
+        on_error=on_error,
     )

@@ -105,7 +105,7 @@ def search(
         found = opened.search(vectors, k=k, part=part, where=wanted, exclude_patient=exclude_patient)
         named = dict(enumerate(predictor.classes))
         if "label" in found and "finding" not in found:
-            place = found.columns.get_loc("label") + 1
+            place = found.columns.tolist().index("label") + 1
             found.insert(place, "finding", found["label"].map(named))
         emit(found, form)
         if found.empty:

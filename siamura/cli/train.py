@@ -69,7 +69,7 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
                     raise
             _tell(done)
 
-        command.__doc__ = start.__doc__ or inspect.getmodule(start).__doc__  # type: ignore[union-attr]
+        command.__doc__ = start.__doc__ or inspect.getmodule(start).__doc__
         parameters = _parameters(defaults, out)
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -55,10 +55,13 @@ class SettingsBase:
 
     def reading(self) -> dict[str, Any]:
         """The settings as keywords of `siamura.read_studies`."""
-        given = {name: getattr(self, name, None) for name in ("columns", "positive", "classes", "ordered")}
-        found: dict[str, Any] = {"columns": columns_of(given["columns"]), "ordered": given["ordered"]}
+        found: dict[str, Any] = {
+            "columns": columns_of(getattr(self, "columns", None)),
+            "ordered": getattr(self, "ordered", None),
+        }
         for name in ("positive", "classes"):
-            found[name] = None if given[name] is None else list(names_of(given[name]))
+            text: str | None = getattr(self, name, None)
+            found[name] = None if text is None else list(names_of(text))
         return found
 
     def to_json(self) -> str:

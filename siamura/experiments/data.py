@@ -195,8 +195,9 @@ def _check(table: pd.DataFrame, split: str, wanted: int, classes: Sequence[str])
             "the %s views have no label %s: its scores are undefined", split, ", ".join(map(repr, lacking))
         )
     if (fewest := int(patients.min())) < wanted:
+        least = classes[int(patients.index[int(patients.argmin())])]
         raise ValueError(
-            f"label {classes[int(patients.idxmin())]!r} has {fewest} patients in train, fewer than k={wanted}; lower "
+            f"label {least!r} has {fewest} patients in train, fewer than k={wanted}; lower "
             f"--k to at most {fewest}, or add studies."
         )
 

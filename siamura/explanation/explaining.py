@@ -237,4 +237,5 @@ def embed_image(
     from siamura.training import embed  # Lightning takes seconds to import
 
     preprocess = known_preprocess(model, preprocess)
-    return embed(model, preprocess(read(image))[None], progress=False)[0]
+    vector: NDArray[np.float32] = embed(model, preprocess(read(image))[None], progress=False)[0]
+    return vector

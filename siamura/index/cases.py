@@ -150,14 +150,15 @@ class CaseIndex:
     @classmethod
     def recover(cls, place: Place, new: Place) -> Self:
         """Make an index at `new` of the cases that a damaged file still holds whole; the file stays as it is."""
-        old, frames, vectors, digests = cls(place), [pd.DataFrame()], [], []
+        old, frames, vectors = cls(place), [pd.DataFrame()], []
+        digests: list[str] = []
         state = old._now()
         for number in range(state.rows_ever):
             with contextlib.suppress(DamagedIndex):
                 content = old._read(vectors=True, numbers=[number])
                 frames.append(content.table)
                 vectors.append(content.vectors)
-                digests += content.digests
+                digests += content.digests or []
         log.warning(
             "%s: %d of %d cases can be read, and are kept in %s.", place, len(digests), state.rows, new
         )
@@ -245,7 +246,7 @@ class CaseIndex:
         """Vectors of the given cases (whole numbers, the result's ``case``), or of all: float32 (n, dim)."""
         wanted = None if cases is None else _numbers(cases)
         content = self._read(vectors=True, numbers=wanted)
-        at = pd.Index(content.numbers).get_indexer(wanted or [])
+        at = pd.Index(content.numbers).get_indexer(pd.Index(wanted or []))
         if (at < 0).any():
             odd = np.take(wanted or [], (at < 0).argmax())
             raise ValueError(f"cases holds {odd}, the number of no case in {self._database}.")

@@ -33,7 +33,8 @@ def checked(table: pd.DataFrame) -> tuple[dict[str, str], dict[str, list[Any]]]:
             raise ValueError(f"table has the column {name!r} twice (A and a are one here); leave one out.")
     check_filled(table, REQUIRED)
     kinds, values = {}, {}
-    for name, column in table.items():
+    for name in table.columns:
+        column = table[name]
         kind = {"b": "bool", "i": "int64", "u": "int64", "f": "float64"}.get(column.dtype.kind, "str")
         if (name in REQUIRED[:-1] and kind != "str") or (name == "label" and kind == "float64"):
             wanted = "whole numbers, text or truth values" if name == "label" else "text"

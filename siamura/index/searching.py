@@ -48,15 +48,16 @@ class InMemory:
 
     def views(self, queries: Any, k: int, own: Sequence[str], where: Where, exact: bool) -> Found:
         """Search each query by itself; `own` holds none, or each one's patient."""
-        groups = self.patients.get_indexer(own) if own else None
+        groups = self.patients.get_indexer(pd.Index(own)) if own else None
         mask = self._mask(where) if where or exact else None
         distance, place = self.near.search(queries, k, groups=groups, among=mask)
         return distance, np.append(self.numbers, -1)[place]
 
     def studies(self, views: Any, k: int, own: Sequence[str], where: Where, how: str) -> Any:
         """Search studies by all views of one: (distance, nearest case's number, views) of each, in order."""
-        mask = self._mask(where)
-        at = np.flatnonzero(mask & ~np.isin(self.near.groups, self.patients.get_indexer(own)))  # type: ignore[arg-type]
+        groups, mask = self.near.groups, self._mask(where)
+        assert groups is not None  # `load` gives the patients
+        at = np.flatnonzero(mask & ~np.isin(groups, self.patients.get_indexer(pd.Index(own))))
         far = np.empty((len(at), len(views)))
         for low in range(0, len(at), 16_384):
             rows = self.near.rows[at[low : low + 16_384]].astype(np.float64)
@@ -84,7 +85,7 @@ def load(
         rows = pd.concat([old.table, rows], ignore_index=True)
     else:
         _, _, vectors, rows, _, numbers = read(database, connection, state)
-    if len(rows) != state.rows or numbers is None:
+    if len(rows) != state.rows:
         raise DamagedIndex(database.place, f"{state.rows - len(rows)} of {state.rows} cases cannot be read")
     groups, patients = pd.factorize(rows["patient"])
     near: Neighbours | None = None
@@ -154,7 +155,7 @@ class InPostgres:
         table = cases_table(self.database, self.state)
         wanted = numbered(table, {int(number) for number in numbers})
         found = read(self.database, self.connection, self.state, wanted, vectors=False)
-        return found.table.take(np.searchsorted(found.numbers, numbers))  # type: ignore[arg-type]
+        return found.table.take(np.searchsorted(found.numbers, numbers))
 
     def _table(self, where: Where) -> tuple[sa.Table, list[Any]]:
         table = cases_table(self.database, self.state)

@@ -55,14 +55,14 @@ class DamagedIndex(ValueError):
 
 
 class Content(NamedTuple):
-    """Cases as they are kept; `numbers` are those of the index, which are never used again."""
+    """Cases as they are kept; `numbers` are those of the index, never used again, and empty outside of one."""
 
     dim: int
     fingerprint: dict[str, str] | None
     vectors: NDArray[np.float32]
     table: pd.DataFrame
     digests: list[str] | None = None
-    numbers: NDArray[np.int64] | None = None
+    numbers: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _resampled(held: State, model: nn.Module) -> Iterator[State]:
     elif module.__name__ == "torchvision.models.vision_transformer" and "encoder.pos_embedding" in held:
         side, patch = int(model.image_size), int(model.patch_size)  # type: ignore[arg-type]
         with contextlib.suppress(ValueError):
-            yield dict(module.interpolate_embeddings(side, patch, dict(held)))  # type: ignore[arg-type]
+            yield dict(module.interpolate_embeddings(side, patch, dict(held)))
 
 
 def _from_children(held: State, model: nn.Module) -> State:

@@ -188,7 +188,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
     """
     held = read_weights(path)
     if isinstance(inner := getattr(model, "model", None), nn.Module) and hasattr(model, "weights_given"):
-        model.weights_given = True  # a trunk; files know its model
+        trunk: Any = model  # files know its model
+        trunk.weights_given = True
         model = inner
     own = model.state_dict()
     wanted = [name for name in own if not name.endswith("num_batches_tracked")]

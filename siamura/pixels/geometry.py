@@ -117,7 +117,8 @@ class Geometry:
         across = _weights((self.target[0] + (xs - x0) * kx) * (grid.shape[1] / self.size), grid.shape[1])
         down[(ys < y0) | (ys > y1)] = 0
         across[(xs < x0) | (xs > x1)] = 0
-        out: NDArray[np.float32] = (down @ grid) @ across.T  # nothing else of the result's size is held
+        # Nothing else of the result's size is held.
+        out: NDArray[np.float32] = np.matmul(down @ grid, across.T)
         return out
 
     def map_to_input(self, values: ArrayLike) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import style
 from .checks import as_image
@@ -97,7 +97,7 @@ def feature_maps(
 def heat_map(
     image: ArrayLike,
     heat: ArrayLike,
-    boxes: Sequence[Box] = (),
+    boxes: Sequence[Box] | NDArray[np.float64] = (),
     *,
     truth: Sequence[Box] = (),
     title: str = "",

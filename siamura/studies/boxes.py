@@ -132,7 +132,7 @@ class _Files:
     """The files of a table, to be found by path or by a name that is there once."""
 
     def __init__(self, table: pd.DataFrame) -> None:
-        self.paths = {os.path.normpath(path): path for path in table["path"]}
+        self.paths: dict[str, str] = {os.path.normpath(path): path for path in table["path"]}
         self.real = {os.path.realpath(path): own for path, own in self.paths.items()}
         names = Counter(map(os.path.basename, self.paths))
         self.names = {

@@ -284,8 +284,9 @@ def known_labels(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]] | No
         held = None if held is None else held["label"]
     if held is None:
         held = getattr(data, "tensors", (None, None))[1]
-    if held is None and isinstance(data, (list, tuple)):
-        held = [int(row[1]) for row in data]
+    rows: Any = data  # a list of (image, label) serves as a data set
+    if held is None and isinstance(rows, (list, tuple)):
+        held = [int(row[1]) for row in rows]
     return None if held is None else np.asarray(held, dtype=np.int64)
 
 

@@ -252,7 +252,8 @@ def _as_dataset(data: Images) -> Dataset[Any]:
             )
         data = torch.stack([torch.as_tensor(d) for d in data])
     if not isinstance(data, np.ndarray | Tensor):
-        if isinstance(data, str) or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        given: Any = data  # whatever the caller's mistake
+        if isinstance(given, str) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
             raise ValueError(
                 f"data is a {type(data).__name__}; give a data set of (image, label), or images uint8 (N, S, S)."
             )

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -281,11 +282,11 @@ def _loggers(settings: RunSettings) -> Any:
         elif logger == "mlflow":
             from lightning.pytorch.loggers import MLFlowLogger
 
-            found.append(_extra("mlflow", lambda: MLFlowLogger(save_dir=str(settings.out / "mlflow"))))
+            found.append(_extra("mlflow", partial(MLFlowLogger, save_dir=str(settings.out / "mlflow"))))
         elif logger == "wandb":
             from lightning.pytorch.loggers import WandbLogger
 
-            found.append(_extra("wandb", lambda: WandbLogger(save_dir=str(settings.out))))
+            found.append(_extra("wandb", partial(WandbLogger, save_dir=str(settings.out))))
         else:
             raise ValueError(
                 f"loggers={logger!r} is unknown; choose csv, tensorboard, mlflow, wandb, or a Lightning logger."

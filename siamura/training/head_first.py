@@ -117,7 +117,7 @@ def train_head(
     ValueError
         If the network has no trunk and head, or the features take more than 4 GiB.
     """
-    head = getattr(net, "head", None)
+    head: Any = getattr(net, "head", None)
     if not hasattr(net, "trunk") or not hasattr(head, "after_pool"):
         raise ValueError(
             f"head_first needs a network with a trunk and a head, such as EmbeddingNet; {type(net).__name__} has none."
@@ -173,7 +173,7 @@ def train_head(
     return losses
 
 
-def _first_dense(head: nn.Module) -> nn.Module | None:
+def _first_dense(head: Any) -> nn.Module | None:
     """Give the first layer with weights that follows the pooling."""
-    after = [head.classes, *head.layers] if hasattr(head, "classes") else list(head.layers)  # type: ignore[list-item, arg-type]
+    after = [head.classes, *head.layers] if hasattr(head, "classes") else list(head.layers)
     return next((layer for layer in after if isinstance(layer, nn.Linear | nn.BatchNorm1d)), None)
