@@ -457,7 +457,7 @@ def test_augmentation_of_the_data_set_is_used_in_training_alone(data):
         ({"steps": 1, "resume": True}, "out="),
         ({"steps": 1, "patience": 2}, "valid="),
         ({"steps": 1, "accumulate": 0}, "accumulate=0"),
-        ({"steps": 1, "loggers": ["wandb"], "out": "x"}, "loggers='wandb'"),
+        ({"steps": 1, "loggers": ["comet"], "out": "x"}, "loggers='comet'"),
     ],
 )
 def test_arguments_are_checked(tmp_path, monkeypatch, data, options, needle):
