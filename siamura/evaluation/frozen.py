@@ -46,6 +46,12 @@ class FrozenBaseline:
         The logistic regression's ``C``, chosen within train.
     inner_loss : dict of float to float
         Log loss of each ``C`` on training patients set apart; empty where there were too few patients.
+
+    Examples
+    --------
+    >>> probability = pd.DataFrame({"k-NN": [0.2, 0.8, 0.3, 0.7], "logistic": [0.1, 0.9, 0.2, 0.8]})
+    >>> FrozenBaseline(probability, scores=pd.DataFrame(), strength=0.01, inner_loss={}).strength
+    0.01
     """
 
     probability: pd.DataFrame

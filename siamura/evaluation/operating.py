@@ -49,6 +49,14 @@ class OperatingPoint:
         Measured on patients that had no say in the map and threshold: ``brier_before`` and ``brier`` (calibrated),
         with two classes ``sensitivity`` and ``specificity`` with their 95 % intervals (``..._low``, ``..._high``).
         Empty where there were too few patients for folds.
+
+    Examples
+    --------
+    >>> point = OperatingPoint("study", None, threshold=0.25, sensitivity=0.9, patients=80, rows=100)
+    >>> point.decide([0.2, 0.3])
+    array([0, 1])
+    >>> OperatingPoint.from_dict(point.to_dict()) == point
+    True
     """
 
     level: str

@@ -39,7 +39,19 @@ Where: TypeAlias = Mapping[str, Any] | None
 
 
 class Cases(int):
-    """How many cases an index holds after an addition: a whole number, with `added` and `updated` beside it."""
+    """How many cases an index holds after an addition: a whole number, with `added` and `updated` beside it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"path": ["a.png"], "part": "XR_HAND", "patient": "p1", "study": "study1", "label": 0})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     index = CaseIndex.create(f"{folder}/cases.db", dim=2)
+    ...     held = index.add([[0.0, 1.0]], table)
+    ...     held, held.added, index.add([[1.0, 0.0]], table).updated
+    (1, 1, 1)
+    """
 
     added: int = 0
     updated: int = 0

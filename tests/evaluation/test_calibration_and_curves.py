@@ -215,7 +215,7 @@ def test_degenerate_draws_of_a_curve(curve):
         curve([1, 1], [0.1, 0.2])
     with pytest.raises(ValueError, match="confidence=95"):
         curve([0, 1], [0.1, 0.2], confidence=95)
-    with pytest.raises(ValueError, match="points is 1; it must be at least 2"):
+    with pytest.raises(ValueError, match="points=1 must be a whole number of at least 2"):
         curve([0, 1], [0.1, 0.2], points=1)
 
 

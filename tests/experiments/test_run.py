@@ -153,7 +153,7 @@ def test_one_label_only(mura: Path, tmp_path: Path) -> None:
         shutil.rmtree(path)
     for path in mura.glob("*.csv"):
         path.unlink()
-    assert "only the label 0" in refused("--data", str(mura), "--out", str(tmp_path / "run"))
+    assert "only the label 'normal'" in refused("--data", str(mura), "--out", str(tmp_path / "run"))
 
 
 def test_fewer_patients_than_k(phantoms: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Averaging(pl.Callback):
     --------
     ``fit(..., ema=0.9)`` makes one itself; as a callback it can be looked at afterwards.
 
+    >>> import torch
     >>> from siamura import EmbeddingNet, fit
     >>> from siamura.losses import TripletLoss
     >>> data = [(torch.full((1, 32, 32), 60 * i, dtype=torch.uint8), i // 2) for i in range(4)]

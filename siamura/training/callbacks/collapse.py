@@ -21,6 +21,7 @@ class CollapseWarning(UserWarning):
     Examples
     --------
     >>> import warnings
+    >>> import torch
     >>> from siamura import EmbeddingNet, fit
     >>> from siamura.losses import TripletLoss
     >>> black = [(torch.zeros(1, 32, 32, dtype=torch.uint8), label) for label in (0, 0, 1, 1)]
@@ -51,6 +52,7 @@ class CollapseWatch(pl.Callback):
     Examples
     --------
     >>> import warnings
+    >>> import torch
     >>> from siamura import EmbeddingNet, fit
     >>> from siamura.losses import TripletLoss
     >>> black = [(torch.zeros(1, 32, 32, dtype=torch.uint8), label) for label in (0, 0, 1, 1)]
