@@ -265,7 +265,11 @@ def test_ctrl_c_before_training_ends_with_130_and_one_line(
     monkeypatch.setattr(
         "siamura.experiments.running.load", lambda *_, **__: signal.raise_signal(signal.SIGINT)
     )
-    result = CliRunner().invoke(program(TINY), ["--out", str(tmp_path / "run")])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process of its own
+    try:
+        result = CliRunner().invoke(program(TINY), ["--out", str(tmp_path / "run")])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
     assert result.stdout.splitlines() == [
         f"The run in {tmp_path / 'run'} is partial: interrupted before it was measured."
