@@ -475,7 +475,11 @@ def test_a_stopped_page_leaves_nothing_and_its_address_was_printed(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "siamura.cli", "serve", str(done.folder), "--port", str(port)]
-    code = "import sys; from siamura.cli import main; sys.argv = ['siamura', *sys.argv[1:]]; main()"
+    # A process that is started in the background of a shell may be told to ignore Ctrl-C.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from siamura.cli import main; sys.argv = ['siamura', *sys.argv[1:]]; main()"
+    )
     command = [sys.executable, "-c", code, *command[3:]]
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as served_one:

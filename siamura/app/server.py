@@ -139,15 +139,20 @@ def serve(
         raise
     address = str(blocks.local_url)
     _log.info("Serving %s on %s", run, address)
-    if ready is not None:
-        ready(address)
+
+    def tell() -> None:
+        if ready is not None:
+            ready(address)
+
     if block:
-        _wait(blocks)
+        _wait(blocks, tell)
+    else:
+        tell()
     return blocks
 
 
-def _wait(blocks: Any) -> None:
-    """Stay until Ctrl-C or SIGTERM, then close the page and delete its files."""
+def _wait(blocks: Any, tell: Callable[[], None]) -> None:
+    """Call `tell` and stay until Ctrl-C or SIGTERM, then close the page and delete its files."""
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -155,6 +160,7 @@ def _wait(blocks: Any) -> None:
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if main else None
     try:
+        tell()  # only now: who reads the address may end the page at once
         while blocks.is_running:
             time.sleep(0.2)
     except KeyboardInterrupt:
