@@ -172,18 +172,7 @@ def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
         at = (key for key, fresh in zip(keys, new, strict=True) if fresh)
         _MEASURED.update(zip(at, found.to_dict("records"), strict=True))
     features = pd.DataFrame([_MEASURED[key] for key in keys], index=table.index)
-    classes = sorted(set(table["label"]))
-    if len(classes) == 2:
-        return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
-    each = [  # each class against all others, brought to a sum of 1
-        trivial_baselines(table.assign(label=(table["label"] == c).astype(int)), features, seed=seed)[
-            "all together"
-        ]
-        for c in classes
-    ]
-    share = np.stack([one.to_numpy() for one in each], axis=1)
-    total = share.sum(axis=1, keepdims=True)
-    return np.where(total > 0, share / np.where(total > 0, total, 1), 1 / len(classes))
+    return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
 
 
 _MEASURED: dict[tuple[str, int], dict[Any, float]] = {}
