@@ -157,7 +157,7 @@ def _as_text(value: Any) -> str:
 
 
 def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
-    """Probabilities by mean, deviation, aspect and size alone, for the valid rows in their order, (N,) or (N, C).
+    """Probabilities by part, grey levels, aspect and size alone, for the valid rows in their order, (N,) or (N, C).
 
     It is fitted on train; what a network adds must be seen beside it, since such things can leak a label. A file is
     measured once a process: the cells of a grid share it.

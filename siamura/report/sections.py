@@ -87,7 +87,7 @@ def scores_section(
         f"In brackets: 95 % intervals by a bootstrap{how} over patients; the line shows the same from 0 to 1 "
         "(kappa: from -1 to 1). An interval without width means that every draw gives the same, as when all "
         f"answers are alike or none is wrong: it is no certainty. A study is the mean of its views; {rule} "
-        "The trivial baseline sees pixel mean and deviation, aspect and size alone: a model that is not "
+        "The trivial baseline sees the part, grey levels, aspect and size alone: a model that is not "
         "above it has learnt nothing of anatomy."
     )
     out: list[Block] = [Paragraph(intro), *tables["valid"]]

@@ -34,7 +34,7 @@ __all__ = [
 
 RESEARCH = "siamura is for research, not for diagnosis."
 WEIGHTED = "precision, recall and F1 are weighted by class size, as the reports' tools print them"
-TRIVIAL = "The trivial baseline sees pixel mean and deviation, aspect and size alone."
+TRIVIAL = "The trivial baseline sees the part, grey levels, aspect and size alone."
 
 HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
 _FIGURES = ("loss", "accuracy", "error", "kappa")
