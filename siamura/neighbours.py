@@ -184,8 +184,10 @@ class Neighbours:
         return {**self.__dict__, "_index": None, "_gpu": None, "_bytes": self.to_bytes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kept = state.pop("_bytes")
-        self.__dict__.update(state)
+        # joblib may hand over memory maps, which FAISS refuses once faiss.contrib.torch_utils is imported.
+        plain = {name: np.asarray(v) if isinstance(v, np.memmap) else v for name, v in state.items()}
+        kept = plain.pop("_bytes")
+        self.__dict__.update(plain)
         if kept is not None:
             self._index, self._gpu = to_device(read(kept, self.kind, self.rows.shape), self.device, self.kind)
         elif self.device != "cpu":

@@ -22,6 +22,13 @@ cases.add(rows, table)
 found = cases.search(rows[7], k=2, label=1)
 assert found["patient"].iloc[0] == "7", found
 print("both answer")
+
+import joblib
+
+joblib.dump(head, sys.argv[1] + "/head.joblib")
+again = joblib.load(sys.argv[1] + "/head.joblib", mmap_mode="r")
+assert (again.predict_proba(rows[:50]) == head.predict_proba(rows[:50])).all()
+print("a mapped head answers")
 """
 
 
@@ -29,4 +36,4 @@ def test_heads_and_index_answer_beside_faiss_torch_utils(tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "both answer", done.stderr
+    assert done.stdout.split("\n")[:2] == ["both answer", "a mapped head answers"], done.stderr
