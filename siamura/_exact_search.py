@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_groups", "as_rows", "ask", "measure", "multiply", "scan"]
+__all__ = ["as_groups", "as_mask", "as_rows", "ask", "measure", "multiply", "scan"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -46,6 +46,22 @@ def as_groups(values: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
             f"{name} has dtype {codes.dtype} and shape {codes.shape}; give one whole number a row, shape ({count},)."
         )
     return codes.astype(np.int64)
+
+
+def as_mask(among: ArrayLike, count: int) -> NDArray[np.bool_]:
+    """Check which of `count` rows may be found: a mask, or their positions."""
+    chosen = np.asarray(among)
+    if chosen.dtype == bool and chosen.shape == (count,):
+        return chosen
+    mask = np.zeros(count, dtype=bool)
+    whole = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not len(chosen))
+    if not whole or (len(chosen) and (chosen.min() < 0 or chosen.max() >= count)):
+        raise ValueError(
+            f"among has dtype {chosen.dtype} and shape {chosen.shape}; give a mask of {count} truth "
+            f"values, or positions from 0 to {count - 1}."
+        )
+    mask[chosen.astype(np.int64)] = True
+    return mask
 
 
 def scan(

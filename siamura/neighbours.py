@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._exact_search import as_groups, as_rows, ask, measure, multiply, scan
+from ._exact_search import as_groups, as_mask, as_rows, ask, measure, multiply, scan
 from ._faiss import breadths, build, read, to_device
 from ._files import atomic_path
 from ._validation import check_choice, check_whole
@@ -287,7 +287,7 @@ class Neighbours:
         own = None if groups is None else as_groups(groups, len(points), "groups")
         if own is not None and self.groups is None:
             raise ValueError("groups is given, but the rows held have none; give Neighbours(rows, groups).")
-        mask = None if among is None else self._mask(among)
+        mask = None if among is None else as_mask(among, len(self.rows))
         within = min(k, len(self.rows))
         distances = np.full((len(points), k), np.inf)
         positions = np.full((len(points), k), -1, dtype=np.int64)
@@ -295,20 +295,6 @@ class Neighbours:
             how = self._approximate if self.kind != "exact" and mask is None else self._exact
             distances[:, :within], positions[:, :within] = how(points, within, own, mask)
         return distances, positions
-
-    def _mask(self, among: ArrayLike) -> NDArray[np.bool_]:
-        chosen = np.asarray(among)
-        if chosen.dtype == bool and chosen.shape == (len(self.rows),):
-            return chosen
-        mask = np.zeros(len(self.rows), dtype=bool)
-        whole = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not len(chosen))
-        if not whole or (len(chosen) and (chosen.min() < 0 or chosen.max() >= len(mask))):
-            raise ValueError(
-                f"among has dtype {chosen.dtype} and shape {chosen.shape}; give a mask of {len(mask)} truth "
-                f"values, or positions from 0 to {len(mask) - 1}."
-            )
-        mask[chosen.astype(np.int64)] = True
-        return mask
 
     def _exact(
         self,

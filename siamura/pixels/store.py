@@ -9,13 +9,11 @@ whenever a store is opened, and whenever a build is resumed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +29,7 @@ from siamura._files import is_disk_full, lock, printable
 
 from .digests import digests_of, fingerprint_of
 from .parallel import parallel_map
+from .pixel_file import PixelFile
 from .preprocessing import Preprocess
 from .reading import UnreadableImage, decode_checked, read_bytes, remarked
 
@@ -155,7 +154,7 @@ def open_store(
     if stored is None:
         waiting = f"another process is building {folder}: waiting for it"
         with (
-            _room_for(folder, len(paths) * pre.size**2),
+            _explain_full_disk(folder, len(paths) * pre.size**2),
             lock(folder.with_name(folder.name + ".lock"), waiting=waiting),
         ):
             stored = build.opened()  # another process may have finished it meanwhile
@@ -246,7 +245,7 @@ class _Build:
         partial = self.folder.with_name(self.folder.name + ".partial")
         partial.mkdir(exist_ok=True)
         count = len(self.paths)
-        with _Pixels(partial / PIXELS) as pixels, open(partial / JOURNAL, "ab") as journal:
+        with PixelFile(partial / PIXELS) as pixels, open(partial / JOURNAL, "ab") as journal:
             pixels.reserve(count * self.row_bytes)
             done = self._resumed(partial, pixels)
             if done:
@@ -288,7 +287,7 @@ class _Build:
             shutil.rmtree(self.folder)
         os.rename(partial, self.folder)
 
-    def _resumed(self, partial: Path, pixels: _Pixels) -> dict[int, int]:
+    def _resumed(self, partial: Path, pixels: PixelFile) -> dict[int, int]:
         """Rows a killed build finished, each checked against its checksum."""
         raw = (partial / JOURNAL).read_bytes()
         entries = np.frombuffer(raw[: len(raw) // ENTRY.itemsize * ENTRY.itemsize], ENTRY)
@@ -318,7 +317,7 @@ class _Build:
         except UnreadableImage as error:
             return error.reason
 
-    def _written(self, row: int, pixels: _Pixels) -> int | str:
+    def _written(self, row: int, pixels: PixelFile) -> int | str:
         image = self._image(row)
         if isinstance(image, str):
             return image
@@ -338,60 +337,6 @@ def _key(digests: Iterable[str], pre: Preprocess) -> str:
     # OpenCV's resize may change a bit between releases; a store of another release is another store.
     text = "\n".join([f"{FORMAT}", pre.fingerprint(), cv2.__version__, *digests])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-class _Pixels:
-    """The file of the pixels, written and read at any place by several threads at once."""
-
-    def __init__(self, path: Path) -> None:
-        # Windows tells text from bytes, and lacks reading and writing at a place: there one thread at a time does.
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        self._folder = path.parent
-        self._turn = threading.Lock()
-        self._pread = getattr(os, "pread", self._read_in_turn)
-        self._pwrite = getattr(os, "pwrite", self._write_in_turn)
-
-    def __enter__(self) -> _Pixels:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-    def reserve(self, size: int) -> None:
-        """Take the room on the disk now, or raise the error of a full disk."""
-        size = max(1, size)
-        allocate = getattr(os, "posix_fallocate", None)
-        if allocate is not None:
-            allocate(self._descriptor, 0, size)
-            return
-        missing = size - os.fstat(self._descriptor).st_size
-        if missing > shutil.disk_usage(self._folder).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if missing > 0:
-            os.ftruncate(self._descriptor, size)
-
-    def read(self, count: int, offset: int) -> bytes:
-        data: bytes = self._pread(self._descriptor, count, offset)
-        return data
-
-    def write(self, data: bytes, offset: int) -> None:
-        view = memoryview(data)
-        while view:
-            count = self._pwrite(self._descriptor, view, offset)
-            view, offset = view[count:], offset + count
-
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
-
-    def _read_in_turn(self, descriptor: int, count: int, offset: int) -> bytes:
-        with self._turn:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.read(descriptor, count)
-
-    def _write_in_turn(self, descriptor: int, data: memoryview, offset: int) -> int:
-        with self._turn:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.write(descriptor, data)
 
 
 def _say_remarks(remarks: dict[int, str], count: int) -> None:
@@ -427,7 +372,7 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _room_for(folder: Path, size: int) -> Iterator[None]:
+def _explain_full_disk(folder: Path, size: int) -> Iterator[None]:
     """Say in plain words that the disk is full; what is half written stays apart, and is resumed."""
     try:
         yield
