@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 __all__ = ["load_npy", "load_npz", "load_tensors"]
 
@@ -157,8 +158,6 @@ def load_tensors(
     ValueError
         If it is damaged, holds other names or shapes, or numbers that are not finite.
     """
-    from safetensors import SafetensorError, safe_open
-
     found: dict[str, NDArray[Any]] = {}
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{os.fspath(path)} is missing; write it again.")

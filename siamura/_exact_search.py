@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -144,8 +145,6 @@ def multiply(
     last : float64 (m,)
         Squared distance of the farthest; infinity where no row is left over.
     """
-    import faiss
-
     chosen = None if mask is None else np.flatnonzero(mask)
     searched = rows if chosen is None else rows[chosen]
     if not len(searched):

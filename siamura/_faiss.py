@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +26,6 @@ def build(rows: NDArray[np.float32], kind: str) -> Any:
     ValueError
         Where FAISS does not know the factory string, or the rows are too few to learn from.
     """
-    import faiss
-
     number, dim = rows.shape
     built: Any
     if kind == "exact":
@@ -81,8 +80,6 @@ def read(kept: str | os.PathLike[str] | NDArray[np.uint8], kind: str, shape: tup
     ValueError
         Where it cannot be read, or is another.
     """
-    import faiss
-
     name = "what was kept" if isinstance(kept, np.ndarray) else os.fspath(kept)
     try:
         if isinstance(kept, np.ndarray):
@@ -110,8 +107,6 @@ def to_device(built: Any, device: str, kind: str) -> tuple[Any, Any | None]:
     ValueError
         Where a GPU is asked for and FAISS sees none.
     """
-    import faiss
-
     gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
     if device == "cuda" and not gpus:
         raise ValueError(

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -104,8 +106,6 @@ def lock(path: str | os.PathLike[str], *, waiting: str | None = None) -> Iterato
     waiting : str, optional
         What to log where another process holds it.
     """
-    import filelock
-
     held = filelock.FileLock(path)
     try:
         held.acquire(timeout=0)
@@ -227,7 +227,7 @@ def csv_text(table: pd.DataFrame) -> str:
     path,score
     '=a.png,0.5
     """
-    import pandas as pd
+    import pandas as pd  # here, as most users of this module write no tables
 
     safe = table.copy(deep=False)
     for i in range(safe.shape[1]):

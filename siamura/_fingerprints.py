@@ -41,7 +41,7 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     >>> before == fingerprint(net)
     False
     """
-    import torch
+    import torch  # here, as indexes and their command line are opened without
 
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(model.state_dict().items()):

@@ -52,6 +52,7 @@ def load_heads(folder: str | os.PathLike[str]) -> dict[str, KNNHead | MLPHead]:
     >>> sorted(load_heads("runs/first"))
     ['knn', 'mlp']
     """
+    # Here, as they load scikit-learn, which reading a run's embeddings does without.
     from siamura.heads import KNNHead, MLPHead
 
     found: dict[str, KNNHead | MLPHead] = {}

@@ -136,7 +136,7 @@ def check_columns(table: Any, columns: Iterable[str], name: str = "table") -> pd
     ValueError
         If it is no DataFrame, or lacks a column; the message names those that it has.
     """
-    import pandas as pd
+    import pandas as pd  # here, as networks are checked without tables
 
     if not isinstance(table, pd.DataFrame):
         raise ValueError(

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from siamura._fingerprints import fingerprint
+
 if TYPE_CHECKING:
     from siamura.heads import MLPHead
     from siamura.networks import EmbeddingNet
@@ -85,12 +87,12 @@ def to_onnx(
     (2, 8)
     """
     try:
+        # Optional extras.
         import onnx
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f'exporting needs {error.name}: pip install "siamura[onnx]".') from error
-    from siamura._fingerprints import fingerprint
 
     path = Path(path)
     if path.suffix != ".onnx":
@@ -179,7 +181,7 @@ def to_onnx(
 
 def _difference(module: nn.Module, path: Path, images: Tensor, outputs: list[str]) -> float:
     """Largest absolute difference of any output, over one image and over several."""
-    import onnxruntime
+    import onnxruntime  # an optional extra
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     largest = 0.0

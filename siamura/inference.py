@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from siamura import pixels
 from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
 from siamura._run_files import align_classes, load_classes, load_embeddings, load_heads, load_network
@@ -183,6 +185,7 @@ class Predictor:
 
     def embed_squares(self, squares: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Embed images that went through the run's preprocessing, uint8 (S, S) each: float32 (N, dim)."""
+        # Here, as it loads torch, which the lists of files and results do without.
         from siamura.training import embed
 
         if not squares:
@@ -242,8 +245,6 @@ class Predictor:
             (to the k-th nearest training view) and ``unlike`` (whether that is beyond the limit); for one that could
             not be read they are missing, and ``problem`` has the reason.
         """
-        from tqdm import tqdm
-
         rows: list[int] = []
         squares: list[npt.NDArray[np.uint8]] = []
         embeddings: list[npt.NDArray[np.float32]] = [np.empty((0, self.net.dim), np.float32)]
@@ -270,11 +271,9 @@ class Predictor:
 
     def _square(self, path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.uint8] | None, str]:
         """The network's square of a file, or why there is none; the full image is given up at once."""
-        from siamura.pixels import UnreadableImage, read_image
-
         try:
-            image = read_image(path)
-        except UnreadableImage as error:
+            image = pixels.read_image(path)
+        except pixels.UnreadableImage as error:
             return None, " ".join(str(error).split())
         if reason := check_film(image):
             return None, f"{printable(path)} cannot be read as a radiograph: {reason}."

@@ -11,6 +11,7 @@ import math
 import os
 from typing import Any, Literal
 
+import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -159,8 +160,6 @@ class Neighbours:
 
     def to_bytes(self) -> NDArray[np.uint8] | None:
         """What was built for an approximate kind, uint8 (bytes,), for `kept`; None for the exact kind."""
-        import faiss
-
         if self.kind == "exact":
             return None
         held = self._index if self._gpu is None else faiss.index_gpu_to_cpu(self._index)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from matplotlib import colormaps
 
 from siamura.report.tables import RESEARCH
 
@@ -285,8 +286,6 @@ def _png(image: npt.NDArray[np.uint8]) -> str:
 
 def _heat(heat: npt.NDArray[np.float32]) -> str:
     """The heat as a layer over the film: clear where it is 0."""
-    from matplotlib import colormaps
-
     level = np.clip(heat, 0, 1)
     colours = (255 * colormaps["turbo"](np.arange(256))).astype(np.uint8)[(255 * level).astype(np.uint8)]
     colours[..., 3] = np.rint(140 * np.sqrt(level))
@@ -296,7 +295,7 @@ def _heat(heat: npt.NDArray[np.float32]) -> str:
 def need_gradio() -> Any:
     """Import Gradio, or say which extra brings it."""
     try:
-        import gradio
+        import gradio  # an optional extra
     except ImportError as error:
         raise ImportError('the page needs Gradio: pip install "siamura[app]".') from error
     return gradio

@@ -11,6 +11,10 @@ import numpy as np
 import pandas as pd
 
 from siamura.experiments.folder import load_run
+from siamura.explanation import HeadLogit, explain
+from siamura.explanation.inputs import shrunk
+from siamura.heads import KNNHead
+from siamura.index import CaseIndex
 from siamura.inference import Predictor
 from siamura.pixels import UnreadableImage, check_film, read_image
 from siamura.plots.style import part_name
@@ -60,9 +64,6 @@ class Reader:
         cases: int = 6,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        from siamura.heads import KNNHead
-        from siamura.index import CaseIndex
-
         self.run = load_run(run)
         self.predictor = Predictor(self.run, head="knn")
         self.classes: tuple[str, ...] = tuple(
@@ -175,9 +176,6 @@ class Reader:
     ) -> tuple[
         npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float64]
     ]:
-        from siamura.explanation import HeadLogit, explain
-        from siamura.explanation.inputs import shrunk
-
         code = 1  # of more than two classes, the heat is that of the answer
         if len(self.classes) > 2:
             code = called(self.probabilities(self.predictor.embed([image]))[0])
@@ -260,8 +258,6 @@ class Reader:
         return found.head(self.k).reset_index(drop=True)
 
     def _pictures(self, cases: pd.DataFrame) -> list[tuple[npt.NDArray[np.uint8], str]]:
-        from siamura.explanation.inputs import shrunk
-
         pictures = []
         for row in cases.to_dict("records"):
             try:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import siamura
+from siamura.experiments.settings import columns_of, parts_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -74,9 +77,6 @@ def read_data(
     data: Path, part: str | None, columns: str | None, positive: str | None, *, on_error: str = "raise"
 ) -> pd.DataFrame:
     """Read the radiographs of ``--data`` as `siamura.read_studies` does."""
-    import siamura
-    from siamura.experiments.settings import columns_of, parts_of
-
     return siamura.read_studies(
         data,
         part=None if part is None else parts_of(part),

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 import siamura
+from siamura.experiments import load_run
+from siamura.inference import Predictor, align_classes, load_classes
 
 from .arguments import Columns, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
@@ -44,9 +46,6 @@ def index(
     Example: `siamura index runs/finger cases.db`
     """
     with cli_errors():
-        from siamura.experiments import load_run
-        from siamura.inference import align_classes, load_classes
-
         done = load_run(run)
         part_needs_data(data, part=part, columns=columns, positive=positive)
         net = done.network()
@@ -92,9 +91,6 @@ def search(
     Example: `siamura search runs/finger cases.db film.png -k 5 --label 1 --where age=40..60`
     """
     with cli_errors():
-        from siamura.experiments import load_run
-        from siamura.inference import Predictor
-
         predictor = Predictor(load_run(run))
         opened = siamura.CaseIndex.open(index, model=predictor.net)
         wanted = _conditions(

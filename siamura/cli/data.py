@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import siamura
+from siamura import studies
 from siamura._files import printable
 
 from .arguments import Columns, Positive, read_data
@@ -48,11 +49,8 @@ def describe(
     Example: `siamura describe MURA-v1.1 --format json`
     """
     with cli_errors():
-        from siamura.studies import describe as count
-        from siamura.studies import problems
-
         table = read_data(root, part, columns, positive, on_error="report")
-        emit(count(table), form)
-        for problem in problems(table).to_dict("records"):
+        emit(studies.describe(table), form)
+        for problem in studies.problems(table).to_dict("records"):
             said = ", ".join(f"{k} {v}" for k, v in problem.items())
             typer.echo(f"problem: {printable(said)}", err=True)

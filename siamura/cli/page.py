@@ -31,6 +31,7 @@ def serve(
     """
     with cli_errors():
         typer.echo(f"loading {run} ...", err=True)
+        # Here, as it loads torch and Gradio: the line above is there at once.
         from siamura.app import serve as open_page
 
         open_page(

@@ -6,8 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
+import siamura
 from siamura._files import printable
 
 from .arguments import Columns, Positive, read_data
@@ -38,17 +40,14 @@ def probe(
     Example: `siamura probe --data films.csv --weights imagenet --trunk resnet18`
     """
     with cli_errors():
-        import pandas as pd
-
-        import siamura
-        from siamura.evaluation import evaluate
+        # Here, as it loads torch.
         from siamura.experiments.probing import probe as measure
 
         train, valid = siamura.train_valid(read_data(data, part, columns, positive), seed=seed)
         found = measure(train, valid, trunk, weights, size=size, fit=fit.value, seed=seed)
         frames = [found.scores.reset_index().assign(level="view")]
         for name in found.probability.columns.get_level_values(0).unique():
-            study = evaluate(valid, found.probability[name].to_numpy(), "study", seed=seed)
+            study = siamura.evaluate(valid, found.probability[name].to_numpy(), "study", seed=seed)
             frames.append(study.reset_index().assign(baseline=name, level="study"))
         typer.echo(
             f"{printable(str(data))}: {len(train)} training and {len(valid)} validation views of "

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import pandas as pd
 import typer
 
 import siamura
+from siamura import plots, studies
 from siamura._files import printable
+from siamura.experiments import load_run
+from siamura.inference import Predictor, align_classes, films, studies_of
 
 from .arguments import Columns, Head, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
 from .output import Format, OutFormat, emit, say_unreadable
-
-if TYPE_CHECKING:
-    from siamura.inference import Predictor
 
 __all__ = ["evaluate", "explain", "predict"]
 
@@ -40,12 +41,6 @@ def evaluate(
     Example: `siamura evaluate runs/finger --data OTHER-HOSPITAL --part XR_FINGER`
     """
     with cli_errors():
-        import pandas as pd
-
-        from siamura.experiments import load_run
-        from siamura.inference import Predictor, align_classes
-        from siamura.studies import is_phantom
-
         done = load_run(run)
         part_needs_data(data, part=part, columns=columns, positive=positive)
         part = part or done.experiment.part
@@ -71,7 +66,7 @@ def evaluate(
             for level in ("view", "study")
         ]
         where = data or done.config["data"]["name"]
-        phantoms = done.config["data"]["phantoms"] if data is None else is_phantom(data)
+        phantoms = done.config["data"]["phantoms"] if data is None else studies.is_phantom(data)
         said = f"{'PHANTOMS, ' if phantoms else ''}{where}, {part}: {len(table)} views of "
         typer.echo(
             f"{printable(said)}{table['patient'].nunique()} patients; 95 % intervals by bootstrap over patients. For "
@@ -100,9 +95,6 @@ def predict(
     Example: `siamura predict runs/finger study1/ --study folder --format json`
     """
     with cli_errors():
-        from siamura.experiments import load_run
-        from siamura.inference import Predictor, films, studies_of
-
         predictor = Predictor(load_run(run), head=head)
         scored = predictor.views(films(paths, study=study))
         say_unreadable(scored)
@@ -135,11 +127,8 @@ def explain(
     Example: `siamura explain runs/finger film.png --out film-heat.png`
     """
     with cli_errors():
-        from siamura import plots
-        from siamura.experiments import load_run
+        # Here, as it loads torch.
         from siamura.explanation import HeadLogit, Similarity, Target, embed_image
-        from siamura.inference import Predictor
-        from siamura.studies import is_phantom
 
         predictor = Predictor(load_run(run), head="mlp")
         shown_class = _class_to_show(predictor, image, label)
@@ -147,7 +136,7 @@ def explain(
         if like is not None:
             target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
         found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
-        drawn = "phantom " if is_phantom(image) else ""
+        drawn = "phantom " if studies.is_phantom(image) else ""
         figure = plots.heat_map(
             *found.downscaled(),
             title=f"{found.target}: {found.score:.2f}",

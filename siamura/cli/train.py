@@ -108,6 +108,7 @@ def _from_file(defaults: Experiment, file: Path | None) -> Experiment:
 
 def _tell(done: Run) -> None:
     """Print what a run came to; of several processes, the first one does."""
+    # Here, as it loads torch, which --help does without.
     from siamura.training.distributed import rank_and_world
 
     first = rank_and_world()[0] == 0

@@ -15,7 +15,7 @@ def patient_folds(label: NDArray[Any], patient: NDArray[Any], folds: int, seed: 
 
     A part without a label has no likelihood of it: there are as many parts as the rarest label's patients allow.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold  # here, as scikit-learn takes a second to load
 
     fewest = min((len(np.unique(patient[label == kind])) for kind in np.unique(label)), default=0)
     number = min(folds, fewest)

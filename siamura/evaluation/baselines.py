@@ -12,9 +12,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from siamura._validation import check_columns
 
+from ..pixels import read_image
 from ._checks import as_codes, as_units
 from ._folds import patient_folds, spread_classes
 from .multiclass import class_names
@@ -56,10 +58,6 @@ def trivial_features(table: pd.DataFrame, *, progress: bool = True) -> pd.DataFr
     {'mean': 128.0, 'deviation': 0.0, 'aspect': 1.5, 'size': 7.78, 'dark': 128.0, 'middle': 128.0, 'bright': 128.0, \
 'entropy': 0.0}
     """
-    from tqdm.auto import tqdm
-
-    from ..pixels import read_image
-
     check_columns(table, ("path",))
     found = np.empty((len(table), len(FEATURES)))
     for row, path in enumerate(tqdm(table["path"], desc="trivial features", disable=not progress)):
@@ -201,6 +199,7 @@ def _answers(
     trees: bool = False,
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Probabilities (M, C) of the model that is better on training patients set apart; the AUROC of each there."""
+    # Here, as scikit-learn takes a second to load.
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

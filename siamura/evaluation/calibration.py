@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
 
 from siamura._validation import check_choice, check_columns, check_number, check_whole
 
@@ -61,9 +63,6 @@ class TemperatureScaling:
         TemperatureScaling
             Itself.
         """
-        from scipy.optimize import minimize_scalar
-        from scipy.special import log_softmax
-
         if _many(probability):
             logits = self._log(as_shares(probability, len(np.asarray(label))))
             code = as_codes(label, logits.shape[1])
@@ -93,8 +92,6 @@ class TemperatureScaling:
         -------
         ndarray of shape (N,) or (N, C)
         """
-        from scipy.special import expit, softmax
-
         temperature = _fitted(self, "temperature_")
         if _many(probability):
             return np.asarray(
@@ -150,7 +147,7 @@ class IsotonicCalibration:
         IsotonicCalibration
             Itself.
         """
-        from sklearn.isotonic import IsotonicRegression
+        from sklearn.isotonic import IsotonicRegression  # here, as scikit-learn takes a second to load
 
         if _many(probability):
             raise ValueError(
@@ -260,7 +257,7 @@ def calibrate(
     >>> bool(np.mean((p - table["label"]) ** 2) < np.mean((boastful - table["label"]) ** 2))
     True
     """
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold  # here, as scikit-learn takes a second to load
 
     check_columns(table, ("label", "patient"))
     check_choice("method", method, ("temperature", "isotonic"))

@@ -111,6 +111,7 @@ def frozen_baseline(
     >>> bool(found.scores["value"]["logistic", "auroc"] > 0.9)
     True
     """
+    # Here, as scikit-learn takes a second to load.
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
 
 from siamura._validation import check_number, check_whole
 
@@ -112,8 +113,6 @@ def bca_interval(
     >>> interval(drawn)[1] < high  # a long tail to the right
     True
     """
-    from scipy.special import ndtr, ndtri
-
     values, without = np.asarray(drawn, dtype=np.float64), np.asarray(left_out, dtype=np.float64)
     plain = interval(values, confidence)
     if np.isnan(plain[0]) or np.isnan(value):

@@ -197,7 +197,7 @@ def _sums(
 
 
 def _clusters(rows: Float, count: int, seed: int) -> NDArray[np.int64]:
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans  # here, as scikit-learn takes a second to load
 
     fitted = KMeans(min(count, len(np.unique(rows, axis=0))), n_init=10, random_state=seed).fit(rows)
     return np.asarray(fitted.labels_, dtype=np.int64)

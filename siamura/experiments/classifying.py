@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from siamura._files import write_csv
+from siamura.evaluation import evaluate
+from siamura.networks import Classifier
+from siamura.pixels import Preprocess
+from siamura.report.figures import draw_classifier
+from siamura.report.tables import classifier_sheet
+from siamura.training import fit_classifier, predict_proba
+from siamura.training.distributed import on_rank_zero
 
+from . import metrics as measuring
 from .data import Inputs, cache_folder, load
 from .finishing import finish
 from .folder import ClassifierRun, open_folder, write_config
@@ -20,7 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from siamura.networks import Classifier
 
 __all__ = ["run_classifier"]
 
@@ -66,11 +73,6 @@ def run_classifier(
     >>> "kappa" in done.table()
     True
     """
-    from siamura.networks import Classifier
-    from siamura.pixels import Preprocess
-    from siamura.training import fit_classifier, predict_proba
-    from siamura.training.distributed import on_rank_zero
-
     folder = on_rank_zero(lambda: open_folder(out, overwrite=overwrite))
     pre = Preprocess(size=experiment.size, clahe=None, equalise=experiment.equalise)
     net = Classifier(
@@ -130,12 +132,6 @@ def _measure(
     status: str,
 ) -> ClassifierRun:
     """Measure, and write all that the folder of a classifier holds."""
-    from siamura.evaluation import evaluate
-    from siamura.report.figures import draw_classifier
-    from siamura.report.tables import classifier_sheet
-
-    from . import metrics as measuring
-
     history.to_csv(folder / "history.csv", index=False)
     net.save_pretrained(folder / "model")
     trivial = measuring.trivial(inputs.table, seed=experiment.seed)

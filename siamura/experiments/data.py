@@ -15,11 +15,16 @@ import pandas as pd
 
 from siamura._files import write_csv
 from siamura._names import PARTS
+from siamura.pixels import RadiographDataset
+from siamura.studies import classes_of, is_phantom, make_phantoms, read_studies, train_valid
+from siamura.studies.names import part_name
+from siamura.studies.phantoms import VERSION
+from siamura.training.distributed import on_rank_zero
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from siamura.pixels import Preprocess, RadiographDataset
+    from siamura.pixels import Preprocess
 
 __all__ = ["Inputs", "cache_folder", "domains", "load", "phantoms_for"]
 
@@ -98,10 +103,6 @@ def load(
     ValueError
         If a part, a split or a label is missing, or a label has too few patients.
     """
-    from siamura.pixels import RadiographDataset
-    from siamura.studies import classes_of, is_phantom, read_studies, train_valid
-    from siamura.training.distributed import on_rank_zero
-
     started = time.time()
     asked = None if parts is None else list(parts)
     if data is None:
@@ -167,10 +168,6 @@ def cache_folder() -> Path:
 
 def phantoms_for(parts: Sequence[str], views: int, seed: int, cache: Path) -> Path:
     """Draw phantoms of some parts, once: the same settings find them in the cache."""
-    from siamura.studies import is_phantom, make_phantoms
-    from siamura.studies.names import part_name
-    from siamura.studies.phantoms import VERSION
-
     parts = [part_name(part) for part in parts]
     root = cache / "phantoms" / f"v{VERSION}-{'+'.join(parts)}-{views}-seed{seed}"
     if not is_phantom(root):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamura._files import atomic_write
+from siamura.report import Record, write_page
 
 from .folder import Settings, write_config, write_json
 
@@ -47,8 +48,6 @@ def finish(
         The data, which also know when the run began.
     status : {"finished", "interrupted"}
     """
-    from siamura.report import Record, write_page
-
     write_json(folder / "metrics.json", metrics)
     atomic_write(folder / "table.md", sheet.markdown())
     seconds = round(time.time() - inputs.started, 1)

@@ -138,7 +138,7 @@ class ClassifierRun(StoredRun):
 
     def network(self) -> Classifier:
         """The trained classifier, with its preprocessing."""
-        from siamura.networks import Classifier
+        from siamura.networks import Classifier  # here, as it loads torch
 
         with naming_damage(self.folder / "model"):
             return Classifier.from_pretrained(self.folder / "model")

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from siamura._names import PARTS
+from siamura.explanation import explain_views, faithfulness, hits, localisation, randomised_weights, summary
 from siamura.inference import Predictor
+from siamura.pixels import read_image
 from siamura.report.tables import RESEARCH
+from siamura.studies import read_boxes, read_mura
 
 from ._settings import parts_of
 from .data import cache_folder, phantoms_for
@@ -110,12 +114,6 @@ def explanation_figures(
     >>> len(figures["places"]) == figures["places"].attrs["found"]  # a row for each film that the head finds
     True
     """
-    from tqdm.auto import tqdm
-
-    from siamura.explanation import explain_views, faithfulness, hits, localisation, randomised_weights
-    from siamura.pixels import read_image
-    from siamura.studies import read_boxes, read_mura
-
     predictor = Predictor(run, head="mlp")
     if boxes is None:
         if run.config["data"]["phantoms"] and seed == run.experiment.seed:
@@ -188,8 +186,6 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
     | baseline: the middle of the film | 0.00 | 0.00 to 0.00 |
     ...
     """
-    from siamura.explanation import summary
-
     places, rests, shuffled = (figures[name] for name in ("places", "rests", "shuffled"))
     facts = places.attrs
     counted = f"{facts['views']} views of {facts['patients']} patients"

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+import torch
+
+from siamura.evaluation import embedding_quality, evaluate, trivial_baselines
+from siamura.evaluation.baselines import trivial_features
+from siamura.heads import KNNHead, MLPHead
+from siamura.samplers import PKBatchSampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +21,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
-    from siamura.heads import KNNHead, MLPHead
 
 __all__ = [
     "by_group",
@@ -36,8 +41,6 @@ def fit_heads(
     embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, neighbours: int, seed: int
 ) -> dict[str, KNNHead | MLPHead]:
     """Fit the k-NN and the MLP head on the training views."""
-    from siamura.heads import KNNHead, MLPHead
-
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
     return {
         "knn": KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient),
@@ -92,8 +95,6 @@ def measure(
 
     Where there are several parts, a head also has those of each under ``parts``.
     """
-    from siamura.evaluation import evaluate
-
     several = table["part"].nunique() > 1
     found: dict[str, dict[str, Any]] = {}
     for level in LEVELS:
@@ -129,8 +130,6 @@ def by_group(
         ``{column: {"heads": {head: {value: scores}}, "small": {value: sentence}, "missing": views}}``; a study whose
         views have several values counts once in each.
     """
-    from siamura.evaluation import evaluate
-
     found: dict[str, dict[str, Any]] = {}
     for column in GROUPS:
         if column not in table or not 2 <= table[column].nunique() <= _MOST_GROUPS:
@@ -162,9 +161,6 @@ def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
     It is fitted on train; what a network adds must be seen beside it, since such things can leak a label. A file is
     measured once a process: the cells of a grid share it.
     """
-    from siamura.evaluation import trivial_baselines
-    from siamura.evaluation.baselines import trivial_features
-
     keys = [(str(path), Path(path).stat().st_mtime_ns) for path in table["path"]]
     new = np.array([key not in _MEASURED for key in keys])
     if new.any():
@@ -180,8 +176,6 @@ _MEASURED: dict[tuple[str, int], dict[Any, float]] = {}
 
 def quality(embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, seed: int) -> dict[str, Any]:
     """Retrieval, spread and distances of an embedding, a query's own patient left out."""
-    from siamura.evaluation import embedding_quality
-
     return summary(embedding_quality(embeddings, table["label"], table["patient"], seed=seed))
 
 
@@ -196,10 +190,6 @@ def embedding_loss(
     batches: int = 50,
 ) -> float | None:
     """Mean training loss over PK batches of finished embeddings; None where the split has too few views of a label."""
-    import torch
-
-    from siamura.samplers import PKBatchSampler
-
     label = table["label"].to_numpy()
     _, views = np.unique(label, return_counts=True)
     if len(views) < p or (k := min(k, int(np.sort(views)[-p:].min()))) < 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from siamura.evaluation import frozen_baseline
 from siamura.networks import EmbeddingNet
 from siamura.pixels import Preprocess, RadiographDataset
 from siamura.training.embedding import forward_rows
@@ -58,8 +59,6 @@ def probe(
     siamura.pixels.UnreadableImage
         If a file cannot be read.
     """
-    from siamura.evaluation import frozen_baseline
-
     pre = Preprocess(size=size, fit=fit)
     frozen = FrozenTrunk(EmbeddingNet(trunk, weights=weights, preprocess=pre)).eval()
     train_features, valid_features = (

@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pytorch_metric_learning.reducers import MeanReducer
 
 import siamura
+from siamura import losses
+from siamura.heads.distance_limit import DistanceLimit
+from siamura.networks import EmbeddingNet
+from siamura.report.card import write_card
+from siamura.report.figures import draw
+from siamura.report.tables import finger_sheet
+from siamura.samplers import PKBatchSampler
+from siamura.training import embed, fit
+from siamura.training.distributed import on_rank_zero
 
+from . import metrics as measuring
 from ._settings import parts_of
 from .data import Inputs, cache_folder, domains, load
 from .finishing import finish
@@ -76,10 +87,6 @@ def run(
     >>> (done.folder / "report.html").is_file()
     True
     """
-    from siamura.networks import EmbeddingNet
-    from siamura.samplers import PKBatchSampler
-    from siamura.training import embed, fit
-
     folder = start_run(experiment, out, overwrite=overwrite, resume=resume)
     try:
         pre = experiment.preprocess()
@@ -134,8 +141,6 @@ def start_run(
     Traceback (most recent call last):
     FileExistsError: runs/first holds files already; choose another --out, or replace it with --overwrite.
     """
-    from siamura.training.distributed import on_rank_zero
-
     return on_rank_zero(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
 
 
@@ -170,8 +175,6 @@ def load_data(
     >>> sorted(inputs.splits), inputs.facts["phantoms"]
     (['train', 'valid'], True)
     """
-    from siamura.training.distributed import on_rank_zero
-
     inputs = load(
         experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),
         views=experiment.views, seed=experiment.seed, patients=experiment.k, labels=experiment.p,
@@ -223,8 +226,6 @@ def finish_run(
     >>> finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
     'finished'
     """
-    from siamura.training.distributed import on_rank_zero
-
     return on_rank_zero(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
 
 
@@ -240,13 +241,6 @@ def _measure(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     loss: BaseMetricLossFunction,
 ) -> Run:
-    from siamura.heads.distance_limit import DistanceLimit
-    from siamura.report.card import write_card
-    from siamura.report.figures import draw
-    from siamura.report.tables import finger_sheet
-
-    from . import metrics as measuring
-
     splits, train, facts = inputs.splits, inputs.splits["train"], inputs.facts
     classes = tuple(facts["classes"])
     heads = measuring.fit_heads(
@@ -289,10 +283,6 @@ def _measure(
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:
     """Make the training loss that an experiment names."""
-    from pytorch_metric_learning.reducers import MeanReducer
-
-    from siamura import losses
-
     margin = experiment.margin
     match experiment.loss:
         case "triplet":

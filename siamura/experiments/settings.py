@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
+from siamura import pixels
 from siamura._names import LOSS_SETTINGS, PARTS
 from siamura._validation import check_choice, check_number, check_whole
 from siamura.training.options import option
 
 from ._settings import MOST, NotGiven, SettingsBase, columns_of, parts_of, setting
-
-if TYPE_CHECKING:
-    from siamura.pixels import Preprocess
 
 __all__ = ["ClassifierExperiment", "Experiment", "LossName", "columns_of", "parts_of"]
 
@@ -194,12 +192,10 @@ class Experiment(SettingsBase):
                 )
         self._check_size_and_seed()
 
-    def preprocess(self) -> Preprocess:
+    def preprocess(self) -> pixels.Preprocess:
         """What an image goes through before the network."""
-        from siamura.pixels import CLAHE, Preprocess
-
-        clahe = CLAHE(self.clip_limit, (self.tiles, self.tiles)) if self.clahe else None
-        return Preprocess(self.size, clahe, "center_crop" if self.fit == "crop" else self.fit)
+        clahe = pixels.CLAHE(self.clip_limit, (self.tiles, self.tiles)) if self.clahe else None
+        return pixels.Preprocess(self.size, clahe, "center_crop" if self.fit == "crop" else self.fit)
 
     @property
     def accelerator(self) -> str:

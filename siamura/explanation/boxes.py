@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 __all__ = ["box_iou", "centre_box", "find_boxes", "peak_of"]
 
@@ -40,8 +41,6 @@ def find_boxes(
     >>> find_boxes(heat, min_area=0.0).tolist()
     [[2, 1, 5, 3], [7, 5, 8, 6]]
     """
-    from scipy import ndimage
-
     values = np.asarray(heat, dtype=np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"heat has shape {values.shape}; a finite map (H, W) is needed.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from tqdm.auto import tqdm
 
 from .boxes import find_boxes
 from .heat_map import Explanation
@@ -198,8 +199,6 @@ def explain_views(
     >>> [one.raw.ndim for one in maps]
     [2, 2]
     """
-    from tqdm.auto import tqdm
-
     need_columns(table, "table", ("path",))
     for path in tqdm(table["path"], total=len(table), desc="explain", disable=not progress):
         yield explain(model, path, target, **options)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from .boxes import peak_of
@@ -137,8 +138,6 @@ class Explanation:
         uint8 (H, W, 3)
             RGB.
         """
-        from matplotlib import colormaps
-
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be from 0 to 1.")
         film = self.image if largest is None else shrunk(self.image, largest)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 
 import torch
@@ -155,8 +156,6 @@ def find_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module
     modules = dict(model.named_modules())
     if isinstance(layer, str):
         if layer not in modules:
-            from difflib import get_close_matches
-
             near = get_close_matches(layer, modules, n=3, cutoff=0.3) or list(modules)[1:4]
             raise ValueError(
                 f"layer={layer!r} is no module of {type(model).__name__}; near: {', '.join(near)}."

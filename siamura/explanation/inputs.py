@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from siamura.pixels import read_image
+from siamura.pixels.geometry import resized
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -33,7 +36,6 @@ def shrunk(image: NDArray[np.uint8], largest: int) -> NDArray[np.uint8]:
     scale = largest / max(image.shape)
     if scale >= 1:
         return image
-    from siamura.pixels.geometry import resized  # OpenCV
 
     height, width = (max(1, round(side * scale)) for side in image.shape)
     return np.asarray(resized(image, height, width), dtype=np.uint8)
@@ -57,8 +59,6 @@ def known_preprocess(model: nn.Module, preprocess: Preprocess | None) -> Preproc
 def read(image: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read the image if it is a path."""
     if isinstance(image, (str, os.PathLike)):
-        from siamura.pixels import read_image
-
         return read_image(image)
     return image
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from tqdm.auto import tqdm
 
 from .explaining import explain
 from .heat_map import Explanation
@@ -68,8 +70,6 @@ def perturbation_curves(
     >>> bool(np.ptp(whole) < 1e-3)  # whatever the order, deletion begins with the whole film, insertion ends with it
     True
     """
-    import cv2
-
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
     square = seen.square
@@ -136,8 +136,6 @@ def faithfulness(
     >>> [name for name in views if name.endswith("insertion")]
     ['insertion', 'centre_insertion', 'random_insertion']
     """
-    from tqdm.auto import tqdm
-
     need_columns(table, "table", ("path", "patient"))
     names = [f"{order}{curve}" for order in ("", "centre_", "random_") for curve in ("deletion", "insertion")]
     head = options.get("head")

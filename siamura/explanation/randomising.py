@@ -69,7 +69,7 @@ def randomised_weights(
     >>> stages["stage"].tolist(), list(stages)
     (['last layer', 'upper half', 'all'], ['stage', 'correlation', 'x', 'y'])
     """
-    from scipy.stats import spearmanr
+    from scipy.stats import spearmanr  # here, as it takes a second to load
 
     trained = explain(model, image, target, preprocess=preprocess, **options)
     options["layer"] = trained.layers  # the same places, whatever the copy would choose

@@ -102,7 +102,7 @@ def fetched(folder: str | os.PathLike[str], **options: Any) -> Path:
 def hub_library() -> Any:
     """Import huggingface_hub, an extra."""
     try:
-        import huggingface_hub
+        import huggingface_hub  # an optional extra
     except ImportError as error:
         raise ImportError(
             'the Hugging Face Hub needs huggingface_hub: pip install "siamura[hub]".'

@@ -83,7 +83,7 @@ def import_timm(name: str | None = None) -> Any:
     """Import timm, an extra, and see that it knows the name."""
     torchvision_models()  # timm imports it
     try:
-        import timm
+        import timm  # an optional extra
     except ImportError as error:
         raise ImportError(
             f'trunk="timm:{name or "..."}" needs the timm package: pip install "siamura[timm]".'

@@ -242,7 +242,7 @@ class Trunk(nn.Module):
         """
         names = [name for name, _ in self.model.named_parameters()]
         if self.name.startswith(TIMM) and hasattr(self.model, "group_matcher"):
-            from timm.models import group_parameters
+            from timm.models import group_parameters  # an optional extra
 
             held = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
             last = max(held.values(), default=0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 
 from .dicom_layout import OVERLAYS, find_layout
 from .formats import Damaged, Grey, check_jpeg, check_memory, check_size
@@ -92,7 +93,7 @@ def decode_dicom(data: bytes) -> tuple[Grey, list[str]]:
         pydicom not installed.
     """
     try:
-        from pydicom import dcmread
+        from pydicom import dcmread  # an optional extra
     except ImportError as error:
         raise Damaged(MISSING) from error
     tags: list[Any] = [*NEEDED, *OVERLAYS]
@@ -165,12 +166,11 @@ def _check(header: Dataset, size: int) -> None:
 
 def _codes(header: Dataset) -> NDArray[Any]:
     """Give the codes as they are stored, decompressed: uint8 or uint16 (H, W)."""
-    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder  # an optional extra
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian  # an optional extra
 
     syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
     if syntax is None:
-        from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
         # Files without the header that names it can only be uncompressed.
         syntax = ImplicitVRLittleEndian if header.original_encoding[0] else ExplicitVRLittleEndian
         header.file_meta.TransferSyntaxUID = syntax
@@ -220,8 +220,7 @@ def _native(header: Dataset) -> NDArray[Any]:
 
 def _baseline(encapsulated: bytes) -> NDArray[Any]:
     """Decode a JPEG frame with the check for missing data that pydicom's decoders do not make."""
-    from PIL.JpegImagePlugin import JpegImageFile
-    from pydicom.encaps import get_frame
+    from pydicom.encaps import get_frame  # an optional extra
 
     image = JpegImageFile(io.BytesIO(check_jpeg(get_frame(encapsulated, 0, number_of_frames=1))))
     check_size(*image.size)

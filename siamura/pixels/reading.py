@@ -9,12 +9,20 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.Image import fromarray
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from siamura._files import printable
 
 from .dicom_layout import Layout, check_sign
+from .dicom_pixels import decode_dicom
 from .formats import Damaged, Grey, check_jpeg, check_memory, check_png, check_size, kind_of, webp_size
 from .levels import LEAST_PIXELS, chunks, histogram, window
 
@@ -187,8 +195,6 @@ def decode_checked(data: bytes, path: str | os.PathLike[str] = "the image") -> t
     try:
         kind = kind_of(data)
         if kind == "DICOM":
-            from .dicom_pixels import decode_dicom
-
             return decode_dicom(data)
         return _decode(data, kind)
     except Damaged as error:
@@ -209,30 +215,20 @@ def _decode(data: bytes, kind: str) -> tuple[Grey, list[str]]:
     """Decode anything but DICOM. The plugins are called by name: Pillow's own search tries all formats."""
     deep = False
     if kind == "PNG":
-        from PIL.PngImagePlugin import PngImageFile
-
         png = check_png(data)
         if png.stored is not None:
             return _stored(png.stored), []
         deep = png.depth == 16 and png.colour != 0
         image: ImageFile = PngImageFile(io.BytesIO(data))
     elif kind == "JPEG":
-        from PIL.JpegImagePlugin import JpegImageFile
-
         image = JpegImageFile(io.BytesIO(check_jpeg(data)))
     elif kind == "TIFF":
-        from PIL.TiffImagePlugin import TiffImageFile
-
         image = TiffImageFile(io.BytesIO(data))
         bits = image.tag_v2.get(258, (1,))
         deep = len(bits) > 1 and max(bits) > 8
     elif kind == "BMP":
-        from PIL.BmpImagePlugin import BmpImageFile
-
         image = BmpImageFile(io.BytesIO(data))
     else:
-        from PIL.WebPImagePlugin import WebPImageFile
-
         check_size(*webp_size(data))
         image = WebPImageFile(io.BytesIO(data))
     check_size(*image.size)
@@ -305,9 +301,6 @@ def _with_its_sign(pixels: NDArray[Any], tags: Mapping[int, Any]) -> tuple[NDArr
 
 def _stored(data: bytes) -> Grey:
     """Decode a plain PNG of 8 bits that is known to be whole; OpenCV leaves Python's lock to other threads."""
-    import cv2
-    from PIL.Image import fromarray
-
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise Damaged("it is damaged: its rows of pixels cannot be decoded")
@@ -318,8 +311,6 @@ def _stored(data: bytes) -> Grey:
 
 def _deep(data: bytes) -> tuple[Grey, list[str]]:
     """Read colour of 16 bits a sample, of which Pillow keeps 8; it has found the data whole."""
-    import cv2
-
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
         raise Damaged("its layout of more than 8 bits a sample is not supported; save it as 16-bit grey")

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from siamura.evaluation import evaluate, pr_curve, roc_curve
+
 Float = NDArray[np.float64]
 
 
@@ -25,9 +27,7 @@ class Band:
 
 def roc_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
     """ROC, and the band of the sensitivity at each false positive rate."""
-    from sklearn.metrics import roc_curve as points
-
-    from siamura.evaluation import roc_curve
+    from sklearn.metrics import roc_curve as points  # here, as scikit-learn takes a second to load
 
     label, probability, group = _arrays(frame)
     banded = roc_curve(label, probability, groups=group, draws=draws, seed=seed)
@@ -38,9 +38,8 @@ def roc_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
 
 def precision_recall_band(frame: pd.DataFrame, *, draws: int, seed: int) -> Band:
     """Precision at every recall, and its band."""
+    # Here, as scikit-learn takes a second to load.
     from sklearn.metrics import precision_recall_curve as points
-
-    from siamura.evaluation import pr_curve
 
     label, probability, group = _arrays(frame)
     banded = pr_curve(label, probability, groups=group, draws=draws, seed=seed)
@@ -59,8 +58,6 @@ def score_with_interval(
     frame: pd.DataFrame, name: str, *, draws: int, seed: int, bins: int = 15
 ) -> tuple[float, float, float]:
     """Give one of `siamura.evaluate`'s scores, and its interval."""
-    from siamura.evaluation import evaluate
-
     label, probability, group = _arrays(frame)
     table = pd.DataFrame({"label": label, "patient": group})
     scores = evaluate(table, probability, draws=draws, seed=seed, bins=bins)

@@ -41,6 +41,7 @@ def as_answers(
     name: str = "",
 ) -> pd.DataFrame:
     """Labels and probabilities as columns ``label, probability, group``; both must be there if `both`."""
+    # Here, as it loads SciPy, which plots of embeddings and images do without.
     from siamura.evaluation._checks import as_label, as_probability, as_units
 
     where = f" of {name!r}" if name else ""

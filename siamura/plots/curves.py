@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from siamura._validation import check_columns, check_whole
@@ -194,8 +195,6 @@ def accuracy_curves(history: pd.DataFrame, *, metric: str = "accuracy", note: st
 
 
 def _whole_steps(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

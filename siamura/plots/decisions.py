@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from siamura.evaluation import net_benefit
+
 from . import style
 from .checks import as_panels
 from .probabilities import rests_on
@@ -52,8 +54,6 @@ def decision_curve(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['model', 'all abnormal', 'none']
     """
-    from siamura.evaluation import net_benefit
-
     panels = as_panels(label, probability, groups)
     if len(panels) > len(style.PALETTE):
         raise ValueError(

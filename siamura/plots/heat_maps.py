@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from . import style
@@ -170,7 +173,6 @@ def heat_map(
     for box in boxes:
         _box(right, box, "#56B4E9", "-")
     right.set_title(title or "heat")
-    from matplotlib.cm import ScalarMappable
 
     scale = ScalarMappable(norm=drawn.norm, cmap="inferno")
     bar = figure.colorbar(scale, ax=right, fraction=0.05, pad=0.02, ticks=[0, 1])
@@ -183,9 +185,6 @@ def heat_map(
 
 
 def _box(axes: Axes, box: Box, color: str, line: Any) -> None:
-    from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import withStroke
-
     x0, y0, x1, y1 = box
     axes.add_patch(
         Rectangle(

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from siamura._validation import check_number, check_whole
+from siamura.evaluation import reliability as binned
 
 from . import style
 from .bands import Band, precision_recall_band, roc_band, score_with_interval
@@ -268,8 +269,6 @@ def reliability(
     >>> figure.axes[0].get_legend().get_texts()[0].get_text()
     'ECE 0.400'
     """
-    from siamura.evaluation import reliability as binned
-
     check_whole("bins", bins, least=2)
     panels = as_panels(label, probability, groups, both=False)
     if len(panels) > len(style.PALETTE):

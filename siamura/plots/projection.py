@@ -121,7 +121,7 @@ def _scaled(x: Plane, v: Plane | None) -> tuple[Plane, Plane | None, float]:
 
 
 def _pca() -> Any:
-    from sklearn.decomposition import PCA
+    from sklearn.decomposition import PCA  # here, as scikit-learn takes a second to load
 
     return PCA(n_components=2, svd_solver="full")
 
@@ -129,7 +129,7 @@ def _pca() -> Any:
 def _umap(count: int, seed: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # says that TensorFlow is not there
-        import umap
+        import umap  # here, as it takes seconds to load
 
     return umap.UMAP(
         n_neighbors=min(15, count - 1),
@@ -142,7 +142,7 @@ def _umap(count: int, seed: int) -> Any:
 
 
 def _tsne(x: Plane, seed: int) -> Plane:
-    from sklearn.manifold import TSNE
+    from sklearn.manifold import TSNE  # here, as scikit-learn takes a second to load
 
     perplexity = min(30.0, (len(x) - 1) / 3)
     model = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=1)

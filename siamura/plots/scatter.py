@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from siamura._validation import check_per_row
@@ -151,8 +152,6 @@ def _categories(
     color: str,
     names: Mapping[Any, str] | Sequence[str] | None,
 ) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     sizes = pd.Series(np.concatenate([values for _, values in points])).value_counts(sort=False)
     # "abnormal" names label 1 of two, not grade 1 of five.
     default = _NAMES.get(color, {}) if set(sizes.index) <= set(_NAMES.get(color, {})) else {}
@@ -234,8 +233,6 @@ def _quantity(
 
 
 def _split_handles(train: int, valid: int) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     return [
         Line2D(
             [],

@@ -7,9 +7,11 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from matplotlib.figure import Figure
+from matplotlib.style import context
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Widths in inches: one column of a two-column paper, and the whole page.
 COLUMN, PAGE = 3.5, 7.1
@@ -61,8 +63,6 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        from matplotlib.style import context
-
         with context(["default", _SETTINGS]):
             return draw(*args, **kwargs)
 
@@ -71,8 +71,6 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure, sizes in inches, with no part in pyplot's state."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), dpi=200, layout="constrained")
 
 

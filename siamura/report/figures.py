@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from siamura import plots
+from siamura.evaluation import aggregate
+from siamura.evaluation.multiclass import one_vs_rest, study_shares
 from siamura.plots.style import part_name
 
 from . import film_figures
@@ -59,8 +62,6 @@ def draw(
     dict
         The captions, as `read_captions` gives them.
     """
-    from siamura import plots
-
     network = f"{experiment.trunk}, {experiment.dim}-d, {experiment.loss}"
     gallery = Gallery(folder, data, network)
     figure = plots.loss_curves(history, margin=experiment.margin, note=gallery.note("train"))
@@ -122,8 +123,6 @@ def draw_classifier(
     dict
         The captions, as `read_captions` gives them.
     """
-    from siamura import plots
-
     gallery = Gallery(folder, data, f"{experiment.trunk}, top {experiment.top!r}")
     on = f"{gallery.kind}, train {gallery.rests_on('train')}, validation {gallery.rests_on('valid')}"
     figure = plots.loss_curves(history, note=gallery.note())
@@ -161,8 +160,6 @@ def _embedding(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     seed: int,
 ) -> None:
-    from siamura import plots
-
     label = {split: data.table["label"].to_numpy() for split, data in splits.items()}
     figure = plots.embedding(
         embeddings["train"],
@@ -183,9 +180,6 @@ def _embedding(
 
 def _studies(table: pd.DataFrame, probability: npt.ArrayLike) -> tuple[Any, Any, Any]:
     """Label, probability (of each class, where there are more than two) and patient of each study."""
-    from siamura.evaluation import aggregate
-    from siamura.evaluation.multiclass import study_shares
-
     if np.ndim(probability) == 2:
         rows, share = study_shares(table, np.asarray(probability), ordered=bool(table.attrs.get("ordered")))
         return rows["label"].to_numpy(), share, rows["patient"].to_numpy()
@@ -197,8 +191,6 @@ def _models(
     gallery: Gallery, table: pd.DataFrame, predicted: Mapping[str, npt.NDArray[np.float64]]
 ) -> dict[str, tuple[Any, Any, Any]]:
     """What the curves show: each head; or, of more than two classes, the k-NN for each class against all others."""
-    from siamura.evaluation.multiclass import one_vs_rest
-
     if len(gallery.classes) == 2:
         return {HEADS.get(head, head): _studies(table, p) for head, p in predicted.items()}
     label, share, patient = _studies(table, predicted["knn"])
@@ -211,8 +203,6 @@ _CURVES = 7  # as many lines as can be told apart
 
 
 def _confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike, head: str) -> None:
-    from siamura import plots
-
     panels = {
         "validation, per view": (table["label"].to_numpy(), np.asarray(probability)),
         "validation, per study": _studies(table, probability)[:2],
@@ -235,8 +225,6 @@ def _bands(
     *,
     binned: bool = True,
 ) -> None:
-    from siamura import plots
-
     levels = ["study"] if level == "per study" else ["study", "view"]
     counts = " and ".join(gallery.rests_on("valid", one) for one in levels)
     on = f"of the validation {gallery.kind}, {level} ({counts})"
@@ -272,8 +260,6 @@ def _bands(
 
 def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
     """Draw kappa of each part, where there are several; a part whose kappa is undefined has no bar."""
-    from siamura import plots
-
     kappa = scores.xs("kappa", level=1)["value"]
     defined = kappa.index[kappa.notna()]
     if len(defined.difference(["all"])) < 2:
@@ -292,8 +278,6 @@ def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
 
 def _films(gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: str, seed: int) -> None:
     """Draw what the data hold, what CLAHE does to them, and what the augmentation does."""
-    from siamura import plots
-
     table = pd.concat([data.table for data in splits.values()], ignore_index=True)
     table.attrs["classes"] = gallery.classes
     gallery.add(

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
+
+from siamura import plots
+from siamura.explanation import choose_layers, feature_maps
+from siamura.explanation.inputs import as_input
+from siamura.pixels import CLAHE, read_image
+from siamura.pixels.augmentation import Augmentation
 
 from .gallery import Gallery
 
@@ -33,9 +40,6 @@ def neighbours(
     head: KNNHead,
 ) -> None:
     """Find the training films nearest to the first validation film that is not of the first class."""
-    from siamura import plots
-    from siamura.pixels import read_image
-
     train, valid = splits["train"], splits["valid"]
     named = gallery.classes
     labels = valid.table["label"].to_numpy()
@@ -71,9 +75,6 @@ def neighbours(
 
 def clahe(gallery: Gallery, data: RadiographDataset) -> None:
     """Set views beside themselves with CLAHE, whether the run used it or not."""
-    from siamura import plots
-    from siamura.pixels import CLAHE, read_image
-
     before = _plain(data.pre)
     after = replace(before, clahe=data.pre.clahe or CLAHE())
     limit, tiles = after.clahe.clip_limit, after.clahe.tiles  # type: ignore[union-attr]
@@ -99,11 +100,6 @@ def clahe(gallery: Gallery, data: RadiographDataset) -> None:
 
 def augmentation(gallery: Gallery, data: RadiographDataset, preset: str, seed: int) -> None:
     """Set a training view beside augmented versions of it, as the network sees them."""
-    import torch
-
-    from siamura import plots
-    from siamura.pixels.augmentation import Augmentation
-
     row = choose(data.table, 1)[0]
     batch = torch.from_numpy(np.stack([np.asarray(data.images[row])] * _VERSIONS))[:, None]
     versions = Augmentation.preset(preset, seed=seed)(batch).numpy()
@@ -124,11 +120,6 @@ def augmentation(gallery: Gallery, data: RadiographDataset, preset: str, seed: i
 
 def layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
     """Draw what layers of falling resolution put out for the first abnormal validation film."""
-    from siamura import plots
-    from siamura.explanation import choose_layers, feature_maps
-    from siamura.explanation.inputs import as_input
-    from siamura.pixels import read_image
-
     row = int(np.flatnonzero(data.table["label"].to_numpy() == 1)[0])
     image = read_image(data.table["path"].iloc[row])
     x = as_input(net, data.pre(image))

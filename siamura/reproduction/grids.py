@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
+from siamura import experiments
 from siamura.experiments import (
     ClassifierExperiment,
     ClassifierRun,
@@ -16,8 +17,6 @@ from siamura.experiments import (
     Run,
     load_classifier,
     load_run,
-    run,
-    run_classifier,
 )
 from siamura.report.published import Published, published
 from siamura.report.tables import RESEARCH, TRIVIAL, data_sentence, share_of, with_interval
@@ -97,7 +96,7 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
     for number, (name, cell) in enumerate(cells.items(), start=1):
         folder = Path(out) / name
         load: Any = load_run if isinstance(cell, Experiment) else load_classifier
-        start: Any = run if isinstance(cell, Experiment) else run_classifier
+        start: Any = experiments.run if isinstance(cell, Experiment) else experiments.run_classifier
         done[name] = _finished(folder, cell, load)
         if done[name] is None:
             _log.info("%d of %d: %s", number, len(cells), name)

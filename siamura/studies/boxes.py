@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from PIL import Image, UnidentifiedImageError
 
 from siamura._files import printable
 from siamura._validation import check_choice
@@ -192,8 +193,6 @@ def _wrong(box: list[float], size: tuple[int, int] | None) -> str:
 
 def _size(path: str) -> tuple[int, int] | None:
     """Read an image's width and height from its header, as it is shown; None where Pillow cannot."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -197,7 +197,7 @@ def scan(
 ) -> Archive:
     """Read the headers of all radiographs below a folder."""
     try:
-        from pydicom import dcmread
+        from pydicom import dcmread  # an optional extra
     except ImportError as error:
         raise ModuleNotFoundError(
             'reading DICOM files needs pydicom: pip install "siamura[dicom]"'

@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -201,8 +202,6 @@ def _parquet(file: Path) -> pd.DataFrame:
 
 def _workbook(file: Path, wanted: Sequence[str]) -> pd.DataFrame:
     """Read the sheet of a workbook that has the wanted columns, or its only one with any row."""
-    import zipfile
-
     name = printable(file)
     try:
         with zipfile.ZipFile(file) as archive:

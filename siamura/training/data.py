@@ -330,7 +330,8 @@ def _by_name(asked: str | Augment) -> Augment | None:
     if asked == "none":
         return None
     if isinstance(asked, str):
-        from siamura.pixels.augmentation import Augmentation  # OpenCV, which embedding does not need
+        # Here, as it loads torchvision, which embedding does without.
+        from siamura.pixels.augmentation import Augmentation
 
         asked = Augmentation.preset(asked)
     return _seeded(asked) if isinstance(getattr(asked, "generator", None), torch.Generator) else asked

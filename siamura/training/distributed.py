@@ -31,6 +31,7 @@ def join_group() -> None:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if "TORCHELASTIC_RUN_ID" not in os.environ:
+        # Here, as Lightning takes seconds to load, and embedding does without.
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         slurm = SLURMEnvironment()

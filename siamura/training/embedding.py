@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
+from tqdm.auto import tqdm
 
 from siamura._validation import check_choice, check_whole
 from siamura.pixels.checks import check_gray
@@ -269,8 +270,6 @@ def _as_dataset(data: Images) -> Dataset[Any]:
 
 
 def _bar(total: int, shown: bool) -> Any:
-    from tqdm.auto import tqdm  # asks whether this is a notebook, which takes a while
-
     return tqdm(
         total=total, desc="embed", unit="image", disable=not shown, delay=2, leave=False, mininterval=0.5
     )

@@ -17,6 +17,7 @@ import lightning.pytorch as pl
 import pandas as pd
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from .callbacks import Checkpoints, Progress, SafeCheckpointIO, write_history
@@ -267,8 +268,6 @@ def _loggers(settings: RunSettings) -> Any:
         elif settings.out is None:
             raise ValueError(f"loggers={logger!r} needs a folder to write to; give out=.")
         elif logger == "tensorboard":
-            from lightning.pytorch.loggers import TensorBoardLogger
-
             try:
                 found.append(TensorBoardLogger(settings.out, name="", version="tensorboard"))
             except ModuleNotFoundError as error:
@@ -276,16 +275,10 @@ def _loggers(settings: RunSettings) -> Any:
                     'loggers="tensorboard" needs the tensorboard package: pip install "siamura[tensorboard]".'
                 ) from error
         elif logger == "csv":
-            from lightning.pytorch.loggers import CSVLogger
-
             found.append(CSVLogger(settings.out, name="", version="csv"))
         elif logger == "mlflow":
-            from lightning.pytorch.loggers import MLFlowLogger
-
             found.append(_extra("mlflow", partial(MLFlowLogger, save_dir=str(settings.out / "mlflow"))))
         elif logger == "wandb":
-            from lightning.pytorch.loggers import WandbLogger
-
             found.append(_extra("wandb", partial(WandbLogger, save_dir=str(settings.out))))
         else:
             raise ValueError(

@@ -8,9 +8,12 @@ from typing import Any, Unpack
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
+from pytorch_metric_learning.reducers import MeanReducer
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
 from torch import nn
 from torch.utils.data import Dataset
+
+from siamura.losses import TripletLoss
 
 from .callbacks import Averaging, CollapseWatch, Validation
 from .curriculum import Curriculum
@@ -212,10 +215,6 @@ def _curriculum(loss: nn.Module, options: FitOptions, total: int) -> Curriculum:
     if warmup == "auto":
         warmup = None
         if type(loss).__name__ in _HARD and type(loss).__module__.startswith("siamura."):
-            from pytorch_metric_learning.reducers import MeanReducer
-
-            from siamura.losses import TripletLoss
-
             # Over all triplets, not only the active ones: solved batches then weigh less than unsolved ones.
             margin, distance = getattr(loss, "margin", 0.2), getattr(loss, "distance", None)
             warmup = TripletLoss(

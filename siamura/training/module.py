@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from pytorch_metric_learning.losses import CrossBatchMemory
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -319,8 +320,6 @@ def has_triplet(labels: Tensor) -> bool:
 
 def measured(loss: nn.Module) -> nn.Module:
     """Give the loss without its memory, which would keep what is only measured and train on it."""
-    from pytorch_metric_learning.losses import CrossBatchMemory
-
     return loss.loss if isinstance(loss, CrossBatchMemory) else loss
 
 

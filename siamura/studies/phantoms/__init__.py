@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from .anatomy import SCENES
 from .lesions import Lesion
@@ -262,8 +263,6 @@ def make_phantoms(
 
 def _fill(root: Path, prefix: str, plan: list[View], progress: bool, workers: int | None) -> None:
     """Write the films and the CSV files."""
-    from tqdm import tqdm
-
     for folder in sorted({view.folder for view in plan}):
         (root / folder).mkdir(parents=True)
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
+from tqdm.auto import tqdm
 
 from ..module import TrainModule
 
@@ -32,7 +33,6 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Open the bar."""
         module: TrainModule = pl_module
-        from tqdm.auto import tqdm
 
         self._bar = tqdm(
             total=module.total,
