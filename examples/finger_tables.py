@@ -24,7 +24,7 @@ def main(
     size, steps, lr = (224, 5000, 1e-4) if full else (64, 120, 1e-3)
     base = Experiment(
         data=data, columns=columns, positive=positive, part=part, weights=weights, size=size, steps=steps, lr=lr,
-        seed=seed, views=600,
+        seed=seed, views=600, calibration_share=0.0,
     )  # fmt: skip
     text = finger_tables(run_grid(finger_grid(base), out))
     (out / "tables.md").write_text(text, encoding="utf-8")

@@ -21,6 +21,7 @@ def main(
     weights: Weights = None, seed: Seed = 0, out: Out = Path("runs/humerus"),
 ) -> None:  # fmt: skip
     own = {"data": data, "columns": columns, "positive": positive}
+    own |= {"calibration_share": 0.0}  # the published systems trained on every training patient
     base = ClassifierExperiment(**own, weights=weights, seed=seed, size=80, epochs=14, views=800)
     c, e = system_c(base), system_e(base)
     if full:

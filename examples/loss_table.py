@@ -25,8 +25,9 @@ def main(
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated.")] = "0,1,2",
 ) -> None:  # fmt: skip
     base = Experiment(
-        data=data, columns=columns, positive=positive, part=part, weights=weights, size=size, steps=steps, k=8
-    )
+        data=data, columns=columns, positive=positive, part=part, weights=weights, size=size, steps=steps, k=8,
+        calibration_share=0.0,
+    )  # fmt: skip
     runs = run_grid(loss_grid(base, seeds=[int(seed) for seed in seeds.split(",")]), out)
     compared(runs).to_csv(out / "cells.csv", index=False)
     (out / "tables.md").write_text(text := loss_table(runs), encoding="utf-8")

@@ -23,7 +23,7 @@ def main(
     size, epochs, augment = (224, 10, "keras") if full else (64, 6, "none")
     base = ClassifierExperiment(
         data=data, columns=columns, positive=positive, weights=weights, seed=seed, size=size, epochs=epochs,
-        augment=augment, views=120,
+        augment=augment, views=120, calibration_share=0.0,
     )  # fmt: skip
     runs = run_grid({**trunk_grid(base), **part_grid(base, nasnet=full)}, out)
     text = classifier_tables(runs, "BD", "Systems B and D")

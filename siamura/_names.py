@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["HEADS", "LOSS_SETTINGS", "PARTS", "SPLITS"]
+__all__ = ["BASELINES", "HEADS", "LOSS_SETTINGS", "PARTS", "SPLITS"]
 
 #: Body parts of MURA, as its folders name them.
 PARTS: Final = (
@@ -18,7 +18,17 @@ PARTS: Final = (
 )
 
 #: What answers in a run, by its name in files, as a person reads it; in the order of tables.
-HEADS: Final = {"knn": "k-NN", "mlp": "MLP", "classifier": "Classifier", "trivial": "Trivial baseline"}
+HEADS: Final = {
+    "knn": "k-NN",
+    "mlp": "MLP",
+    "classifier": "Classifier",
+    "trivial": "Trivial baseline",
+    "frozen_knn": "Frozen trunk, k-NN",
+    "frozen_logistic": "Frozen trunk, logistic",
+}
+
+#: Those of them that training must beat.
+BASELINES: Final = ("trivial", "frozen_knn", "frozen_logistic")
 
 #: The two splits of a run, by their name in tables, as a person reads them.
 SPLITS: Final = {"train": "Training", "valid": "Validation"}

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,129 +15,16 @@ from ._checks import as_codes, as_label, as_probability, as_shares, as_units
 from ._folds import patient_folds, spread_classes
 from .aggregation import aggregate as aggregate_studies
 from .baselines import number_of_classes
-from .calibration import IsotonicCalibration, TemperatureScaling, calibrator_from_dict
+from .calibration import IsotonicCalibration, TemperatureScaling
 from .intervals import bootstrap
 from .metrics import score_draws
 from .multiclass import is_ordered, study_shares
+from .operating_point import OperatingPoint
 from .worklist import threshold_for_sensitivity
 
 log = logging.getLogger(__name__)
 
 METHODS = ("temperature", "isotonic", "none")
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """How a model's probabilities become calibrated ones and, with two classes, an answer.
-
-    Attributes
-    ----------
-    level : {"view", "study"}
-        What was calibrated: views, or studies with the mean of their views' probabilities.
-    calibrator : dict or None
-        As from ``to_dict`` of `TemperatureScaling` or `IsotonicCalibration`; None for none.
-    threshold : float or None
-        A calibrated probability above it is called abnormal. None with three classes or more.
-    sensitivity : float or None
-        The wanted one.
-    patients, rows : int
-        On how many it was fitted.
-    apart : dict of str to float
-        Measured on patients that had no say in the map and threshold: ``brier_before`` and ``brier`` (calibrated),
-        with two classes ``sensitivity`` and ``specificity`` with their 95 % intervals (``..._low``, ``..._high``).
-        Empty where there were too few patients for folds.
-
-    Examples
-    --------
-    >>> point = OperatingPoint("study", None, threshold=0.25, sensitivity=0.9, patients=80, rows=100)
-    >>> point.decide([0.2, 0.3])
-    array([0, 1])
-    >>> OperatingPoint.from_dict(point.to_dict()) == point
-    True
-    """
-
-    level: str
-    calibrator: Mapping[str, Any] | None
-    threshold: float | None
-    sensitivity: float | None
-    patients: int
-    rows: int
-    apart: Mapping[str, float] = field(default_factory=dict)
-
-    def calibrate(self, probability: ArrayLike) -> NDArray[np.float64]:
-        """Calibrate probabilities of the `level`.
-
-        Parameters
-        ----------
-        probability : array of shape (N,), or (N, C) for three classes or more
-
-        Returns
-        -------
-        ndarray of the same shape, float64
-        """
-        given = np.asarray(probability, dtype=np.float64)
-        if self.calibrator is not None:
-            return calibrator_from_dict(dict(self.calibrator)).predict(given)
-        many = given.ndim == 2 and given.shape[1] > 2
-        return as_shares(given, len(given)) if many else as_probability(given, len(given))
-
-    def decide(self, probability: ArrayLike) -> NDArray[np.int64]:
-        """Answer 1 (abnormal) or 0, or the class of the largest calibrated probability.
-
-        Parameters
-        ----------
-        probability : array of shape (N,), or (N, C) for three classes or more
-            As the model gives it, not calibrated.
-
-        Returns
-        -------
-        ndarray of shape (N,), int64
-        """
-        p = self.calibrate(probability)
-        if self.threshold is None:
-            return np.asarray(p.argmax(axis=1), dtype=np.int64)
-        return np.asarray(p > self.threshold, dtype=np.int64)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can keep; `from_dict` reads it."""
-        return {
-            "level": self.level,
-            "calibrator": None if self.calibrator is None else dict(self.calibrator),
-            "threshold": self.threshold,
-            "sensitivity": self.sensitivity,
-            "patients": self.patients,
-            "rows": self.rows,
-            "apart": {name: value if math.isfinite(value) else None for name, value in self.apart.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
-        """Make an operating point again from its ``to_dict()``.
-
-        Raises
-        ------
-        ValueError
-            Where a key is missing or unknown, or a value is not what it must be.
-        """
-        names = ("level", "calibrator", "threshold", "sensitivity", "patients", "rows", "apart")
-        if not isinstance(kept, Mapping) or set(kept) != set(names):
-            found = sorted(map(str, kept)) if isinstance(kept, Mapping) else type(kept).__name__
-            raise ValueError(f"kept={found} is no operating point; it has the keys {', '.join(names)}.")
-        calibrator = kept["calibrator"]
-        if calibrator is not None:
-            calibrator = calibrator_from_dict(calibrator).to_dict()
-        apart = kept["apart"] if isinstance(kept["apart"], Mapping) else {}
-        return cls(
-            check_choice("level", kept["level"], ("view", "study")),
-            calibrator,
-            None if kept["threshold"] is None else check_number("threshold", kept["threshold"]),
-            None
-            if kept["sensitivity"] is None
-            else check_number("sensitivity", kept["sensitivity"], above=0, most=1),
-            check_whole("patients", kept["patients"]),
-            check_whole("rows", kept["rows"]),
-            {str(name): float("nan") if value is None else float(value) for name, value in apart.items()},
-        )
 
 
 def fit_operating_point(

@@ -19,9 +19,11 @@ from siamura.training import fit_classifier, predict_proba
 from siamura.training.distributed import on_rank_zero
 
 from . import metrics as measuring
+from .beside import baseline_answers, compare_with_baselines
+from .calibrating import fit_points, score_points
 from .data import Inputs, cache_folder, load
 from .finishing import finish
-from .folder import ClassifierRun, open_folder, write_config
+from .folder import ClassifierRun, open_folder, write_config, write_points
 from .settings import ClassifierExperiment
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ def run_classifier(
         Complete after Ctrl-C during training too, measured with the network so far; its ``config["status"]`` is
         ``"interrupted"`` then.
         ``metrics[split][level]["classifier"]``, over all parts, and of each under
-        ``metrics[split][level]["classifier"]["parts"]``; on valid also ``"trivial"``, the trivial baseline.
+        ``metrics[split][level]["classifier"]["parts"]``; on valid also ``"trivial"``, the trivial baseline, and with
+        `weights` ``"frozen_knn"`` and ``"frozen_logistic"``, the trunk without training. ``metrics["comparison"]``
+        compares with them, ``metrics["operating"]`` holds the operating point.
 
     Raises
     ------
@@ -81,6 +85,7 @@ def run_classifier(
     inputs = load(
         experiment.data, experiment.parts, pre, folder, cache=Path(cache) if cache else cache_folder(),
         views=experiment.views, seed=experiment.seed, two=True, reading=experiment.reading(),
+        calibration_share=experiment.calibration_share,
     )  # fmt: skip
     facts: dict[str, Any] = {"kind": "classifier", "data": inputs.facts, "preprocessing": pre.to_dict()}
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))
@@ -134,15 +139,17 @@ def _measure(
     """Measure, and write all that the folder of a classifier holds."""
     history.to_csv(folder / "history.csv", index=False)
     net.save_pretrained(folder / "model")
-    trivial = measuring.trivial(inputs.table, seed=experiment.seed)
+    baselines = baseline_answers(inputs, experiment.trunk, experiment.weights, seed=experiment.seed)
     metrics: dict[str, Any] = {}
     scored = []
     scores = {}
     for split, data in inputs.splits.items():
         answers = {"classifier": probability[split]}
         if split == "valid":
-            answers["trivial"] = trivial
-        scored.append(data.table.assign(probability=probability[split]))
+            answers |= baselines
+        scored.append(data.table.assign(probability=probability[split], split=split))
+        if split == "calibration":
+            continue
         metrics[split] = {level: {} for level in measuring.LEVELS}
         for level in measuring.LEVELS:
             for head, p in answers.items():
@@ -151,9 +158,28 @@ def _measure(
                 )
                 metrics[split][level][head] = measuring.by_part(scores[split, level, head])
     write_csv(pd.concat(scored, ignore_index=True), folder / "predictions.csv")
+    valid = inputs.splits["valid"].table
+    classes = tuple(inputs.facts["classes"])
+    own = {"classifier": probability["valid"]}
+    metrics["comparison"] = compare_with_baselines(
+        valid, {**own, **baselines}, classes=classes, seed=experiment.seed
+    )
+    points, how = (
+        {},
+        f"{inputs.facts['calibration']} So there is no operating point: the answer stays at 0.5.",
+    )
+    if "calibration" in inputs.splits:
+        how = inputs.facts["calibration"]
+        points = fit_points(
+            experiment, inputs.splits["calibration"].table, {"classifier": probability["calibration"]}
+        )
+    metrics["operating"] = score_points(
+        points, valid, own, how, classes=classes, ordered=False, seed=experiment.seed
+    )
+    write_points(folder, points, how)
     captions = draw_classifier(
         folder, experiment, inputs.facts, history, inputs.splits, probability["valid"],
-        scores["valid", "study", "classifier"], net, trivial,
+        scores["valid", "study", "classifier"], net, baselines["trivial"], points=points,
     )  # fmt: skip
     sheet = classifier_sheet(experiment, metrics, inputs.facts)
     config = finish(folder, experiment, facts, metrics, history, sheet, captions, inputs, status=status)

@@ -21,6 +21,8 @@ from siamura.studies.names import part_name
 from siamura.studies.phantoms import VERSION
 from siamura.training.distributed import on_rank_zero
 
+from .calibrating import hold_back
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -38,9 +40,13 @@ class Inputs:
     Parameters
     ----------
     splits : dict of str to RadiographDataset
-        ``train`` and ``valid``.
+        ``train``, on which the network trains; ``calibration``, training patients held back from it, where there are
+        any; ``valid``.
+    training : RadiographDataset
+        All training views: those of ``train``, then those of ``calibration``.
     facts : dict
-        ``data`` of ``config.json``: name, phantoms or not, parts, counts by split, unreadable files.
+        ``data`` of ``config.json``: name, phantoms or not, parts, counts by split (all training views under
+        ``train``), what was held back for calibration, unreadable files.
     unreadable : DataFrame
         Files that could not be read and are left out: ``path`` and ``reason``.
     started : float
@@ -48,14 +54,15 @@ class Inputs:
     """
 
     splits: dict[str, RadiographDataset]
+    training: RadiographDataset
     facts: dict[str, Any]
     unreadable: pd.DataFrame
     started: float
 
     @property
     def table(self) -> pd.DataFrame:
-        """The rows of both splits, train first."""
-        return pd.concat([data.table for data in self.splits.values()], ignore_index=True)
+        """All rows: those of `training`, then the validation views."""
+        return pd.concat([self.training.table, self.splits["valid"].table], ignore_index=True)
 
 
 def load(
@@ -71,6 +78,7 @@ def load(
     labels: int = 2,
     reading: Mapping[str, Any] | None = None,
     two: bool = False,
+    calibration_share: float = 0.0,
 ) -> Inputs:
     """Read the studies, refuse what would make the figures meaningless, and prepare the images.
 
@@ -95,6 +103,8 @@ def load(
         Further keywords of `siamura.read_studies`: columns, positive, classes, ordered.
     two : bool
         Whether more than two labels are refused.
+    calibration_share : float
+        Share of the training patients that is held back from the network, for calibration.
 
     Raises
     ------
@@ -128,7 +138,8 @@ def load(
             f"{len(classes)}."
         )
     _check_studies(table)
-    splits = {}
+    sides = {}
+    held: pd.DataFrame | None = None
     for split, rows in zip(("train", "valid"), train_valid(table, seed=seed), strict=True):
         if rows.empty:
             raise ValueError(
@@ -136,10 +147,23 @@ def load(
             )
         said = rows.attrs["split"]["sentence"]
         _check(rows, split, patients if split == "train" else 1, classes)
-        splits[split] = RadiographDataset(rows, pre, cache=cache / "images", on_error="skip")
-        splits[split].table.attrs.update(rows.attrs)
-        _check(splits[split].table, split, patients if split == "train" else 1, classes)
-    unreadable = pd.concat([data.unreadable for data in splits.values()], ignore_index=True)
+        if split == "train":
+            rows, held, calibration = hold_back(rows, calibration_share, patients=patients, seed=seed)
+        both = rows if held is None or split == "valid" else pd.concat([rows, held], ignore_index=True)
+        sides[split] = RadiographDataset(both, pre, cache=cache / "images", on_error="skip")
+        sides[split].table.attrs.update(rows.attrs)
+        _check(sides[split].table, split, patients if split == "train" else 1, classes)
+    training = sides["train"]
+    splits = {"train": training, "valid": sides["valid"]}
+    if held is not None:
+        back = int(training.table["patient"].isin(held["patient"]).sum())
+        parted = (
+            training.between(0, len(training) - back),
+            training.between(len(training) - back, len(training)),
+        )
+        splits = {"train": parted[0], "calibration": parted[1], "valid": sides["valid"]}
+        _check(parted[0].table, "train", patients, classes)
+    unreadable = pd.concat([data.unreadable for data in sides.values()], ignore_index=True)
     if len(unreadable):
         on_rank_zero(lambda: write_csv(unreadable, folder / "unreadable.csv"))
         _log.warning(
@@ -151,12 +175,13 @@ def load(
         "part": ", ".join(sorted(table["part"].unique())),
         "classes": list(classes),
         "ordered": bool(table.attrs.get("ordered", False)),
-        "labels": {split: _by_class(data.table, classes) for split, data in splits.items()},
+        "labels": {split: _by_class(data.table, classes) for split, data in sides.items()},
         "split": said,
-        "counts": {split: _counts(data.table) for split, data in splits.items()},
+        "calibration": calibration,
+        "counts": {split: _counts(data.table) for split, data in sides.items()},
         "unreadable": len(unreadable),
     }
-    return Inputs(splits, facts, unreadable, started)
+    return Inputs(splits, training, facts, unreadable, started)
 
 
 def cache_folder() -> Path:

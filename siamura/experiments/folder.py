@@ -45,7 +45,7 @@ CONTENTS = (
     "model", "knn", "mlp", "checkpoint.ckpt", "predictions.csv",
     "figures.json", "losses.png", "accuracy.png", "embedding.png", "neighbours.png", "confusion.png", "roc.png",
     "precision_recall.png", "reliability.png", "parts.png", "counts.png", "clahe.png", "augmentation.png",
-    "feature_maps.png",
+    "feature_maps.png", "decision_curve.png", "operating_point.json",
 )  # fmt: skip
 
 _PACKAGES = (
@@ -314,6 +314,13 @@ def write_config(folder: Path, experiment: Settings, **facts: Any) -> dict[str, 
     config = {"experiment": experiment.to_dict(), "command": sys.argv, "versions": versions(), **facts}
     write_json(folder / "config.json", config)
     return config
+
+
+def write_points(folder: Path, points: Mapping[str, Mapping[str, Any]], how: str) -> None:
+    """Write ``operating_point.json``: how it was fitted, and the operating points by head and level."""
+    kept = {head: {level: point.to_dict() for level, point in each.items()} for head, each in points.items()}
+    if kept:
+        write_json(folder / "operating_point.json", {"how": how, "heads": kept})
 
 
 def write_embeddings(folder: Path, embeddings: npt.NDArray[np.float32], table: pd.DataFrame) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "embedding_loss",
     "fit_heads",
     "measure",
+    "plain",
     "probabilities",
     "quality",
     "summary",
@@ -64,7 +65,7 @@ def probabilities(
 
 def summary(frame: pd.DataFrame) -> dict[str, Any]:
     """One head's figures as plain values, their intervals under ``interval``, what they rest on beside them."""
-    values: dict[str, Any] = {str(name): _plain(value) for name, value in frame["value"].items()}
+    values: dict[str, Any] = {str(name): plain(value) for name, value in frame["value"].items()}
     bounds = frame[["low", "high"]].dropna()
     values["interval"] = {str(name): [float(row.low), float(row.high)] for name, row in bounds.iterrows()}
     for name in ("views", "studies", "patients", "draws", "degenerate"):
@@ -203,9 +204,10 @@ def embedding_loss(
             float(loss(vectors[batch], labels[batch]))
             for batch, _ in zip(sampler, range(batches), strict=False)
         ]
-    return _plain(np.mean(values))
+    return plain(np.mean(values))
 
 
-def _plain(value: Any) -> float | None:
+def plain(value: Any) -> float | None:
+    """A number as JSON keeps it: None for what is undefined."""
     number = float(value)
     return number if math.isfinite(number) else None

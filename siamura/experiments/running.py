@@ -23,9 +23,11 @@ from siamura.training.distributed import on_rank_zero
 
 from . import metrics as measuring
 from ._settings import parts_of
+from .beside import baseline_answers, compare_with_baselines
+from .calibrating import points_of_heads, score_points
 from .data import Inputs, cache_folder, domains, load
 from .finishing import finish
-from .folder import Run, open_folder, write_config, write_embeddings
+from .folder import Run, open_folder, write_config, write_embeddings, write_points
 from .settings import Experiment
 
 if TYPE_CHECKING:
@@ -161,7 +163,8 @@ def load_data(
     Returns
     -------
     Inputs
-        ``splits["train"]`` and ``splits["valid"]`` are the data sets.
+        ``splits["train"]`` and ``splits["valid"]`` are the data sets; ``splits["calibration"]`` holds the training
+        patients that are held back from the network, where there are enough.
 
     Raises
     ------
@@ -173,13 +176,18 @@ def load_data(
     >>> experiment = Experiment(data="phantoms", size=32, k=4)
     >>> inputs = load_data(experiment, experiment.preprocess(), start_run(experiment, "runs/data"))
     >>> sorted(inputs.splits), inputs.facts["phantoms"]
-    (['train', 'valid'], True)
+    (['calibration', 'train', 'valid'], True)
     """
     inputs = load(
         experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),
         views=experiment.views, seed=experiment.seed, patients=experiment.k, labels=experiment.p,
-        reading=experiment.reading(),
+        reading=experiment.reading(), calibration_share=experiment.calibration_share,
     )  # fmt: skip
+    if experiment.calibration == "isotonic" and len(inputs.facts["classes"]) > 2:
+        raise ValueError(
+            f"calibration='isotonic' is for two classes, and the data have {len(inputs.facts['classes'])}; take "
+            "temperature."
+        )
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
     return inputs
 
@@ -204,7 +212,7 @@ def finish_run(
     history : DataFrame
         Of `siamura.fit`, which says whether Ctrl-C ended it.
     embeddings : mapping of str to float32 (N, dim)
-        Of both splits.
+        Of every split of `inputs`.
     loss : loss
         Measured once more on the finished embeddings.
 
@@ -241,38 +249,51 @@ def _measure(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     loss: BaseMetricLossFunction,
 ) -> Run:
-    splits, train, facts = inputs.splits, inputs.splits["train"], inputs.facts
+    splits, facts = inputs.splits, inputs.facts
     classes = tuple(facts["classes"])
+    # The heads, and the baselines too, are fitted on all training patients; the network trained on those in "train".
+    known = np.concatenate([embeddings[split] for split in ("train", "calibration") if split in splits])
+    shown = {"train": inputs.training, "valid": splits["valid"]}
+    vectors = {"train": known, "valid": embeddings["valid"]}
     heads = measuring.fit_heads(
-        embeddings["train"], train.table, neighbours=experiment.neighbours, seed=experiment.seed
+        known, inputs.training.table, neighbours=experiment.neighbours, seed=experiment.seed
     )
     metrics: dict[str, Any] = {}
     predicted = {}
-    for split, data in splits.items():
-        predicted[split] = measuring.probabilities(heads, embeddings[split], data.table)
+    for split, data in shown.items():
+        predicted[split] = measuring.probabilities(heads, vectors[split], data.table)
         if split == "valid":
-            predicted[split]["trivial"] = measuring.trivial(inputs.table, seed=experiment.seed)
+            predicted[split] |= baseline_answers(
+                inputs, experiment.trunk, experiment.weights, accelerator=experiment.accelerator, seed=experiment.seed
+            )  # fmt: skip
         metrics[split] = measuring.measure(
             data.table, predicted[split], classes=classes, ordered=facts["ordered"], seed=experiment.seed
         )
         metrics[split]["view"]["embedding"] = {
             "loss": measuring.embedding_loss(
-                loss, embeddings[split], data.table, p=experiment.p, k=experiment.k, seed=experiment.seed
+                loss, vectors[split], data.table, p=experiment.p, k=experiment.k, seed=experiment.seed
             ),
-            **measuring.quality(embeddings[split], data.table, seed=experiment.seed),
+            **measuring.quality(vectors[split], data.table, seed=experiment.seed),
         }
     valid = splits["valid"].table
-    groups = measuring.by_group(
+    own = {name: predicted["valid"][name] for name in (*heads, "trivial")}
+    metrics["comparison"] = compare_with_baselines(
         valid, predicted["valid"], classes=classes, ordered=facts["ordered"], seed=experiment.seed
     )
+    points, how = points_of_heads(experiment, inputs, heads, known, inputs.training.table)
+    metrics["operating"] = score_points(
+        points, valid, own, how, classes=classes, ordered=facts["ordered"], seed=experiment.seed
+    )
+    write_points(folder, points, how)
+    groups = measuring.by_group(valid, own, classes=classes, ordered=facts["ordered"], seed=experiment.seed)
     if groups:
         metrics["groups"] = groups
     for name, head in heads.items():
         head.save(folder / name)
     DistanceLimit.of(heads["knn"], embeddings["valid"]).save(folder)
-    write_embeddings(folder, np.concatenate([embeddings["train"], embeddings["valid"]]), inputs.table)
+    write_embeddings(folder, np.concatenate([known, embeddings["valid"]]), inputs.table)
     write_card(folder / "model", experiment, metrics, facts, history, siamura.__version__)
-    captions = draw(folder, experiment, facts, history, splits, embeddings, predicted, heads)
+    captions = draw(folder, experiment, facts, history, shown, vectors, {"valid": own}, heads, points=points)
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = finish(

@@ -11,10 +11,12 @@ from siamura._validation import check_choice, check_number, check_whole
 from siamura.training.options import option
 
 from ._settings import MOST, NotGiven, SettingsBase, columns_of, parts_of, setting
+from .calibrating import check_operating
 
 __all__ = ["ClassifierExperiment", "Experiment", "LossName", "columns_of", "parts_of"]
 
 Fit = Literal["letterbox", "squash", "crop"]
+Calibration = Literal["temperature", "isotonic", "none"]
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 LossName = Literal["triplet", "batch_hard", "semi_hard", "triplet_focal", "selectively_contrastive"]
 
@@ -81,6 +83,14 @@ class Experiment(SettingsBase):
         A preset of `siamura.pixels.augmentation`.
     neighbours : int
         k of the k-NN head.
+    sensitivity : float
+        Share of the positive studies that the operating point is to find, above 0 and at most 1; of two classes.
+    calibration : {"temperature", "isotonic", "none"}
+        How probabilities are calibrated; isotonic is for two classes.
+    calibration_share : float
+        Share of the training patients on whom the network does not train, 0 to 0.5: operating point and calibration
+        are fitted on them. With 0, or too few patients, heads are fitted again on parts of the training patients,
+        whose probabilities are then too good, since the network has seen them.
     seed : int
         For the phantoms, the weights, the sampler, the augmentation and the heads.
 
@@ -131,6 +141,11 @@ class Experiment(SettingsBase):
     workers: int = setting(0, option("workers").text)
     augment: str = setting("flip", "Augmentation preset: none, flip, mura, keras, part.")
     neighbours: int = setting(15, "Neighbours that vote in the k-NN head.")
+    sensitivity: float = setting(0.9, "Share of the positive studies that the operating point is to find.")
+    calibration: Calibration = setting("temperature", "How probabilities are calibrated.")
+    calibration_share: float = setting(
+        0.2, "Share of the training patients held back from the network, for operating point and calibration."
+    )
     seed: int = setting(0, "Seed of everything that is drawn at random.")
 
     def __post_init__(self) -> None:
@@ -170,6 +185,7 @@ class Experiment(SettingsBase):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} does nothing with clahe=False; leave it out."
                 )
+        check_operating(self.sensitivity, self.calibration, self.calibration_share)
         self._check_whole("views", "dim", "neighbours")
         self._check_whole(*(name for name in ("epochs", "steps") if getattr(self, name) is not None))
         check_whole("p", self.p, least=2, most=MOST)
@@ -249,6 +265,9 @@ class ClassifierExperiment(SettingsBase):
         A preset of augmentations.
     weighted : bool
         The MURA paper's weights of the two classes in each part.
+    sensitivity, calibration, calibration_share
+        As of `Experiment`; with ``calibration_share=0``, as the published systems were trained, there is no operating
+        point, since every training patient was trained on.
     seed : int
 
     Raises
@@ -287,6 +306,9 @@ class ClassifierExperiment(SettingsBase):
     patience: int | None = None
     augment: str = "none"
     weighted: bool = False
+    sensitivity: float = 0.9
+    calibration: Calibration = "temperature"
+    calibration_share: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -300,6 +322,7 @@ class ClassifierExperiment(SettingsBase):
         if self.data is None and (self.columns or self.positive):
             raise ValueError("columns and positive are of data=, which is not given.")
         self._check_flags("equalise", "frozen", "weighted")
+        check_operating(self.sensitivity, self.calibration, self.calibration_share)
         self._check_whole("views", "epochs", "batch")
         if self.patience is not None:
             self._check_whole("patience")

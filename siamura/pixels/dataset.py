@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -122,6 +123,37 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
         named = "classes" in table.attrs or "finding" in table
         self.classes: tuple[str, ...] | None = classes_of(table.assign(label=labels)) if named else None
         self._file = stored.file
+        self._mapped = (0, len(self.table), len(self.table))  # the rows here, of all in the file
+
+    def between(self, start: int, stop: int) -> RadiographDataset:
+        """Give the rows from `start` up to `stop` as a data set of its own, without a copy of the pixels.
+
+        Raises
+        ------
+        ValueError
+            If there is no such row.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> file = f"{tempfile.mkdtemp()}/grey.png"
+        >>> Image.new("L", (60, 40), color=128).save(file)
+        >>> table = pd.DataFrame({"path": [file] * 3, "label": [0, 1, 1]})
+        >>> RadiographDataset(table, Preprocess(size=32), progress=False).between(1, 3).labels
+        array([1, 1])
+        """
+        if not 0 <= start < stop <= len(self):
+            raise ValueError(f"start={start}, stop={stop} are no rows of the {len(self)} of this data set.")
+        part = copy.copy(self)
+        attrs = self.table.attrs
+        part.table = self.table.iloc[start:stop].reset_index(drop=True)
+        part.table.attrs = dict(attrs)
+        part.images, part.labels = self.images[start:stop], self.labels[start:stop]
+        part.unreadable = self.unreadable.iloc[:0]
+        first, _, every = self._mapped
+        part._mapped = (first + start, first + stop, every)
+        return part
 
     def __len__(self) -> int:
         return len(self.table)
@@ -195,7 +227,8 @@ class RadiographDataset(Dataset[tuple[torch.Tensor, int]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._file is not None:
-            self.images = map_store(Path(self._file), len(self.table), self.pre.size)
+            first, last, every = self._mapped
+            self.images = map_store(Path(self._file), every, self.pre.size)[first:last]
 
 
 def _whole(column: pd.Series) -> NDArray[np.int64]:

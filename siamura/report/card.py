@@ -10,8 +10,9 @@ from siamura._files import atomic_write
 from siamura._names import LOSS_SETTINGS
 
 from .gallery import classes_named
+from .operating import findings
 from .page import render
-from .tables import RESEARCH, data_sentence, share_of, with_interval
+from .tables import HEADS, RESEARCH, data_sentence, share_of, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,10 +55,9 @@ def write_card(
         The card.
     """
     studies = metrics["valid"]["study"]
+    columns = [head for head in HEADS if head in studies]
     figures = "\n".join(
-        f"| {metric} | "
-        + " | ".join(with_interval(studies.get(h), metric) for h in ("knn", "mlp", "trivial"))
-        + " |"
+        f"| {metric} | " + " | ".join(with_interval(studies.get(h), metric) for h in columns) + " |"
         for metric in _SHOWN
         if metric in studies["knn"]
     )
@@ -76,6 +76,8 @@ def write_card(
         "length": len(history),
         "share": share_of(history),
         "figures": figures,
+        "columns": [HEADS[head] for head in columns],
+        "findings": findings(metrics),
         "version": version,
     }
     atomic_write(card, render("card.md", **values))

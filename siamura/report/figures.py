@@ -21,6 +21,7 @@ from .tables import HEADS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from siamura.evaluation import OperatingPoint
     from siamura.experiments import ClassifierExperiment, Experiment
     from siamura.heads import KNNHead, MLPHead
     from siamura.networks import Classifier
@@ -41,6 +42,8 @@ def draw(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     predicted: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
     heads: Mapping[str, KNNHead | MLPHead],
+    *,
+    points: Mapping[str, Mapping[str, OperatingPoint]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Draw a run of system A as PNG files: its training, embedding, neighbours, answers, data and preprocessing.
 
@@ -56,6 +59,8 @@ def draw(
         By split: the data set, its embeddings float32 (N, dim), and probabilities float64 (N,) by head.
     heads : mapping
         The fitted heads; ``knn`` finds the neighbours.
+    points : mapping, optional
+        Operating points by head and level, for the decision curve.
 
     Returns
     -------
@@ -82,6 +87,7 @@ def draw(
         experiment.seed,
         binned=len(gallery.classes) == 2,
     )
+    _decisions(gallery, table, predicted["valid"], points or {}, experiment.seed)
     _films(gallery, splits, experiment.augment, experiment.seed)
     gallery.close()
     return gallery.captions
@@ -97,6 +103,8 @@ def draw_classifier(
     scores: pd.DataFrame,
     net: Classifier,
     trivial: npt.NDArray[np.floating[Any]] | None = None,
+    *,
+    points: Mapping[str, Mapping[str, OperatingPoint]] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Draw a supervised run as PNG files: its training, answers, parts, data, preprocessing and, of system E, layers.
 
@@ -117,6 +125,8 @@ def draw_classifier(
         The trained network.
     trivial : array of shape (N,), optional
         What the trivial baseline answers for the validation views.
+    points : mapping, optional
+        Operating points by head and level, for the decision curve.
 
     Returns
     -------
@@ -146,6 +156,8 @@ def draw_classifier(
     if trivial is not None:
         models["trivial, per study"] = _studies(table, trivial)
     _bands(gallery, models, "per study and per view", experiment.seed)
+    answers = {"classifier": probability} | ({} if trivial is None else {"trivial": trivial})
+    _decisions(gallery, table, answers, points or {}, experiment.seed)
     _parts(gallery, scores)
     _films(gallery, splits, experiment.augment, experiment.seed)
     if experiment.top == "e":
@@ -255,6 +267,34 @@ def _bands(
         plots.reliability(models, bins=_BINS, **common),
         f"How often a predicted probability comes true, {on}; bars and brackets: {band}; below: how often each "
         "probability is given.",
+    )
+
+
+def _decisions(
+    gallery: Gallery,
+    table: pd.DataFrame,
+    predicted: Mapping[str, npt.NDArray[np.floating[Any]]],
+    points: Mapping[str, Mapping[str, OperatingPoint]],
+    seed: int,
+) -> None:
+    """Draw the net benefit per study of the heads that have an operating point, with calibrated probabilities."""
+    from siamura import plots
+
+    if len(gallery.classes) != 2 or not points:
+        return
+    models = {}
+    for head, p in predicted.items():
+        if head in points:
+            rows, share = points[head]["study"].rows_of(table, p)
+            models[f"{HEADS.get(head, head)}, calibrated"] = (rows["label"], share, rows["patient"])
+        elif head == "trivial":
+            models[HEADS[head]] = _studies(table, p)
+    gallery.add(
+        "decision_curve",
+        plots.decision_curve(models, draws=DRAWS, seed=seed, note=f"{gallery.note('valid', level='study')}"),
+        f"Net benefit of acting on a study that is called {gallery.classes[1]}, by the threshold, of the validation "
+        f"{gallery.kind} ({gallery.rests_on('valid', 'study')}); bands: 95 %, {DRAWS:,} bootstrap draws over patients. "
+        "A model is of use where it lies above both dashed and dotted lines: acting on all, and on none.",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from siamura._names import HEADS, SPLITS
+from siamura._names import BASELINES, HEADS, SPLITS
 from siamura.plots.style import count
 
 from .gallery import classes_named
@@ -20,7 +20,7 @@ __all__ = ["pictures"]
 
 #: Section: its figures, in the order in which they are read. Any other file comes last, under "further".
 _PLACES = {
-    "answers": ("confusion", "roc", "precision_recall", "reliability"),
+    "answers": ("confusion", "roc", "decision_curve", "precision_recall", "reliability"),
     "parts": ("parts",),
     "embedding": ("embedding", "neighbours"),
     "layers": ("feature_maps",),
@@ -111,6 +111,7 @@ def _in_words(
         "clahe": f"A few {kind} before and after CLAHE, each with its histogram of grey levels.",
         "augmentation": f"One of the {kind} beside augmented versions of it.",
         "feature_maps": f"One of the {kind} beside what layers of the network put out for it.",
+        "decision_curve": "Net benefit over the threshold of each model, beside calling all positive, or none.",
         "parts": "Bars of a score of every body part, with 95 % intervals; the table below has the numbers.",
         "counts": f"Bars of the {kind} of every class, part and split.",
         "losses": "Line chart of the training loss.",
@@ -140,12 +141,12 @@ def _told(metrics: Mapping[str, Any], wanted: tuple[str, ...] | list[str], class
                 continue
             name = HEADS.get(head, head)
             if len(wanted) == 2:
-                if head != "trivial":
+                if head not in BASELINES:
                     told.append(
                         f"per {level}, {name}: {100 * scores['recall']:.0f} % of the {classes[1]} and "
                         f"{100 * scores['specificity']:.0f} % of the {classes[0]} are answered right"
                     )
                     break
-            elif level == "study":
+            elif level == "study" and not head.startswith("frozen"):
                 told.append(f"per {level}, {name}: {_WORDS[wanted[0]].format(scores[wanted[0]])}")
     return "; ".join(told)

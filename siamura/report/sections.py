@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from siamura._names import HEADS, SPLITS
+from siamura._names import BASELINES, HEADS, SPLITS
 from siamura.plots.style import count, part_name
 
 from .gallery import classes_named
+from .operating import beaten_sentences
 from .page import Block, Cell, Details, Paragraph, Program, Score, Table, Text
 from .tables import Sheet
 
@@ -90,7 +91,12 @@ def scores_section(
         "The trivial baseline sees the part, grey levels, aspect and size alone: a model that is not "
         "above it has learnt nothing of anatomy."
     )
-    out: list[Block] = [Paragraph(intro), *tables["valid"]]
+    if "frozen_knn" in by_head(metrics, "valid", "study"):
+        intro += (
+            " The frozen trunk is the network as it was before training: nearest neighbours and logistic regression "
+            "on its pooled features."
+        )
+    out: list[Block] = [Paragraph(intro), *tables["valid"], *map(Paragraph, beaten_sentences(metrics))]
     if tables["train"]:
         note = (
             "Fitted on these very films: of use to see overfitting, not to judge the model. In the k-NN a patient's "
@@ -128,7 +134,7 @@ def groups_section(metrics: Mapping[str, Any]) -> list[Block]:
     out: list[Block] = []
     for column, found in metrics.get("groups", {}).items():
         for head, by_value in found["heads"].items():
-            if head == "trivial":
+            if head in BASELINES:
                 continue
             trivial = found["heads"].get("trivial", {})
             first = next(iter(by_value.values()))
@@ -171,7 +177,8 @@ def parts_section(metrics: Mapping[str, Any]) -> list[Block]:
     out: list[Block] = []
     for level in ("study", "view"):
         heads = by_head(metrics, "valid", level)
-        trivial = heads.pop("trivial", {}).get("parts", {})
+        trivial = heads.get("trivial", {}).get("parts", {})
+        heads = {head: scores for head, scores in heads.items() if head not in BASELINES}
         for head, scores in heads.items():
             parts = scores.get("parts")
             if not parts or len(parts) < 2:

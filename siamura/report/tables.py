@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from siamura._names import PARTS
+from siamura._names import BASELINES, PARTS
 from siamura.plots.style import metric_name
 
 from .gallery import classes_named
+from .operating import findings
 from .published import B_TOPS, Published, published
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ RESEARCH = "siamura is for research, not for diagnosis."
 WEIGHTED = "precision, recall and F1 are weighted by class size, as the reports' tools print them"
 TRIVIAL = "The trivial baseline sees the part, grey levels, aspect and size alone."
 
-HEADS = {"knn": "k-NN", "mlp": "MLP", "trivial": "trivial baseline"}
+HEADS = {
+    "knn": "k-NN",
+    "mlp": "MLP",
+    "trivial": "trivial baseline",
+    "frozen_knn": "frozen trunk, k-NN",
+    "frozen_logistic": "frozen trunk, logistic regression",
+}
 _FIGURES = ("loss", "accuracy", "error", "kappa")
 _FURTHER = ("kappa_quadratic", "f1_macro", "recall_macro", "auroc_macro", "auroc")  # of films of one's own
 
@@ -76,6 +83,8 @@ class Sheet:
         How the figures are to be read.
     header : sequence of str
     rows : sequence of Row
+    findings : sequence of str
+        What is concluded; the page says it elsewhere.
 
     Examples
     --------
@@ -94,6 +103,7 @@ class Sheet:
     header: Sequence[str]
     rows: Sequence[Row]
     research: str = RESEARCH
+    findings: Sequence[str] = ()
 
     def markdown(self) -> str:
         """The whole sheet as Markdown."""
@@ -102,6 +112,8 @@ class Sheet:
         for row in self.rows:
             source = f"**measured**, {row.source}" if row.measured else f"published{row.source}"
             lines.append("| " + " | ".join((*row.before, source, *row.after)) + " |")
+        for sentence in self.findings:
+            lines += ["", sentence]
         return "\n".join(lines) + "\n"
 
 
@@ -180,6 +192,7 @@ def finger_sheet(
                 for metric in shown
                 for source, cells in _measured(metric, metrics)
             ],
+            findings=findings(metrics),
         )  # fmt: skip
     notes.append(
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here."
@@ -199,6 +212,7 @@ def finger_sheet(
         notes,
         ("Table", "figure", "source", "train", "valid"),
         rows,
+        findings=findings(metrics),
     )
 
 
@@ -274,8 +288,11 @@ def classifier_sheet(
             said = f" ({note})" if note else ""
             rows.append(Row((name,), said, (values.get("train", "–"), values.get("valid", "–"))))
         for level in ("view", "study"):
-            for head, what in (("classifier", ""), ("trivial", "trivial baseline, ")):
+            for head in ("classifier", *BASELINES):
                 cells = _both(metrics, level, head, key)
+                if cells == ("–", "–") and head.startswith("frozen"):
+                    continue
+                what = f"{HEADS[head]}, " if head in HEADS else ""
                 rows.append(Row((name,), f"{what}per {level}", cells, measured=True))
     return Sheet(
         f"{data['part']}: {experiment.trunk}, supervised",
@@ -283,6 +300,7 @@ def classifier_sheet(
         ["Measured: value [95 % interval, bootstrap over patients].", source],
         ("figure", "source", "train", "valid"),
         rows,
+        findings=findings(metrics),
     )
 
 

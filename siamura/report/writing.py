@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from siamura._files import atomic_write
-from siamura._names import HEADS
+from siamura._names import BASELINES, HEADS
 
 from . import sections
 from .gallery import classes_named
+from .operating import operating_section
 from .page import Section, render
 from .pictures import pictures
 from .record import Record, read_record
@@ -70,6 +71,11 @@ def write_page(folder: Path, record: Record) -> Path:
     content = [
         Section("scores", "Scores", sections.scores_section(metrics, classes_named(config.get("data", {})))),
         Section("answers", "The answers in pictures", shown["answers"]),
+        Section(
+            "operating",
+            "Operating point and calibration",
+            operating_section(metrics, classes_named(config.get("data", {}))),
+        ),
         Section("parts", "Body parts", [*shown["parts"], *sections.parts_section(metrics)]),
         Section("groups", "Groups of films and patients", sections.groups_section(metrics)),
         Section("published", "Beside the published figures", sections.published_section(record.sheet)),
@@ -127,7 +133,7 @@ def _glance(metrics: Mapping[str, Any]) -> list[tuple[str, float, str]]:
     """Kappa of each head on the validation studies, and how many patients that rests on."""
     tiles = []
     for head, scores in by_head(metrics, "valid", "study").items():
-        if head == "trivial" or scores.get("kappa") is None:
+        if head in BASELINES or scores.get("kappa") is None:
             continue
         bounds = scores.get("interval", {}).get("kappa")
         between = f"{bounds[0]:.3f} to {bounds[1]:.3f}, " if bounds else ""
