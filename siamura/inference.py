@@ -17,7 +17,14 @@ from tqdm import tqdm
 from siamura import pixels
 from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
-from siamura._run_files import align_classes, load_classes, load_embeddings, load_heads, load_network
+from siamura._run_files import (
+    align_classes,
+    load_classes,
+    load_embeddings,
+    load_heads,
+    load_network,
+    load_points,
+)
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.pixels.checks import check_film
@@ -25,6 +32,7 @@ from siamura.pixels.checks import check_film
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from siamura.evaluation import OperatingPoint
     from siamura.networks import EmbeddingNet
 
 __all__ = [
@@ -144,6 +152,9 @@ class Predictor:
         The one that gives the probability.
     classes : tuple of str
         Names of the classes, as the person gave them; of two the second is the positive one.
+    points : dict of str to OperatingPoint
+        Calibration and threshold for ``"view"`` and ``"study"``, fitted on training patients apart; empty where the
+        run has none.
 
     Raises
     ------
@@ -158,9 +169,9 @@ class Predictor:
     >>> predictor = siamura.Predictor("runs/first")
     >>> views = predictor.views(films(["phantoms/valid/XR_FINGER"]).head(2))
     >>> views.columns.tolist()
-    ['path', 'study', 'answer', 'probability', 'distance', 'unlike', 'problem']
-    >>> studies_of(views, classes=predictor.classes).columns.tolist()
-    ['study', 'views', 'unreadable', 'unlike', 'answer', 'probability', 'abnormal']
+    ['path', 'study', 'answer', 'probability', 'calibrated', 'distance', 'unlike', 'problem']
+    >>> predictor.studies(views).columns.tolist()
+    ['study', 'views', 'unreadable', 'unlike', 'answer', 'probability', 'calibrated', 'abnormal']
     """
 
     def __init__(self, run: str | os.PathLike[str] | _Run, *, head: str = "knn") -> None:
@@ -173,6 +184,7 @@ class Predictor:
                 f"the model in {self.run.folder} was saved without its preprocessing; train it again."
             )
         self.classes = load_classes(self.run.folder, self.heads)
+        self.points = load_points(self.run.folder, head)
         self._preprocess = self.net.preprocess
         self._limit: DistanceLimit | None = None
 
@@ -208,10 +220,16 @@ class Predictor:
         Returns
         -------
         pandas.DataFrame
-            ``answer``, the name of a class, missing where the probability is; and ``probability``: of two classes that
-            of the positive one, of more that of the answer, each class's own in ``probability[NAME]``.
+            ``answer``, the name of a class, missing where the probability is, by the run's operating point for views,
+            without one at 0.5; ``probability`` as the head gives it: of two classes that of the positive one, of more
+            that of the answer, each class's own in ``probability[NAME]``; and ``calibrated``, the same calibrated,
+            missing where the run has no operating point.
         """
-        return _answers(probability, self.classes)
+        return _answers(probability, self.classes, point=self.points.get("view"))
+
+    def studies(self, views: pd.DataFrame) -> pd.DataFrame:
+        """Aggregate what `views` gave to studies, by the run's operating point for studies: see `studies_of`."""
+        return studies_of(views, classes=self.classes, point=self.points.get("study"))
 
     @property
     def limit(self) -> DistanceLimit:
@@ -241,7 +259,7 @@ class Predictor:
         Returns
         -------
         pandas.DataFrame
-            Every row, with ``answer`` and ``probability`` as `answers` gives them, ``distance``
+            Every row, with ``answer``, ``probability`` and ``calibrated`` as `answers` gives them, ``distance``
             (to the k-th nearest training view) and ``unlike`` (whether that is beyond the limit); for one that could
             not be read they are missing, and ``problem`` has the reason.
         """
@@ -284,22 +302,41 @@ _AT_ONCE = 32  # squares embedded together
 
 
 def _answers(
-    probability: npt.NDArray[np.float64], classes: Sequence[str], threshold: float = 0.5
+    probability: npt.NDArray[np.float64],
+    classes: Sequence[str],
+    threshold: float = 0.5,
+    point: OperatingPoint | None = None,
 ) -> pd.DataFrame:
     names = np.array(classes, dtype=object)
+    known = ~np.isnan(probability if probability.ndim == 1 else probability[:, 0])
+    calibrated = np.full_like(probability, np.nan)
+    if point is not None and known.any():
+        calibrated[known] = point.calibrate(probability[known])
+    code = np.zeros(len(probability), dtype=np.int64)
+    if known.any():
+        if point is not None:
+            code[known] = point.decide(probability[known])
+        elif probability.ndim == 1:
+            code[known] = probability[known] > threshold
+        else:
+            code[known] = probability[known].argmax(axis=1)
+    answer = names[code]
+    answer[~known] = None
     if probability.ndim == 1:
-        answer = names[(probability > threshold).astype(int)]
-        answer[np.isnan(probability)] = None
-        return pd.DataFrame({"answer": answer, "probability": probability})
-    known = ~np.isnan(probability[:, 0])
-    answer = np.full(len(probability), None, dtype=object)
-    answer[known] = names[probability[known].argmax(axis=1)]
+        return pd.DataFrame({"answer": answer, "probability": probability, "calibrated": calibrated})
+    at = (np.arange(len(code)), code)
     each = {f"probability[{name}]": probability[:, c] for c, name in enumerate(classes)}
-    return pd.DataFrame({"answer": answer, "probability": probability.max(axis=1), **each})
+    return pd.DataFrame(
+        {"answer": answer, "probability": probability[at], "calibrated": calibrated[at], **each}
+    )
 
 
 def studies_of(
-    views: pd.DataFrame, *, threshold: float = 0.5, classes: Sequence[str] = ("normal", "abnormal")
+    views: pd.DataFrame,
+    *,
+    threshold: float = 0.5,
+    classes: Sequence[str] = ("normal", "abnormal"),
+    point: OperatingPoint | None = None,
 ) -> pd.DataFrame:
     """Aggregate scored views to studies: the mean of the views' probabilities, above `threshold` is abnormal.
 
@@ -311,13 +348,15 @@ def studies_of(
         Between 0 and 1; of two classes.
     classes : sequence of str
         Of the run; of more than two, the answer is the most probable one.
+    point : OperatingPoint, optional
+        Of studies: it calibrates the mean, and its own threshold is taken in place of `threshold`.
 
     Returns
     -------
     pandas.DataFrame
         One row a study with ``study``, ``views``, ``unreadable``, ``unlike`` (views unlike the training films), and
-        ``answer``, ``probability`` as `Predictor.answers` gives them, missing where all views are unreadable; of two
-        classes also ``abnormal``.
+        ``answer``, ``probability``, ``calibrated`` as `Predictor.answers` gives them, missing where all views are
+        unreadable; of two classes also ``abnormal``.
 
     Examples
     --------
@@ -335,9 +374,9 @@ def studies_of(
     ).reset_index()
     columns = ["probability"] if len(classes) == 2 else [f"probability[{name}]" for name in classes]
     mean = grouped[columns].mean().to_numpy(dtype=np.float64)
-    found = _answers(mean[:, 0] if len(classes) == 2 else mean, classes, threshold)
+    found = _answers(mean[:, 0] if len(classes) == 2 else mean, classes, threshold, point)
     out = pd.concat([out, found], axis=1)
     if len(classes) > 2:
         return out
-    out["abnormal"] = (out["probability"] > threshold).astype("boolean").mask(out["probability"].isna())
+    out["abnormal"] = (out["answer"] == classes[1]).astype("boolean").mask(out["probability"].isna())
     return out

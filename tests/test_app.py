@@ -103,6 +103,7 @@ def test_the_heading_tells_what_must_not_be_overlooked(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = reader.run.metrics["valid"]["study"]["knn"]
+    monkeypatch.setattr(reader, "points", {})  # as of a run without an operating point
     views = [view("a", 0.9), view("b", 0.1), view("c", 0.2), view("d", 0.0)]
     monkeypatch.setitem(figures["interval"], "kappa", [0.2, 0.6])
     assert reader._heading("hand", views, 4) == "hand: normal, probability of abnormal 0.30"
@@ -124,6 +125,7 @@ def test_the_runs_own_classes_are_named(
 ) -> None:
     monkeypatch.setitem(reader.run.metrics["valid"]["study"]["knn"]["interval"], "kappa", [0.2, 0.6])
     monkeypatch.setattr(reader, "classes", ("clean", "<fracture>"))
+    monkeypatch.setattr(reader, "points", {})
     monkeypatch.setattr(
         reader, "probabilities", lambda embeddings: np.tile([0.25, 0.75], (len(embeddings), 1))
     )
@@ -139,9 +141,31 @@ def test_the_runs_own_classes_are_named(
     assert set(re.findall(r"<figcaption>(\S+), distance", html)) <= {"clean", "&lt;fracture&gt;"}
 
 
+def test_the_page_answers_by_the_runs_operating_point(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from siamura.evaluation import OperatingPoint, TemperatureScaling
+
+    monkeypatch.setitem(reader.run.metrics["valid"]["study"]["knn"]["interval"], "kappa", [0.2, 0.6])
+    colder = TemperatureScaling().fit([0.9, 0.9, 0.9, 0.1], [1, 1, 0, 0]).to_dict()
+    points = {
+        level: OperatingPoint(level, colder, threshold, 0.9, patients=30, rows=40)
+        for level, threshold in (("view", 0.3), ("study", 0.35))
+    }
+    monkeypatch.setattr(reader, "points", points)
+    film, heat, boxes = np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.float32), np.zeros((0, 4))
+    low = View("a", np.array([0.7, 0.3]), False, film, heat, boxes, point=points["view"])
+    (calibrated,) = points["study"].calibrate([0.3])
+    assert calibrated > 0.35  # and 0.3 is below 0.5
+    assert (low.answer, low.probability, low.marked) == ("abnormal", pytest.approx(calibrated), True)
+    assert reader._heading("x", [low], 1) == f"x: abnormal, probability of abnormal {calibrated:.2f}"
+    assert f"calibrated {calibrated:.2f}, and above 0.35 is called abnormal" in reader._notes([low])[0]
+
+
 def test_more_than_two_classes(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(reader.run.metrics["valid"]["study"]["knn"]["interval"], "kappa", [0.2, 0.6])
     monkeypatch.setattr(reader, "classes", ("hand", "leg", "hip"))
+    monkeypatch.setattr(reader, "points", {})
     film, heat, boxes = np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.float32), np.zeros((0, 4))
     views = [
         View(name, np.array(each), False, film, heat, boxes, reader.classes)

@@ -116,6 +116,36 @@ def test_a_path_and_a_run_predict_the_same(done: Run) -> None:
         Predictor(done, head="tree")
 
 
+def test_answers_follow_from_the_operating_point_of_their_level(done: Run) -> None:
+    predictor = Predictor(done)
+    table = done.embeddings()[1]
+    views = predictor.views(table[table["split"] == "valid"])
+    for level, rows in (("view", views), ("study", predictor.studies(views))):
+        point = predictor.points[level]
+        calibrated = point.calibrate(rows["probability"])
+        np.testing.assert_allclose(rows["calibrated"], calibrated)
+        assert (rows["answer"] == "abnormal").tolist() == (calibrated > point.threshold).tolist()
+    plain = studies_of(views)
+    assert plain["calibrated"].isna().all()
+    assert (plain["abnormal"] == (plain["probability"] > 0.5)).all()
+
+
+def test_a_run_without_an_operating_point_answers_at_one_half(done: Run, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(done.folder, tmp_path / "older")
+    file = tmp_path / "older" / "operating_point.json"
+    text = file.read_text()
+    file.write_text(text.replace('"level": "view"', '"level": "study"'))
+    with pytest.raises(ValueError, match=r"operating_point\.json is damaged"):
+        Predictor(tmp_path / "older")
+    file.unlink()
+    predictor = Predictor(tmp_path / "older")
+    views = predictor.views(done.embeddings()[1].head(8))
+    assert (views["answer"] == "abnormal").tolist() == (views["probability"] > 0.5).tolist()
+    assert views["calibrated"].isna().all()
+
+
 def test_views_that_cannot_be_radiographs_are_reported(done: Run, tmp_path: Path) -> None:
     black, dot = np.zeros((300, 300), np.uint8), np.full((1, 1), 90, np.uint8)
     noise = np.random.default_rng(0).integers(0, 3, (300, 200), dtype=np.uint8)

@@ -20,7 +20,7 @@ from siamura.pixels import UnreadableImage, check_film, read_image
 from siamura.plots.style import part_name
 from siamura.report.tables import data_sentence, with_interval
 
-from .reading import THRESHOLD, Reading, View, called, class_name, shown
+from .reading import THRESHOLD, Reading, View, calibrated, called, class_name, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -66,6 +66,7 @@ class Reader:
     ) -> None:
         self.run = load_run(run)
         self.predictor = Predictor(self.run, head="knn")
+        self.points = self.predictor.points
         self.classes: tuple[str, ...] = tuple(
             map(str, self.run.config["data"].get("classes") or ("normal", "abnormal"))
         )
@@ -153,7 +154,7 @@ class Reader:
         each = self.probabilities(embeddings)
         unlike = self.predictor.distance(embeddings) > self.predictor.limit.limit
         views = [
-            View(name, row, bool(far), film, heat, boxes, self.classes)
+            View(name, row, bool(far), film, heat, boxes, self.classes, self.points.get("view"))
             for (name, film, heat, boxes), row, far in zip(parts, each, unlike, strict=True)
         ]
         cases = self._cases(embeddings, patient)
@@ -193,8 +194,10 @@ class Reader:
             return f"{study}: no better than chance on validation{read}"
         mean = np.mean([view.each for view in views], axis=0)
         of = shown(mean)
-        answer = self.classes[called(mean)]
-        return f"{study}: {answer}, probability of {self.classes[of]} {mean[of]:.2f}{read}"
+        point = self.points.get("study")
+        answer = self.classes[called(mean, point)]
+        value = calibrated(mean, point)[of]
+        return f"{study}: {answer}, probability of {self.classes[of]} {value:.2f}{read}"
 
     @property
     def chance(self) -> bool:
@@ -229,12 +232,18 @@ class Reader:
     def _notes(self, views: list[View]) -> list[str]:
         mean = np.mean([view.each for view in views], axis=0)
         of = self.classes[shown(mean)]
-        each = ", ".join(f"{view.probability:.2f}" for view in views)
+        point = self.points.get("study")
+        each = ", ".join(f"{view.each[shown(view.each)]:.2f}" for view in views)
         rests = "of one view"
         if len(views) > 1:
             rests = f"the mean of {len(views)} views"
             rests += f" ({each})" if len(self.classes) == 2 else ""
         rule = f"above {THRESHOLD:g} is called {of}"
+        if point is not None and point.threshold is not None:
+            rule = (
+                f"calibrated {calibrated(mean, point)[1]:.2f}, and above {point.threshold:.2f} is called {of}: for a "
+                f"sensitivity of {point.sensitivity:.2f}, chosen on {point.patients} training patients apart"
+            )
         if len(self.classes) > 2:
             rule = "the most probable class is the answer: " + ", ".join(
                 f"{name} {value:.2f}" for name, value in zip(self.classes, mean, strict=True)
@@ -244,8 +253,9 @@ class Reader:
         return [
             f"Probability of {of} {mean[shown(mean)]:.2f}, {rests}: the share of {of} among the "
             f"{self.run.experiment.neighbours} nearest training films; {rule}.",
-            f"On the validation studies this score reached kappa {with_interval(figures, 'kappa')} (95 % interval "
-            f"over {figures.get('patients', 'the')} patients; 0 is chance). {data}",
+            f"On the validation studies this score, at {THRESHOLD:g} and without calibration, reached kappa "
+            f"{with_interval(figures, 'kappa')} (95 % interval over {figures.get('patients', 'the')} patients; "
+            f"0 is chance). {data}",
         ]
 
     def _cases(self, embeddings: npt.NDArray[np.float32], patient: str | None) -> pd.DataFrame:

@@ -12,7 +12,9 @@ import pandas as pd
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["THRESHOLD", "Reading", "View", "called", "class_name", "shown"]
+    from siamura.evaluation import OperatingPoint
+
+__all__ = ["THRESHOLD", "Reading", "View", "calibrated", "called", "class_name", "shown"]
 
 THRESHOLD = 0.5
 
@@ -37,6 +39,8 @@ class View:
         x0, y0, x1, y1 as shares of the film's width and height.
     classes : tuple of C str
         The classes' names; of two, the second is the positive one.
+    point : OperatingPoint, optional
+        Of views: it calibrates the probabilities, and its threshold decides.
 
     Examples
     --------
@@ -54,11 +58,12 @@ class View:
     heat: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.float64]
     classes: tuple[str, ...] = ("normal", "abnormal")
+    point: OperatingPoint | None = None
 
     @property
     def code(self) -> int:
         """Code of the class that it is called."""
-        return called(self.each)
+        return called(self.each, self.point)
 
     @property
     def answer(self) -> str:
@@ -67,8 +72,8 @@ class View:
 
     @property
     def probability(self) -> float:
-        """Of two classes the probability of the positive one, of more that of the answer."""
-        return float(self.each[shown(self.each)])
+        """Of two classes the probability of the positive one, of more that of the answer; calibrated by the point."""
+        return float(calibrated(self.each, self.point)[shown(self.each)])
 
     @property
     def of(self) -> str:
@@ -124,9 +129,23 @@ class Reading:
         return "\n\n".join([self.heading, *self.problems, *self.notes])
 
 
-def called(each: npt.NDArray[np.float64]) -> int:
-    """Code of the class that probabilities (C,) speak for."""
-    return int(each[1] > THRESHOLD) if len(each) == 2 else int(each.argmax())
+def called(each: npt.NDArray[np.float64], point: OperatingPoint | None = None) -> int:
+    """Code of the class that probabilities (C,) speak for, by an operating point where there is one."""
+    if len(each) != 2:
+        return int(each.argmax())
+    if point is not None:
+        return int(point.decide(each[1:])[0])
+    return int(each[1] > THRESHOLD)
+
+
+def calibrated(each: npt.NDArray[np.float64], point: OperatingPoint | None = None) -> npt.NDArray[np.float64]:
+    """Calibrate probabilities (C,) by an operating point, where there is one."""
+    if point is None:
+        return each
+    if len(each) != 2:
+        return point.calibrate(each[None])[0]
+    positive = float(point.calibrate(each[1:])[0])
+    return np.array([1 - positive, positive])
 
 
 def shown(each: npt.NDArray[np.float64]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import typer
@@ -14,7 +14,7 @@ import siamura
 from siamura import plots, studies
 from siamura._files import printable
 from siamura.experiments import load_run
-from siamura.inference import Predictor, align_classes, films, studies_of
+from siamura.inference import Predictor, align_classes, films
 
 from .arguments import Columns, Head, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
@@ -34,9 +34,14 @@ def evaluate(
     columns: Columns = None,
     positive: Positive = None,
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="At 0.5, not calibrated, instead of the run's operating point.")
+    ] = False,
     form: OutFormat = Format.csv,
 ) -> None:
     """Figures with 95 % intervals over patients, per view and per study.
+
+    Calibrated, and at the run's operating point, where it has one.
 
     Example: `siamura evaluate runs/finger --data OTHER-HOSPITAL --part XR_FINGER`
     """
@@ -59,9 +64,13 @@ def evaluate(
             own = [f"probability[{name}]" for name in predictor.classes]
             probability = table["probability" if len(own) == 2 else own].to_numpy()
         ordered = bool(done.config["data"].get("ordered", False))
+        points = {} if plain else predictor.points
+        about: dict[str, Any] = {"classes": predictor.classes, "ordered": ordered}
         frames = [
-            siamura.evaluate(
-                table, probability, level=level, classes=predictor.classes, ordered=ordered
+            (
+                points[level].evaluate(table, probability, **about)
+                if level in points
+                else siamura.evaluate(table, probability, level=level, **about)
             ).assign(level=level)
             for level in ("view", "study")
         ]
@@ -73,6 +82,8 @@ def evaluate(
             "research, not for diagnosis.",
             err=True,
         )
+        if points:
+            typer.echo(f"{_rule(predictor, 'view')} {_rule(predictor, 'study')}", err=True)
         emit(pd.concat(frames).reset_index(), form)
 
 
@@ -90,7 +101,8 @@ def predict(
 ) -> None:
     """Class and probability of films; a study's is the mean of its views'. For research, not for diagnosis.
 
-    Of two classes the probability is that of the positive one; of more each class has a column.
+    Of two classes the probability is that of the positive one; of more each class has a column. The answer follows
+    from the run's operating point: the calibrated probability (column calibrated) above the run's threshold.
 
     Example: `siamura predict runs/finger study1/ --study folder --format json`
     """
@@ -98,7 +110,8 @@ def predict(
         predictor = Predictor(load_run(run), head=head)
         scored = predictor.views(films(paths, study=study))
         say_unreadable(scored)
-        emit(scored if views else studies_of(scored, classes=predictor.classes), form)
+        emit(scored if views else predictor.studies(scored), form)
+        typer.echo(_rule(predictor, "view" if views else "study"), err=True)
         if scored["probability"].isna().all():
             raise ValueError("none of the files could be read as a radiograph.")
 
@@ -151,6 +164,20 @@ def explain(
             "score": found.score,
         }
         typer.echo(json.dumps(said))
+
+
+def _rule(predictor: Predictor, level: Literal["view", "study"]) -> str:
+    """Say by what rule an answer is given."""
+    point = predictor.points.get(level)
+    if len(predictor.classes) > 2:
+        return f"Per {level}: the most probable class is the answer."
+    positive = printable(predictor.classes[1])
+    if point is None or point.threshold is None:
+        return f"Per {level}: a probability above 0.5 is called {positive}; this run has no operating point."
+    return (
+        f"Per {level}: a calibrated probability above {point.threshold:.3f} is called {positive} (sensitivity "
+        f"{point.sensitivity:.2f} wanted, on training patients apart)."
+    )
 
 
 def _class_to_show(predictor: Predictor, image: Path, label: str | None) -> int:

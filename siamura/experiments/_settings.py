@@ -8,9 +8,18 @@ from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any, Self, cast
 
-from siamura._validation import check_whole
+from siamura._validation import check_choice, check_number, check_whole
 
-__all__ = ["MOST", "NotGiven", "SettingsBase", "columns_of", "names_of", "parts_of", "setting"]
+__all__ = [
+    "MOST",
+    "NotGiven",
+    "SettingsBase",
+    "check_operating",
+    "columns_of",
+    "names_of",
+    "parts_of",
+    "setting",
+]
 
 
 class NotGiven(float):
@@ -105,6 +114,13 @@ class SettingsBase:
             )
         if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise ValueError(f"seed={self.seed!r} must be a whole number, not negative and below 2**63.")
+
+
+def check_operating(sensitivity: float, calibration: str, calibration_share: float) -> None:
+    """Refuse settings of an operating point that are out of their range."""
+    check_number("sensitivity", sensitivity, above=0, most=1)
+    check_choice("calibration", calibration, ("temperature", "isotonic", "none"))
+    check_number("calibration_share", calibration_share, least=0, most=0.5)
 
 
 def columns_of(text: str | None) -> dict[str, str] | None:

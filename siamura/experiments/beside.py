@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from siamura._names import BASELINES
+from siamura.evaluation import compare, frozen_baseline
+from siamura.networks import EmbeddingNet
+from siamura.training.embedding import forward_rows
+from siamura.training.head_first import FrozenTrunk
+
+from .metrics import plain, trivial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,11 +55,6 @@ def frozen_answers(
     dict
         ``frozen_knn`` and ``frozen_logistic``: probabilities float64 (N,), or (N, C) of more than two classes.
     """
-    from siamura.evaluation import frozen_baseline
-    from siamura.networks import EmbeddingNet
-    from siamura.training.embedding import forward_rows
-    from siamura.training.head_first import FrozenTrunk
-
     frozen = FrozenTrunk(EmbeddingNet(trunk, weights=weights, preprocess=train.pre)).eval()
     features = [
         forward_rows(frozen, data, accelerator=accelerator)[0].flatten(1).numpy() for data in (train, valid)
@@ -69,8 +70,6 @@ def baseline_answers(
 
     All are fitted on all training patients.
     """
-    from .metrics import trivial
-
     found = {"trivial": trivial(inputs.table, seed=seed)}
     if weights is not None:
         found |= frozen_answers(
@@ -107,10 +106,6 @@ def compare_with_baselines(
         ``{head: {baseline: {"metric": name, "first", "second", "difference", "low", "high"}}}``, the difference is
         head less baseline; a figure that is undefined is None.
     """
-    from siamura.evaluation import compare
-
-    from .metrics import plain
-
     found: dict[str, Any] = {}
     baselines = [name for name in BASELINES if name in by_head]
     for head in (name for name in by_head if name not in BASELINES):

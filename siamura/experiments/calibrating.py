@@ -9,39 +9,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from siamura._validation import check_choice, check_number
+from siamura.evaluation import OperatingPoint, fit_operating_point
+from siamura.evaluation._folds import patient_folds, spread_classes
+from siamura.studies import split_patients
+
+from .metrics import summary
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from siamura.evaluation import OperatingPoint
 
     from .data import Inputs
 
 __all__ = [
     "FEWEST",
-    "METHODS",
     "apart_probability",
-    "check_operating",
     "fit_points",
     "hold_back",
+    "points_of_heads",
     "score_points",
 ]
 
 _log = logging.getLogger(__name__)
 
-METHODS = ("temperature", "isotonic", "none")
-FEWEST = 5  # patients of each class that are held back, or none are
+FEWEST = 10  # patients of each class that are held back, or none are
 LEVELS = ("view", "study")
 
-Points = dict[str, dict[str, "OperatingPoint"]]
-
-
-def check_operating(sensitivity: float, calibration: str, calibration_share: float) -> None:
-    """Refuse settings of an operating point that are out of their range."""
-    check_number("sensitivity", sensitivity, above=0, most=1)
-    check_choice("calibration", calibration, METHODS)
-    check_number("calibration_share", calibration_share, least=0, most=0.5)
+Points = dict[str, dict[str, OperatingPoint]]
 
 
 def hold_back(
@@ -66,8 +59,6 @@ def hold_back(
     str
         What was done, for the report.
     """
-    from siamura.studies import split_patients
-
     if not share:
         return train, None, "No training patients were held back from the network for calibration."
     few = (
@@ -123,9 +114,7 @@ def apart_probability(
     dict of str to float64 (M,) or (M, C), or None
         By head; None where a class has fewer than two of these patients.
     """
-    from sklearn.base import clone
-
-    from siamura.evaluation._folds import patient_folds, spread_classes
+    from sklearn.base import clone  # here for the time that it takes to load
 
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
     at = np.flatnonzero(rows)
@@ -166,8 +155,6 @@ def fit_points(
     dict of str to dict of str to OperatingPoint
         By head, then by level.
     """
-    from siamura.evaluation import fit_operating_point
-
     return {
         head: {
             level: fit_operating_point(
@@ -197,8 +184,6 @@ def score_points(
     dict
         ``{"how": sentence, "heads": {head: {level: {"point": ..., "valid": figures}}}}``, for ``metrics.json``.
     """
-    from .metrics import summary
-
     heads: dict[str, Any] = {}
     for head, by_level in points.items():
         heads[head] = {}

@@ -11,7 +11,16 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from siamura._names import PARTS
-from siamura.explanation import explain_views, faithfulness, hits, localisation, randomised_weights, summary
+from siamura.explanation import (
+    HeadLogit,
+    explain,
+    explain_views,
+    faithfulness,
+    hits,
+    localisation,
+    randomised_weights,
+    summary,
+)
 from siamura.inference import Predictor
 from siamura.pixels import read_image
 from siamura.report.tables import RESEARCH
@@ -20,9 +29,12 @@ from siamura.studies import read_boxes, read_mura
 from ._settings import parts_of
 from .data import cache_folder, phantoms_for
 from .folder import Run
+from .metrics import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from siamura.explanation import Explanation
 
 __all__ = ["explanation_figures", "explanation_table"]
 
@@ -101,7 +113,7 @@ def explanation_figures(
     ------
     ValueError
         If the run was trained on these very phantoms, no validation view has a box, or the head finds none of the
-        views with a lesion.
+        views with a lesion: of two classes, calls none positive; of more, gives none its label.
 
     Examples
     --------
@@ -128,13 +140,18 @@ def explanation_figures(
         table = embedded[embedded["split"] == "valid"].reset_index(drop=True)
         lesions = read_boxes(boxes, table)
         root = Path(str(run.config["data"]["name"]))
-    table = predictor.views(table)
-    shown = table[table["path"].isin(lesions["path"])]
-    found = shown[shown["probability"] > 0.5].reset_index(drop=True)
+    table, shown, found = _found(predictor, table, lesions)
     if found.empty:
         raise ValueError(f"the run finds none of the {len(shown)} views with a lesion; train it longer.")
-    options = {"head": predictor.head, **options}
-    places = localisation(explain_views(predictor.net, found, progress=progress, **options), found, lesions)
+    places = localisation(_explained(predictor, found, progress, options), found, lesions)
+    if (
+        len(predictor.classes) > 2
+    ):  # curves and shuffled weights are of one class: the one that most films show
+        most = int(found["label"].mode()[0])
+        found = found[found["label"] == most].reset_index(drop=True)
+        options = {"target": HeadLogit(predictor.head, most), **options}
+    else:
+        options = {"head": predictor.head, **options}
     some = found.iloc[_spread(len(found), curves)]
     rests = faithfulness(predictor.net, some, progress=progress, **options)
     firsts = found.drop_duplicates("patient")
@@ -160,6 +177,72 @@ def explanation_figures(
     for frame in figures.values():
         frame.attrs.update(facts)
     return figures
+
+
+def lesion_figures(
+    predictor: Predictor, table: pd.DataFrame, boxes: str | os.PathLike[str] | pd.DataFrame
+) -> dict[str, Any]:
+    """Compare heat maps of validation views with boxes of their lesions, for ``metrics.json`` and the report.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        With the head whose score is explained.
+    table : DataFrame
+        The validation views.
+    boxes : path or DataFrame
+        As `siamura.studies.read_boxes` reads them.
+
+    Returns
+    -------
+    dict
+        ``views`` with a box, ``found`` of them and their ``patients``; ``figures``: by metric of `localisation`, and
+        of its difference from each baseline, ``value``, ``low`` and ``high``; empty where none is found.
+    """
+    lesions = read_boxes(boxes, table)
+    _, shown, found = _found(predictor, table, lesions)
+    said: dict[str, Any] = {
+        "views": len(shown),
+        "found": len(found),
+        "patients": int(found["patient"].nunique()),
+    }
+    figures: dict[str, Any] = {}
+    if len(found):
+        places = localisation(_explained(predictor, found, True, {}), found, lesions)
+        measured = summary(places)
+        figures = {
+            metric: {"name": name, **{end: plain(measured[end][metric]) for end in ("value", "low", "high")}}
+            for metric, name in _PLACES.items()
+            if metric in measured.index and not np.isnan(measured["value"][metric])
+        }
+    return {**said, "figures": figures}
+
+
+def _found(
+    predictor: Predictor, table: pd.DataFrame, lesions: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scored views, those of them with a lesion, and of these the ones that are answered right.
+
+    Of two classes a film with a lesion is to be called positive, whatever its label.
+    """
+    table = predictor.views(table)
+    shown = table[table["path"].isin(lesions["path"])]
+    names = np.array(predictor.classes, dtype=object)
+    wanted = names[1] if len(names) == 2 else names[shown["label"].to_numpy(dtype=np.int64)]
+    return table, shown, shown[shown["answer"].to_numpy() == wanted].reset_index(drop=True)
+
+
+def _explained(
+    predictor: Predictor, found: pd.DataFrame, progress: bool, options: dict[str, Any]
+) -> Iterator[Explanation]:
+    """Heat maps of views in their order; of more than two classes each of its own label's score."""
+    if len(predictor.classes) == 2:
+        given = {"head": predictor.head, **options}
+        yield from explain_views(predictor.net, found, progress=progress, **given)
+        return
+    for row in found.itertuples():
+        target = HeadLogit(predictor.head, int(row.label))
+        yield explain(predictor.net, read_image(str(row.path)), target, **options)
 
 
 def explanation_table(figures: dict[str, pd.DataFrame]) -> str:

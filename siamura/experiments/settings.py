@@ -10,8 +10,7 @@ from siamura._names import LOSS_SETTINGS, PARTS
 from siamura._validation import check_choice, check_number, check_whole
 from siamura.training.options import option
 
-from ._settings import MOST, NotGiven, SettingsBase, columns_of, parts_of, setting
-from .calibrating import check_operating
+from ._settings import MOST, NotGiven, SettingsBase, check_operating, columns_of, parts_of, setting
 
 __all__ = ["ClassifierExperiment", "Experiment", "LossName", "columns_of", "parts_of"]
 

@@ -278,8 +278,6 @@ def _decisions(
     seed: int,
 ) -> None:
     """Draw the net benefit per study of the heads that have an operating point, with calibrated probabilities."""
-    from siamura import plots
-
     if len(gallery.classes) != 2 or not points:
         return
     models = {}

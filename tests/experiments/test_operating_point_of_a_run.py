@@ -17,7 +17,7 @@ from siamura.heads import KNNHead
 from siamura.networks import EmbeddingNet
 from siamura.report.operating import beaten_sentences, findings, operating_section
 
-LARGER = {"views": 240, "trunk": "squeezenet1_1", "size": 32}
+LARGER = {"views": 240, "trunk": "squeezenet1_1", "size": 32, "calibration_share": 0.35}
 
 
 def table_of(patients: int, label: object = None) -> pd.DataFrame:
@@ -53,16 +53,16 @@ def held(cache: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_whole_patients_are_held_back_and_enough_are_left() -> None:
-    table = table_of(60)
+    table = table_of(120)
     train, back, said = hold_back(table, 0.2, patients=10, seed=0)
     assert back is not None
     assert not set(train["patient"]) & set(back["patient"])
     assert sorted([*train["path"], *back["path"]]) == sorted(table["path"])
     assert back.groupby("label")["patient"].nunique().min() >= FEWEST
-    assert "12 training patients" in said
+    assert "24 training patients" in said
     assert "seed 0" in said
     assert hold_back(table, 0, patients=10, seed=0)[1] is None
-    for changed in ({"patients": 28}, {"share": 0.05}):
+    for changed in ({"patients": 55}, {"share": 0.05}):
         whole, none, why = hold_back(**{"train": table, "share": 0.2, "patients": 10, "seed": 0, **changed})
         assert none is None
         assert len(whole) == len(table)
@@ -95,7 +95,7 @@ def test_the_network_trains_on_the_others_and_the_heads_know_all(held: Run, cach
     pre = held.experiment.preprocess()
     inputs = load(
         None, ["XR_FINGER"], pre, held.folder, cache=cache, views=LARGER["views"], seed=0, patients=4,
-        calibration_share=0.2,
+        calibration_share=LARGER["calibration_share"],
     )  # fmt: skip
     train, back, valid = (inputs.splits[name] for name in ("train", "calibration", "valid"))
     everyone = [set(data.table["patient"]) for data in (train, back, valid)]
@@ -137,7 +137,7 @@ def test_the_operating_point_is_kept_measured_and_shown(held: Run) -> None:
         for level in ("view", "study"):
             point = OperatingPoint.from_dict(kept["heads"][head][level])
             assert (point.level, point.sensitivity) == (level, 0.8)
-            assert point.patients < table.loc[~valid, "patient"].nunique() / 3
+            assert point.patients < table.loc[~valid, "patient"].nunique() / 2
     point = OperatingPoint.from_dict(kept["heads"]["knn"]["study"])
     p = held.heads()["knn"].predict_proba(vectors[valid], groups=table["patient"][valid])[:, 1]
     studies = (

@@ -316,8 +316,9 @@ def test_the_hub_is_asked_by_name_alone(on_the_hub):
         Trunk("timm:hf-hub:me/tiny")
 
 
-@pytest.mark.parametrize("name", ["small_vit", pytest.param("small_dinov3", marks=pytest.mark.slow),
-                                  pytest.param("small_swin", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize("name", ["small_vit", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("small_dinov3", "small_eva", "small_beit", "small_swin")
+)])  # fmt: skip
 def test_onnx(tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "siamura[onnx]"')
     pytest.importorskip("onnxscript", reason='needs pip install "siamura[onnx]"')
