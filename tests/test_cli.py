@@ -75,15 +75,19 @@ def test_phantoms_and_describe(tmp_path: Path) -> None:
 
 
 def test_evaluate_repeats_the_runs_own_figures(done: Run) -> None:
-    figures = table(call("evaluate", done.folder))
-    mine = figures[(figures["metric"] == "kappa") & (figures["level"] == "study")]
-    assert mine["value"].item() == pytest.approx(done.metrics["valid"]["study"]["knn"]["kappa"])
+    operating = done.metrics["operating"]["heads"]["knn"]["study"]["valid"]
+    for more, wanted in (((), operating), (("--plain",), done.metrics["valid"]["study"]["knn"])):
+        figures = table(call("evaluate", done.folder, *more))
+        mine = figures[figures["level"] == "study"].set_index("metric")["value"]
+        for metric in ("kappa", "recall", "brier"):
+            assert mine[metric] == pytest.approx(wanted[metric])
     assert "PHANTOMS" in call("evaluate", done.folder).stderr
 
 
 def test_evaluate_on_other_radiographs(done: Run, root: Path) -> None:
     result = call("evaluate", done.folder, "--data", root, "--head", "mlp")
-    assert result.stderr.splitlines()[-1].startswith(f"PHANTOMS, {root}")
+    assert f"\nPHANTOMS, {root}" in f"\n{result.stderr}"
+    assert "a calibrated probability above" in result.stderr
     figures = table(result)
     assert figures.loc[figures["metric"] == "accuracy", "value"].between(0, 1).all()
 

@@ -155,6 +155,8 @@ def _parameter(name: str, default: object, kind: Any, *flags: str, **about: Any)
 
 def _flags(name: str, kind: object) -> tuple[str, ...]:
     flag = "--" + name.replace("_", "-")
+    if name == "lesions":
+        return (flag, "--boxes")  # as examples/explain_quality.py calls it
     return (f"{flag}/--no-{flag[2:]}",) if kind in (bool, bool | None) else (flag,)
 
 

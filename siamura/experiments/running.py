@@ -13,11 +13,13 @@ from pytorch_metric_learning.reducers import MeanReducer
 import siamura
 from siamura import losses
 from siamura.heads.distance_limit import DistanceLimit
+from siamura.inference import Predictor
 from siamura.networks import EmbeddingNet
 from siamura.report.card import write_card
 from siamura.report.figures import draw
 from siamura.report.tables import finger_sheet
 from siamura.samplers import PKBatchSampler
+from siamura.studies import read_boxes
 from siamura.training import embed, fit
 from siamura.training.distributed import on_rank_zero
 
@@ -28,6 +30,7 @@ from .calibrating import points_of_heads, score_points
 from .data import Inputs, cache_folder, domains, load
 from .finishing import finish
 from .folder import Run, open_folder, write_config, write_embeddings, write_points
+from .heatmap_quality import lesion_figures
 from .settings import Experiment
 
 if TYPE_CHECKING:
@@ -188,6 +191,10 @@ def load_data(
             f"calibration='isotonic' is for two classes, and the data have {len(inputs.facts['classes'])}; take "
             "temperature."
         )
+    if experiment.lesions is not None:
+        read_boxes(
+            experiment.lesions, inputs.splits["valid"].table
+        )  # what is wrong with it is said before training
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
     return inputs
 
@@ -292,6 +299,8 @@ def _measure(
         head.save(folder / name)
     DistanceLimit.of(heads["knn"], embeddings["valid"]).save(folder)
     write_embeddings(folder, np.concatenate([known, embeddings["valid"]]), inputs.table)
+    if experiment.lesions is not None:
+        metrics["lesions"] = lesion_figures(Predictor(folder, head="mlp"), valid, experiment.lesions)
     write_card(folder / "model", experiment, metrics, facts, history, siamura.__version__)
     captions = draw(folder, experiment, facts, history, shown, vectors, {"valid": own}, heads, points=points)
     sheet = finger_sheet(experiment, metrics, facts, history)

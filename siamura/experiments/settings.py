@@ -42,6 +42,9 @@ class Experiment(SettingsBase):
     part : str
         A part found in the data, such as ``XR_FINGER`` or ``finger``, several with commas between, or ``all``; where
         the data name none, that of all. The films of a batch are then of one part, as far as each has the labels.
+    lesions : str or None
+        A file of boxes around lesions as `siamura.studies.read_boxes` reads it (file, x0, y0, x1, y1): the report
+        then compares the heat maps of validation views with them.
     views : int
         How many phantom views are drawn, where `data` is None.
     trunk : str
@@ -113,6 +116,9 @@ class Experiment(SettingsBase):
     classes: str | None = setting(None, "All labels in the order of their codes, with commas between.")
     ordered: bool | None = setting(None, "Whether three labels or more are grades in order.")
     part: str = setting("XR_FINGER", "Body part; give it again for several, or all.")
+    lesions: str | None = setting(
+        None, "Boxes around lesions (file, x0, y0, x1, y1), with which the heat maps are compared."
+    )
     views: int = setting(800, "Phantom views to draw, where --data is not given.")
     trunk: str = setting("densenet169", "Trunk: densenet169, resnet50, any torchvision classifier.")
     dim: int = setting(128, "Dimensions of the embedding.")
@@ -135,7 +141,11 @@ class Experiment(SettingsBase):
     keep_best: bool = setting(False, option("keep_best").text)
     patience: int | None = setting(None, option("patience").text)
     precision: str = setting("auto", "Numbers of the training: auto, 32, bf16 or fp16.")
-    logger: str | None = setting(None, "Further record of the training: csv, tensorboard, mlflow or wandb.")
+    logger: str | None = setting(
+        None,
+        "Further record of the training in the run folder: csv; tensorboard (pip install siamura[tensorboard]); mlflow "
+        "or wandb (each needs its own package; wandb writes to its service unless WANDB_MODE=offline).",
+    )
     device: str = setting("auto", "Where it computes: auto, cpu, cuda or mps.")
     workers: int = setting(0, option("workers").text)
     augment: str = setting("flip", "Augmentation preset: none, flip, mura, keras, part.")
@@ -149,15 +159,16 @@ class Experiment(SettingsBase):
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(LossName))
-        self._check_paths("data", "weights")
+        self._check_paths("data", "weights", "lesions")
         self._check_text("part", "trunk", "augment")
-        own = [
-            name for name in ("columns", "positive", "classes", "ordered") if getattr(self, name) is not None
-        ]
+        names = ("columns", "positive", "classes", "ordered", "lesions")
+        own = [name for name in names if getattr(self, name) is not None]
         self._check_text(*(name for name in own if name != "ordered"))
         columns_of(self.columns)
         if self.data is None and own:
-            raise ValueError("columns, positive, classes and ordered are of data=, which is not given.")
+            raise ValueError(
+                "columns, positive, classes, ordered and lesions are of data=, which is not given."
+            )
         if self.positive is not None and self.classes is not None:
             raise ValueError(
                 "positive and classes exclude each other: of two classes the second is positive."

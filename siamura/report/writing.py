@@ -12,6 +12,7 @@ from siamura._names import BASELINES, HEADS
 
 from . import sections
 from .gallery import classes_named
+from .lesions import lesions_section
 from .operating import operating_section
 from .page import Section, render
 from .pictures import pictures
@@ -82,6 +83,7 @@ def write_page(folder: Path, record: Record) -> Path:
         Section(
             "embedding", "The embedding space", [*shown["embedding"], *sections.quality_section(metrics)]
         ),
+        Section("lesions", "Are the heat maps right?", lesions_section(metrics)),
         Section("layers", "Inside the network", shown["layers"]),
         Section(
             "training", "Training", [*shown["training"], *sections.training_section(config, record.history)]

@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 
 from siamura.experiments import Run, explanation_figures, explanation_table
-from siamura.explanation import summary
-from siamura.studies import read_mura
+from siamura.experiments.heatmap_quality import lesion_figures
+from siamura.explanation import explain_views, localisation, summary
+from siamura.inference import Predictor
+from siamura.report.lesions import lesions_section
+from siamura.studies import read_boxes, read_mura
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "explain_quality.py"
 
@@ -63,8 +66,6 @@ def test_the_runs_own_phantoms_are_refused(done: Run, cache: Path, tmp_path: Pat
 
 
 def test_a_run_that_finds_nothing_says_so(done: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from siamura.inference import Predictor
-
     monkeypatch.setattr(Predictor, "probability", lambda self, embeddings: 0.0 * embeddings[:, 0])
     with pytest.raises(ValueError, match="finds none of the"):
         explanation_figures(done, views=40, cache=cache, progress=False)
@@ -86,3 +87,25 @@ def test_a_kind_of_lesion_is_given_with_patients_and_interval_and_of_one_patient
     assert f"| lucency | 1 | 1 | {places['hit'].iloc[5]:.2f} [–] | {places['iou'].iloc[5]:.2f} [–] |" in text
     assert "| map's correlation after: top | 0.50 | – |" in text
     assert "nan" not in text
+
+
+def test_the_report_sets_heat_maps_beside_boxes_of_ones_own(done: Run) -> None:
+    boxes = Path(done.config["data"]["name"]) / "lesions.csv"
+    table = done.embeddings()[1]
+    valid = table[table["split"] == "valid"].reset_index(drop=True)
+    predictor = Predictor(done, head="mlp")
+    found = lesion_figures(predictor, valid, boxes)
+    lesions = read_boxes(boxes, valid)
+    views = predictor.views(valid)
+    right = views[views["path"].isin(lesions["path"]) & (views["answer"] == "abnormal")]
+    assert found["views"] == lesions["path"].nunique()
+    assert (found["found"], found["patients"]) == (len(right), right["patient"].nunique())
+    if found["found"]:
+        maps = explain_views(predictor.net, right, head=predictor.head, progress=False)
+        wanted = summary(localisation(maps, right, lesions))["value"]
+        for metric in ("hit", "centre_hit", "iou", "hit - centre_hit"):
+            assert found["figures"][metric]["value"] == pytest.approx(wanted[metric])
+    said, *tables = lesions_section({"lesions": found})
+    assert f"{found['views']} validation view" in said.text
+    assert bool(tables) == bool(found["found"])
+    assert lesions_section({}) == []

@@ -183,7 +183,7 @@ def test_columns_are_pairs() -> None:
     for wrong in ("file", "file=", "a=b=c", ","):
         with pytest.raises(ValueError, match="must be names and their meaning"):
             Experiment(data="films.csv", columns=wrong)
-    with pytest.raises(ValueError, match="columns, positive, classes and ordered are of data="):
+    with pytest.raises(ValueError, match="columns, positive, classes, ordered and lesions are of data="):
         Experiment(positive="fracture")
 
 
