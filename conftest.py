@@ -1,4 +1,4 @@
-"""What several rooms' tests share, and where the examples of docstrings stand."""
+"""What the tests of several packages share, and the folders that examples of docstrings need."""
 
 from __future__ import annotations
 

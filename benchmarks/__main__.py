@@ -1,7 +1,7 @@
 """Run every benchmark and print one table: ``python -m benchmarks [--gpu] [--only losses,pixels] [--out FOLDER]``.
 
-``--into docs/benchmarks.md`` also puts the rows into that page: a room that ran takes the place of its earlier rows,
-with the machine and the day above them, and the other rooms stay.
+``--into docs/benchmarks.md`` also puts the rows into that page: a package that ran takes the place of its earlier rows,
+with the machine and the day above them, and the other packages stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--gpu", action="store_true", help="run the rows that have one on the GPU")
     parser.add_argument(
-        "--only", default=",".join(names), help=f"rooms, comma-separated, of {', '.join(names)}"
+        "--only", default=",".join(names), help=f"packages, comma-separated, of {', '.join(names)}"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.md"
@@ -43,12 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.into is not None:
         _put({}, options.into)
     started = time.perf_counter()
-    rooms: dict[str, list[Row]] = {name: [] for name in chosen}
-    for name, rows in rooms.items():
+    packages: dict[str, list[Row]] = {name: [] for name in chosen}
+    for name, rows in packages.items():
         for row in _rows(name, gpu=options.gpu):
             rows.append(row)
             print(markdown([row]).splitlines()[-1], file=sys.stderr, flush=True)
-    found = [row for rows in rooms.values() for row in rows]
+    found = [row for rows in packages.values() for row in rows]
     machine = _machine(gpu=options.gpu)
     text = f"{machine}, {time.strftime('%Y-%m-%d')}.\n\n{markdown(found)}\n"
     options.out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     took = f"{len(found)} rows in {time.perf_counter() - started:.0f} s"
     if options.into is not None:
         head = f"{machine}, {time.strftime('%Y-%m-%d')}: {took} in all."
-        _put({name: f"{head}\n\n{markdown(rows)}" for name, rows in rooms.items() if rows}, options.into)
+        _put({name: f"{head}\n\n{markdown(rows)}" for name, rows in packages.items() if rows}, options.into)
     print(text)
     print(f"{took}; written to {options.out}", file=sys.stderr)
     missed = [row for row in found if row.target is not None and row.ratio < row.target]
@@ -75,14 +75,14 @@ def _rows(name: str, *, gpu: bool) -> Iterator[Row]:
         yield from rows()
 
 
-def _put(rooms: Mapping[str, str], page: Path) -> None:
-    """Put the text of some rooms between the marks of a page; those of other rooms stay."""
+def _put(packages: Mapping[str, str], page: Path) -> None:
+    """Put the text of some packages between the marks of a page; those of other packages stay."""
     before, start, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
     rest, end, after = rest.partition(MARKS[1])
     if not (start and end):
         raise SystemExit(f"{page} has no place for the figures: it needs the lines {MARKS[0]} and {MARKS[1]}")
     kept = dict(section.split("\n", 1) for section in f"\n{rest.strip()}".split("\n### ")[1:])
-    kept |= rooms
+    kept |= packages
     text = "\n\n".join(f"### {name}\n\n{kept[name].strip()}" for name in sorted(kept))
     page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 

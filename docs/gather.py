@@ -1,4 +1,4 @@
-"""What Sphinx reads beside the pages: one reference page for each room, and the examples with titles.
+"""What Sphinx reads beside the pages: one reference page for each package, and the examples with titles.
 
 Both are written from the code, so that a new public name or a new example appears without being listed anywhere.
 """
@@ -11,7 +11,7 @@ import types
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-ROOMS = {
+PACKAGES = {
     "siamura": "The names for everyday use",
     "siamura.studies": "What is on disk, as a table",
     "siamura.pixels": "From a file to the network's input",
@@ -32,38 +32,38 @@ ROOMS = {
 }
 
 
-def public_names(room: str) -> list[str]:
-    """Names that a room makes public; not the rooms that `siamura` itself gives, and no alias of a type."""
-    module = importlib.import_module(room)
+def public_names(package: str) -> list[str]:
+    """Names that a package makes public; not the packages that `siamura` itself gives, and no alias of a type."""
+    module = importlib.import_module(package)
     kinds = (types.ModuleType, types.GenericAlias)
     return [n for n in sorted(module.__all__) if n[0] != "_" and not isinstance(getattr(module, n), kinds)]
 
 
 def home(name: str) -> str:
-    """The room that documents a name of `siamura` itself."""
+    """The package that documents a name of `siamura` itself."""
     thing = getattr(importlib.import_module("siamura"), name)
-    return next(r for r in list(ROOMS)[1:] if thing is getattr(importlib.import_module(r), name, None))
+    return next(r for r in list(PACKAGES)[1:] if thing is getattr(importlib.import_module(r), name, None))
 
 
 def write_reference(folder: Path) -> None:
-    """Write one page a room: its docstring and the table of its names, each with a page of its own."""
+    """Write one page a package: its docstring and the table of its names, each with a page of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    for room in ROOMS:
-        about = inspect.cleandoc(importlib.import_module(room).__doc__ or "")
-        names = public_names(room)
-        lines = [room, "=" * len(room), "", about, ""]
-        if room == "siamura":
+    for package in PACKAGES:
+        about = inspect.cleandoc(importlib.import_module(package).__doc__ or "")
+        names = public_names(package)
+        lines = [package, "=" * len(package), "", about, ""]
+        if package == "siamura":
             lines += [".. autosummary::", "   :nosignatures:", ""]
             lines += [f"   {home(name)}.{name}" for name in names]
         else:
-            lines += [f".. currentmodule:: {room}", "", ".. autosummary::", "   :toctree: names"]
+            lines += [f".. currentmodule:: {package}", "", ".. autosummary::", "   :toctree: names"]
             lines += ["   :nosignatures:", ""] + [f"   {name}" for name in names]
-        _write(folder / f"{room}.rst", "\n".join(lines) + "\n")
-    rows = [f"* - :doc:`{room} <{room}>`\n  - {title}" for room, title in ROOMS.items()]
+        _write(folder / f"{package}.rst", "\n".join(lines) + "\n")
+    rows = [f"* - :doc:`{package} <{package}>`\n  - {title}" for package, title in PACKAGES.items()]
     table = ".. list-table::\n   :widths: 30 70\n\n" + "\n".join(
         "   " + line for row in rows for line in row.splitlines()
     )
-    tree = ".. toctree::\n   :hidden:\n\n" + "\n".join(f"   {room}" for room in ROOMS)
+    tree = ".. toctree::\n   :hidden:\n\n" + "\n".join(f"   {package}" for package in PACKAGES)
     _write(folder / "index.rst", f"Reference\n=========\n\nEvery public name.\n\n{table}\n\n{tree}\n")
 
 

@@ -1,7 +1,7 @@
-"""Which loss? Every loss on two trunks and two widths, and a supervised classifier, on the same films.
+"""Which loss? Every loss on two trunks and two widths, and a supervised classifier, on the same images.
 
 A finished run is kept, so a stopped comparison continues. Sixty-six runs take two hours on 2 cores; `--seeds 0` takes a
-third of that. Without `--data` phantoms are drawn and used, which says nothing about patients. On films of your own:
+third of that. Without `--data` phantoms are drawn and used, which says nothing about patients. On your own:
 
     python examples/loss_table.py --data MURA-v1.1 --part XR_WRIST
 """

@@ -26,7 +26,7 @@ def main(
     train = (table["split"] == "train").to_numpy()
     file = run / "cases.db"
     index = (CaseIndex.open if file.exists() else CaseIndex.create)(file, model=net)
-    index.add(embeddings[train], table[train])  # a film that is there is updated
+    index.add(embeddings[train], table[train])  # an image that is there is updated
     if not 0 <= view < (~train).sum():
         raise ValueError(f"view={view} must be from 0 to {(~train).sum() - 1}.")
     query = table[~train].iloc[view]

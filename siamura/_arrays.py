@@ -1,4 +1,4 @@
-"""Arrays from files that a stranger may have written: what they claim is checked before anything is read."""
+"""Arrays from files that are not to be trusted: what they claim is checked before anything is read."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error means that no more can be written: a full disk, a quota, a limit of size."""
+    """Return whether an error means that no more can be written: a full disk, a quota, a limit of size."""
     full = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
     return isinstance(error, OSError) and error.errno in full
 

@@ -100,7 +100,7 @@ class FoundImages(NamedTuple):
 
 
 def image_kind(source: str | os.PathLike[str] | bytes) -> str | None:
-    r"""Tell what kind of image a file is, by its content alone.
+    r"""Return what kind of image a file is, by its content alone.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def image_kind(source: str | os.PathLike[str] | bytes) -> str | None:
 
 
 def judge(source: str | os.PathLike[str] | bytes) -> tuple[str | None, str]:
-    """Tell what kind of image a file is; where it is none, why not.
+    """Return what kind of image a file is; where it is none, why not.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def judge(source: str | os.PathLike[str] | bytes) -> tuple[str | None, str]:
 
 
 def is_named_as_image(name: str | os.PathLike[str]) -> bool:
-    """Tell whether a file's name ends as those of images do.
+    """Return whether a file's name ends as those of images do.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def summarize_passed_over(passed_over: Iterable[tuple[str, str]], most: int = 3)
 
 
 def _judge(head: bytes) -> tuple[str | None, str]:
-    """Tell the kind by the first bytes, and the reason where it is none."""
+    """Return the kind by the first bytes, and the reason where it is none."""
     if not head:
         return None, "it is empty"
     # First DICOM: its free preamble may pretend to be a TIFF.
@@ -284,12 +284,12 @@ def _judge(head: bytes) -> tuple[str | None, str]:
 
 
 def _is_bmp(head: bytes) -> bool:
-    """Tell a BMP from a text that begins with BM: the length of its second header is one of a few."""
+    """Return whether this is a BMP and no text that begins with BM: the length of its second header is one of a few."""
     return len(head) < 18 or int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def _is_bare_dicom(head: bytes) -> bool:
-    """Tell a DICOM data set that begins at once, without preamble.
+    """Return whether this is a DICOM data set that begins at once, without preamble.
 
     Elements stand in ascending order, each a tag and, explicitly or not, a value representation, and a
     length. Those that fit into the head must all be of that form, and the first of a group that images have.

@@ -1,4 +1,4 @@
-"""Names that several rooms use: body parts, heads and scores. Each list stands here once."""
+"""Names that several packages use: body parts, heads and scores. Each list stands here once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a run that may come from a stranger, or be damaged: looked at before they are read, and named if wrong."""
+"""Files of a run that may be damaged or not to be trusted: checked before they are read, and named if wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["naming_damage", "read_json"]
 
 @contextlib.contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Say of any error within that a file or folder of a run is damaged; whatever a stranger put there may cause it.
+    """Say of any error within that a file or folder of a run is damaged; whatever is stored there may cause it.
 
     A file that is missing or may not be read, and a package that is missing, keep their own error.
     """

@@ -27,7 +27,7 @@ from siamura._run_files import (
 )
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
-from siamura.pixels.checks import check_film
+from siamura.pixels.checks import check_radiograph
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Predictor",
     "align_classes",
-    "films",
+    "list_views",
     "load_classes",
     "load_embeddings",
     "load_heads",
@@ -48,7 +48,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-#: The name of a study's folder in MURA: these alone are taken for studies without being told.
+#: The name of a study's folder in MURA: these alone are taken for studies without `study`.
 MURA_STUDY = re.compile(r"study\d+_(positive|negative)")
 
 
@@ -81,7 +81,7 @@ class _Folder:
         return load_embeddings(self.folder)
 
 
-def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
+def list_views(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
     """List the image files behind files and folders, and say which belong to one study.
 
     Parameters
@@ -107,7 +107,7 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
 
     Examples
     --------
-    >>> films(["phantoms"]).columns.tolist()
+    >>> list_views(["phantoms"]).columns.tolist()
     ['path', 'study']
     """
     check_choice("study", study, ("auto", "folder", "file"))
@@ -133,7 +133,7 @@ def films(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd
 
 
 class Predictor:
-    """A run's network and heads, loaded once, for as many films as come.
+    """A run's network and heads, loaded once, for as many images as come.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Predictor:
     --------
     >>> import siamura
     >>> predictor = siamura.Predictor("runs/first")
-    >>> views = predictor.views(films(["phantoms/valid/XR_FINGER"]).head(2))
+    >>> views = predictor.views(list_views(["phantoms/valid/XR_FINGER"]).head(2))
     >>> views.columns.tolist()
     ['path', 'study', 'answer', 'probability', 'calibrated', 'distance', 'unlike', 'problem']
     >>> predictor.studies(views).columns.tolist()
@@ -233,7 +233,7 @@ class Predictor:
 
     @property
     def limit(self) -> DistanceLimit:
-        """The distance beyond which a view is unlike the training films; measured here where the run lacks it."""
+        """The distance beyond which a view is unlike the training views; measured here where the run lacks it."""
         if self._limit is None:
             self._limit = DistanceLimit.load(self.run.folder)
             rows = self.heads["knn"].n_rows_
@@ -293,7 +293,7 @@ class Predictor:
             image = pixels.read_image(path)
         except pixels.UnreadableImage as error:
             return None, " ".join(str(error).split())
-        if reason := check_film(image):
+        if reason := check_radiograph(image):
             return None, f"{printable(path)} cannot be read as a radiograph: {reason}."
         return self._preprocess(image), ""
 
@@ -354,7 +354,7 @@ def studies_of(
     Returns
     -------
     pandas.DataFrame
-        One row a study with ``study``, ``views``, ``unreadable``, ``unlike`` (views unlike the training films), and
+        One row a study with ``study``, ``views``, ``unreadable``, ``unlike`` (views unlike the training views), and
         ``answer``, ``probability``, ``calibrated`` as `Predictor.answers` gives them, missing where all views are
         unreadable; of two classes also ``abnormal``.
 

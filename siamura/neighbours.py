@@ -323,7 +323,7 @@ class Neighbours:
         own: NDArray[np.int64] | None,
         mask: NDArray[np.bool_] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """Measure `wide` candidates; and tell for which queries a nearer row may stand behind them."""
+        """Measure `wide` candidates; and return for which queries a nearer row may stand behind them."""
         near = points if self._centre is None else (points - self._centre).astype(np.float32)
         squares = np.einsum("nd,nd->n", near, near, dtype=np.float64)
         wide = min(wide, len(self.rows))

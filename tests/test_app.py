@@ -55,7 +55,7 @@ def test_a_study_is_read(reader: Reader, study: list[str], done: Run) -> None:
     assert "XR_" not in render(reading).split("<details>")[0]
     assert len(reading.views) == len(study)
     for view in reading.views:
-        assert view.film.dtype == np.uint8
+        assert view.image.dtype == np.uint8
         assert view.heat.max() <= 1
         assert ((view.boxes >= 0) & (view.boxes <= 1)).all()
     assert reading.cases is not None
@@ -116,7 +116,7 @@ def test_the_heading_tells_what_must_not_be_overlooked(
         monkeypatch.setitem(figures["interval"], "kappa", unclear)
         assert reader._heading("hand", views, 4) == "hand: no better than chance on validation"
     far = [view("leg", 1.0, unlike=True)]
-    assert "leg: unlike the training films" in reader._heading("leg", far, 1)
+    assert "leg: unlike the training views" in reader._heading("leg", far, 1)
     assert "farther from them than 99 % of the validation views" in reader._warnings(far)[0]
 
 
@@ -132,7 +132,7 @@ def test_the_runs_own_classes_are_named(
     reading = reader.read(study[:1], study="hand")
     assert reading.heading in (
         "hand: <fracture>, probability of <fracture> 0.75",
-        "hand: unlike the training films, so the score means little",
+        "hand: unlike the training views, so the score means little",
     )
     assert "above 0.5 is called <fracture>" in reading.notes[0]
     html = render(reading)
@@ -185,8 +185,8 @@ def test_a_view_unlike_the_training_films_is_marked(
 ) -> None:
     monkeypatch.setattr(reader.predictor, "_limit", DistanceLimit(5, 1e-9, 0.99, 24))
     html = render(reader.read(study[:1]))
-    assert "unlike the training films, so the score means little" in html
-    assert "<span class='tag unlike'>unlike the training films</span>" in html
+    assert "unlike the training views, so the score means little" in html
+    assert "<span class='tag unlike'>unlike the training views</span>" in html
 
 
 def test_names_are_escaped(reader: Reader, study: list[str]) -> None:
@@ -351,8 +351,8 @@ def test_upload_result_heat_map_and_bad_file(
     answer(page, "Probability of abnormal")
     page.wait_for_selector("#heat .heat")
     page.wait_for_selector("#cases img")
-    assert page.locator("#heat .film").count() == 2 * len(study)  # plain, and below the heat
-    assert "relative within this film" in page.inner_text("#heat")
+    assert page.locator("#heat .plain").count() == 2 * len(study)  # plain, and below the heat
+    assert "relative within this image" in page.inner_text("#heat")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate("""() => {
         const set = (name, value) => {

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in [ROOT / "README.md", *DOCS.rglob("*.md")] if "generated" not in p.parts)
-SOURCES = [p for room in ("siamura", "losses", "samplers") for p in (ROOT / room).rglob("*.py")]
+SOURCES = [p for package in ("siamura", "losses", "samplers") for p in (ROOT / package).rglob("*.py")]
 
 
 def messages():
@@ -71,13 +71,16 @@ def test_every_public_class_and_function_has_an_example(beside_the_pages):
     import gather
 
     without = []
-    for room in [*list(gather.ROOMS)[1:], "siamura.app"]:  # the names of siamura itself are names of a room
-        for name in gather.public_names(room):
-            thing = getattr(importlib.import_module(room), name)
+    for package in [
+        *list(gather.PACKAGES)[1:],
+        "siamura.app",
+    ]:  # the names of siamura itself are names of a package
+        for name in gather.public_names(package):
+            thing = getattr(importlib.import_module(package), name)
             ours = getattr(thing, "__module__", "").startswith("siamura")  # another library documents its own
             documented = ours and (inspect.isclass(thing) or inspect.isroutine(thing))
             if documented and ">>>" not in (thing.__doc__ or ""):
-                without.append(f"{room}.{name}")
+                without.append(f"{package}.{name}")
     assert not without, f"no example in the docstrings of {', '.join(without)}"
 
 

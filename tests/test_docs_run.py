@@ -259,9 +259,9 @@ def read(command: str) -> tuple[typer.Typer, list[str]] | None:
         for extras in re.findall(r"siamura\[(.+?)\]", command):
             assert set(extras.split(",")) <= set(setup["options.extras_require"]), command
     elif words[:3] == ["python", "-m", "benchmarks"]:
-        rooms = {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
+        packages = {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
         asked = words[words.index("--only") + 1].split(",") if "--only" in words else []
-        assert set(asked) <= rooms, f"{command}: there are {rooms}"
+        assert set(asked) <= packages, f"{command}: there are {packages}"
     elif words[:2] == ["python", "-m"]:
         assert (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file(), command
     elif words[0] == "siamura":

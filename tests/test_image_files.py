@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from siamura._image_files import find_images, image_kind, natural_order, summarize_passed_over
-from siamura.inference import films
+from siamura.inference import list_views
 from siamura.pixels import read_image
 from siamura.studies import read_dicom_folder, read_folders, read_mura, skipped
 
@@ -75,7 +75,7 @@ def test_dicom_is_told_by_content_and_listed_by_all_who_read_it(form: str, name:
     file.write_bytes(dicom(**DICOMS[form]))
     assert image_kind(file) == "DICOM"
     assert find_images(tmp_path).images == [file]
-    assert films([tmp_path])["path"].tolist() == [str(file)]
+    assert list_views([tmp_path])["path"].tolist() == [str(file)]
     table = read_dicom_folder(tmp_path, hash_identifiers=False)
     assert table["path"].tolist() == [str(file)]
     assert np.array_equal(read_image(file), GREY)
@@ -156,7 +156,7 @@ def test_predict_says_what_it_passes_over(tmp_path: Path, caplog: pytest.LogCapt
     (tmp_path / "film.IMA").write_bytes(dicom())
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 ........")
     with caplog.at_level(logging.WARNING, logger="siamura"):
-        assert len(films([tmp_path])) == 1
+        assert len(list_views([tmp_path])) == 1
     assert "report.pdf: it is a PDF document" in caplog.text
 
 

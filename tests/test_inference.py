@@ -13,7 +13,7 @@ from siamura.experiments import Run
 from siamura.explanation import embed_image
 from siamura.heads import KNNHead
 from siamura.heads.distance_limit import DistanceLimit
-from siamura.inference import Predictor, check_film, films, load_embeddings, studies_of
+from siamura.inference import Predictor, check_radiograph, list_views, load_embeddings, studies_of
 
 
 def touch(*paths: Path) -> None:
@@ -30,7 +30,7 @@ def test_mura_folders_make_studies_and_loose_files_stand_alone(tmp_path: Path) -
         tmp_path / "loose/notes.txt",
         tmp_path / "loose/._a.png",
     )
-    table = films([tmp_path])
+    table = list_views([tmp_path])
     assert table["path"].map(lambda p: Path(p).name).tolist() == [
         "a.PNG",
         "b.dcm",
@@ -38,22 +38,22 @@ def test_mura_folders_make_studies_and_loose_files_stand_alone(tmp_path: Path) -
         "image2.png",
     ]
     assert table["study"].nunique() == 3
-    assert films([tmp_path], study="folder")["study"].nunique() == 2
-    assert films([tmp_path], study="file")["study"].nunique() == 4
+    assert list_views([tmp_path], study="folder")["study"].nunique() == 2
+    assert list_views([tmp_path], study="file")["study"].nunique() == 4
 
 
 def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
     touch(tmp_path / "a.png")
-    assert len(films([tmp_path, tmp_path / "a.png"])) == 1
+    assert len(list_views([tmp_path, tmp_path / "a.png"])) == 1
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        films([tmp_path / "nowhere"])
+        list_views([tmp_path / "nowhere"])
     with pytest.raises(FileNotFoundError, match="no image files"):
-        films([tmp_path])
+        list_views([tmp_path])
     with pytest.raises(ValueError, match="study='patient'"):
-        films([tmp_path], study="patient")
+        list_views([tmp_path], study="patient")
 
 
 def test_a_study_is_the_mean_of_its_readable_views() -> None:
@@ -85,9 +85,9 @@ def test_a_study_is_the_mean_of_its_readable_views() -> None:
 )
 def test_only_murs_form_is_a_study(tmp_path: Path, name: str) -> None:
     touch(tmp_path / name / "a.png", tmp_path / name / "b.png")
-    assert films([tmp_path])["study"].nunique() == 2
+    assert list_views([tmp_path])["study"].nunique() == 2
     touch(tmp_path / "study12_negative" / "a.png", tmp_path / "study12_negative" / "b.png")
-    assert films([tmp_path])["study"].nunique() == 3
+    assert list_views([tmp_path])["study"].nunique() == 3
 
 
 def test_every_path_gives_the_same_vector_to_the_bit(done: Run) -> None:
@@ -151,7 +151,7 @@ def test_views_that_cannot_be_radiographs_are_reported(done: Run, tmp_path: Path
     noise = np.random.default_rng(0).integers(0, 3, (300, 200), dtype=np.uint8)
     for name, image in (("black", black), ("dot", dot), ("noise", noise)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
-    views = Predictor(done).views(films([tmp_path]))
+    views = Predictor(done).views(list_views([tmp_path]))
     assert views["probability"].isna().all()
     assert views["unlike"].isna().all()
     assert "nearly one grey (0)" in views["problem"][0]
@@ -162,8 +162,10 @@ def test_views_that_cannot_be_radiographs_are_reported(done: Run, tmp_path: Path
 def test_a_film_that_shows_a_finger_on_black_is_a_film() -> None:
     image = np.zeros((1000, 800), np.uint8)
     image[100:200, 100:180] = 128  # a hundredth of it
-    assert check_film(image) == ""
-    assert "31 pixels" in check_film(np.arange(31 * 500, dtype=np.uint8).reshape(31, 500)[:, :31].T[:31])
+    assert check_radiograph(image) == ""
+    assert "31 pixels" in check_radiograph(
+        np.arange(31 * 500, dtype=np.uint8).reshape(31, 500)[:, :31].T[:31]
+    )
 
 
 def test_the_limit_holds_99_percent_of_the_validation_views() -> None:

@@ -1,6 +1,7 @@
 """The page: upload the views of a study, see its score, what it rests on, where it looks, and similar cases.
 
-It listens on this machine alone unless told otherwise, sends nothing anywhere, and deletes uploads after a minute.
+It listens on this machine alone unless another host is given, sends nothing anywhere, and deletes uploads after a
+minute.
 """
 
 from __future__ import annotations

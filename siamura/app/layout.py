@@ -55,7 +55,7 @@ CSS = """
 #result .stack {position: relative; display: inline-block; width: calc(var(--zoom, 1) * 100%);
   max-width: calc(var(--zoom, 1) * var(--fit)); line-height: 0}
 #result .stack img {width: 100%; display: block; margin: 0}
-#result .film {filter: url(#siamura-window)}
+#result .plain {filter: url(#siamura-window)}
 #result .stack .heat {position: absolute; inset: 0; height: 100%; opacity: var(--heat, 1)}
 #result .stack .box {position: absolute; border: 2px solid #fff; box-shadow: 0 0 0 1px #000}
 #result .grid {display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .7em}
@@ -234,26 +234,26 @@ def render(reading: Reading) -> str:
 
 
 def _view(view: View) -> str:
-    film, name = _png(view.film), escape(view.name)
+    image, name = _png(view.image), escape(view.name)
     tags = f"<span class='tag'>{escape(view.answer)}</span>" if view.marked else ""
-    tags += "<span class='tag unlike'>unlike the training films</span>" if view.unlike else ""
+    tags += "<span class='tag unlike'>unlike the training views</span>" if view.unlike else ""
     boxes = "".join(
         f"<span class='box' style='left:{100 * x0:.2f}%;top:{100 * y0:.2f}%;"
         f"width:{100 * (x1 - x0):.2f}%;height:{100 * (y1 - y0):.2f}%'></span>"
         for x0, y0, x1, y1 in view.boxes
     )
-    height, width = view.film.shape
-    fit = f"--fit: {70 * width / height:.1f}vh"  # a tall film fits the frame at zoom 1
-    plain = f"<img class='film' alt='{name}' src='{film}'>"
+    height, width = view.image.shape
+    fit = f"--fit: {70 * width / height:.1f}vh"  # a tall image fits the frame at zoom 1
+    plain = f"<img class='plain' alt='{name}' src='{image}'>"
     frame = (
         f"<figure><div class='frame' onscroll='siamuraScroll(this)'><div class='stack' style='{fit}'>{plain}"
     )
     return (
         f"<article class='view{' abnormal' if view.marked else ''}'>"
         f"<h4>{name}: probability of {escape(view.of)} {view.probability:.2f}{tags}</h4><div class='pair'>"
-        f"{frame}</div></div><figcaption>the film</figcaption></figure>"
+        f"{frame}</div></div><figcaption>the image</figcaption></figure>"
         f"{frame}<img class='heat' alt='heat map' src='{_heat(view.heat)}'>{boxes}</div></div>"
-        "<figcaption>heat of the MLP head, relative within this film: the warmest place is red however low the "
+        "<figcaption>heat of the MLP head, relative within this image: the warmest place is red however low the "
         "score is</figcaption></figure></div></article>"
     )
 
@@ -285,7 +285,7 @@ def _png(image: npt.NDArray[np.uint8]) -> str:
 
 
 def _heat(heat: npt.NDArray[np.float32]) -> str:
-    """The heat as a layer over the film: clear where it is 0."""
+    """The heat as a layer over the image: clear where it is 0."""
     level = np.clip(heat, 0, 1)
     colours = (255 * colormaps["turbo"](np.arange(256))).astype(np.uint8)[(255 * level).astype(np.uint8)]
     colours[..., 3] = np.rint(140 * np.sqrt(level))

@@ -16,7 +16,7 @@ from siamura.explanation.inputs import shrunk
 from siamura.heads import KNNHead
 from siamura.index import CaseIndex
 from siamura.inference import Predictor
-from siamura.pixels import UnreadableImage, check_film, read_image
+from siamura.pixels import UnreadableImage, check_radiograph, read_image
 from siamura.plots.style import part_name
 from siamura.report.tables import data_sentence, with_interval
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_VIEWS", "Reader"]
 
 MAX_VIEWS = 12
-FILM_SIDE = 1400  # pixels of the longest side that is sent to the browser
+IMAGE_SIDE = 1400  # pixels of the longest side that is sent to the browser
 HEAT_SIDE = 400
 CASE_SIDE = 400
-UNLIKE = "unlike the training films"
+UNLIKE = "unlike the training views"
 
 
 class Reader:
@@ -53,7 +53,7 @@ class Reader:
     >>> reading = reader.read_sample(next(iter(reader.samples)))  # a validation study
     >>> len(reading.views) >= 1, len(reading.cases)
     (True, 3)
-    >>> reading.cases["split"].unique().tolist()  # the similar cases are training films
+    >>> reading.cases["split"].unique().tolist()  # the similar cases are training views
     ['train']
     """
 
@@ -141,21 +141,21 @@ class Reader:
                     else f"{name} could not be read: {reason}"
                 )
                 continue
-            if reason := check_film(image):
+            if reason := check_radiograph(image):
                 problems.append(f"{name} is no radiograph: {reason}")
                 continue
-            square, film, heat, boxes = self._explained(image)
+            square, small, heat, boxes = self._explained(image)
             del image  # up to 80 megabytes: only the small pictures of it are kept
             squares.append(square)
-            parts.append((name, film, heat, boxes))
+            parts.append((name, small, heat, boxes))
         if not squares:
             return Reading(f"{study}: no readable view", problems=problems)
         embeddings = self.predictor.embed_squares(squares)
         each = self.probabilities(embeddings)
         unlike = self.predictor.distance(embeddings) > self.predictor.limit.limit
         views = [
-            View(name, row, bool(far), film, heat, boxes, self.classes, self.points.get("view"))
-            for (name, film, heat, boxes), row, far in zip(parts, each, unlike, strict=True)
+            View(name, row, bool(far), small, heat, boxes, self.classes, self.points.get("view"))
+            for (name, small, heat, boxes), row, far in zip(parts, each, unlike, strict=True)
         ]
         cases = self._cases(embeddings, patient)
         return Reading(
@@ -184,7 +184,7 @@ class Reader:
         height, width = image.shape
         scale = min(1.0, HEAT_SIDE / max(height, width))
         heat = found.map_at(max(1, round(height * scale)), max(1, round(width * scale)))
-        return found.square, shrunk(image, FILM_SIDE), heat, found.boxes / np.array([width, height] * 2)
+        return found.square, shrunk(image, IMAGE_SIDE), heat, found.boxes / np.array([width, height] * 2)
 
     def _heading(self, study: str, views: list[View], given: int) -> str:
         read = f" ({len(views)} of {given} views read)" if len(views) < given else ""
@@ -252,7 +252,7 @@ class Reader:
         data = data_sentence({**self.run.config["data"], "part": self.part.lower()})
         return [
             f"Probability of {of} {mean[shown(mean)]:.2f}, {rests}: the share of {of} among the "
-            f"{self.run.experiment.neighbours} nearest training films; {rule}.",
+            f"{self.run.experiment.neighbours} nearest training views; {rule}.",
             f"On the validation studies this score, at {THRESHOLD:g} and without calibration, reached kappa "
             f"{with_interval(figures, 'kappa')} (95 % interval over {figures.get('patients', 'the')} patients; "
             f"0 is chance). {data}",

@@ -30,13 +30,13 @@ class View:
     each : float64 (C,)
         Probability of each class.
     unlike : bool
-        Whether it lies farther from the training films than 99 % of the validation views.
-    film : uint8 (H, W)
-        The film, its longest side at most 1,400 pixels.
+        Whether it lies farther from the training views than 99 % of the validation views.
+    image : uint8 (H, W)
+        The image, its longest side at most 1,400 pixels.
     heat : float32 (h, w)
-        Where the score comes from, 0 to 1 by the maximum within this film; it covers the whole film.
+        Where the score comes from, 0 to 1 by the maximum within this image; it covers the whole image.
     boxes : float64 (n, 4)
-        x0, y0, x1, y1 as shares of the film's width and height.
+        x0, y0, x1, y1 as shares of the image's width and height.
     classes : tuple of C str
         The classes' names; of two, the second is the positive one.
     point : OperatingPoint, optional
@@ -47,14 +47,14 @@ class View:
     >>> from siamura.app import Reader
     >>> reader = Reader("runs/first")
     >>> view = reader.read_sample(next(iter(reader.samples))).views[0]
-    >>> view.film.dtype, float(view.heat.max()) <= 1
+    >>> view.image.dtype, float(view.heat.max()) <= 1
     (dtype('uint8'), True)
     """
 
     name: str
     each: npt.NDArray[np.float64]
     unlike: bool
-    film: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
     heat: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.float64]
     classes: tuple[str, ...] = ("normal", "abnormal")
@@ -97,7 +97,7 @@ class Reading:
     notes : list of str
         What the verdict rests on.
     problems : list of str
-        What must not be overlooked: unreadable files, views unlike the training films.
+        What must not be overlooked: unreadable files, views unlike the training views.
     views : list of View
         Each readable view.
     cases : pandas.DataFrame or None

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 MAX_MEGABYTES = 32
 KEEP_SECONDS = 60
-# The browser is told to load nothing from any other place, whatever a dependency's page asks for.
+# The browser may load nothing from any other place, whatever a dependency's page asks for.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss: data: blob:; "
@@ -140,19 +140,19 @@ def serve(
     address = str(blocks.local_url)
     _log.info("Serving %s on %s", run, address)
 
-    def tell() -> None:
+    def announce() -> None:
         if ready is not None:
             ready(address)
 
     if block:
-        _wait(blocks, tell)
+        _wait(blocks, announce)
     else:
-        tell()
+        announce()
     return blocks
 
 
-def _wait(blocks: Any, tell: Callable[[], None]) -> None:
-    """Call `tell` and stay until Ctrl-C or SIGTERM, then close the page and delete its files."""
+def _wait(blocks: Any, announce: Callable[[], None]) -> None:
+    """Call `announce` and stay until Ctrl-C or SIGTERM, then close the page and delete its files."""
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -160,7 +160,7 @@ def _wait(blocks: Any, tell: Callable[[], None]) -> None:
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if main else None
     try:
-        tell()  # only now: who reads the address may end the page at once
+        announce()  # only now: who reads the address may end the page at once
         while blocks.is_running:
             time.sleep(0.2)
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ Where = Annotated[
 ]
 
 cases = typer.Typer(
-    no_args_is_help=True, help="What an index of similar cases holds: told, deleted, converted."
+    no_args_is_help=True, help="Show what an index of similar cases holds, delete from it, convert it."
 )
 
 
@@ -76,17 +76,17 @@ def index(
 def search(
     run: RunFolder,
     index: Place,
-    image: Annotated[Path, typer.Argument(help="The film to find similar cases of.")],
+    image: Annotated[Path, typer.Argument(help="The image to find similar cases of.")],
     k: Annotated[int, typer.Option("-k", "--k", help="How many.")] = 5,
     part: Annotated[str | None, typer.Option(help="Cases of this part only.")] = None,
     label: Annotated[str | None, typer.Option(help="Cases of this class only, by its name.")] = None,
     where: Where = None,
     exclude_patient: Annotated[
-        str | None, typer.Option(help="The film's own patient, whose cases are not wanted.")
+        str | None, typer.Option(help="The image's own patient, whose cases are not wanted.")
     ] = None,
     form: OutFormat = Format.csv,
 ) -> None:
-    """Find the earlier cases that look most like a film.
+    """Find the earlier cases that look most like an image.
 
     Example: `siamura search runs/finger cases.db film.png -k 5 --label 1 --where age=40..60`
     """
@@ -148,7 +148,7 @@ def delete(
 
 @cases.command()
 def info(index: Place, form: OutFormat = Format.csv) -> None:
-    """Tell what an index holds: cases and patients by part and label, and how it is searched.
+    """Show what an index holds: cases and patients by part and label, and how it is searched.
 
     Example: `siamura cases info cases.db`
     """

@@ -1,4 +1,4 @@
-"""What every command shares: its log, and bad input as one sentence."""
+"""Logging and errors of every command: bad input is one sentence and status 2."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class cli_errors(contextlib.ContextDecorator):
 
 
 def _failed_write(error: BaseException) -> bool:
-    """Whether a library met a full disk and tells it by an error of its own."""
+    """Whether an error of a library's own means a full disk."""
     words = str(error)
     return (type(error).__name__ == "SafetensorError" and "I/O error" in words) or (
         # PyTorch's writer of archives: "file write failed", or "unexpected pos 64 vs 0".

@@ -39,12 +39,12 @@ def shown(path: object) -> str:
 
 
 def say_unreadable(table: pd.DataFrame) -> None:
-    """Tell on standard error which files could not be read."""
+    """Print on standard error which files could not be read."""
     for row in table[table["problem"] != ""].to_dict("records"):
         typer.echo(f"left out: {printable(row['problem'])}", err=True)
     if unlike := int(table["unlike"].sum()):
         typer.echo(
-            f"{unlike} of {int(table['probability'].notna().sum())} views are unlike the training films (column "
+            f"{unlike} of {int(table['probability'].notna().sum())} views are unlike the training views (column "
             "unlike): farther from them than 99 % of the validation views. Their probabilities mean little.",
             err=True,
         )

@@ -1,4 +1,4 @@
-"""The command to run first: what a frozen trunk tells of one's radiographs, without training."""
+"""The command to run first: what a frozen trunk says about one's radiographs, without training."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import siamura
 from siamura import plots, studies
 from siamura._files import printable
 from siamura.experiments import load_run
-from siamura.inference import Predictor, align_classes, films
+from siamura.inference import Predictor, align_classes, list_views
 
 from .arguments import Columns, Head, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
@@ -99,7 +99,7 @@ def predict(
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
     form: OutFormat = Format.csv,
 ) -> None:
-    """Class and probability of films; a study's is the mean of its views'. For research, not for diagnosis.
+    """Class and probability of images; a study's is the mean of its views'. For research, not for diagnosis.
 
     Of two classes the probability is that of the positive one; of more each class has a column. The answer follows
     from the run's operating point: the calibrated probability (column calibrated) above the run's threshold.
@@ -108,7 +108,7 @@ def predict(
     """
     with cli_errors():
         predictor = Predictor(load_run(run), head=head)
-        scored = predictor.views(films(paths, study=study))
+        scored = predictor.views(list_views(paths, study=study))
         say_unreadable(scored)
         emit(scored if views else predictor.studies(scored), form)
         typer.echo(_rule(predictor, "view" if views else "study"), err=True)
@@ -118,7 +118,7 @@ def predict(
 
 def explain(
     run: RunFolder,
-    image: Annotated[Path, typer.Argument(help="One film.")],
+    image: Annotated[Path, typer.Argument(help="One image.")],
     out: Annotated[Path, typer.Option(help="The figure to write (PNG, PDF or SVG).")] = Path(
         "explanation.png"
     ),
@@ -132,7 +132,7 @@ def explain(
         ),
     ] = None,
     like: Annotated[
-        Path | None, typer.Option(help="Another film: show what makes the image look like that one instead.")
+        Path | None, typer.Option(help="Another image: show what makes the image look like that one instead.")
     ] = None,
 ) -> None:
     """Draw where the score of a class comes from, and print the boxes in the file's own pixels.

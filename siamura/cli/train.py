@@ -129,7 +129,7 @@ def _parameters(defaults: Experiment, out: str) -> list[inspect.Parameter]:
     found = [
         _parameter(
             field.name,
-            None,  # not given: told apart from a default that is given
+            None,  # not given, unlike a default that is given
             list[str] | None if field.name == "part" else hints[field.name] | None,
             *_flags(field.name, hints[field.name]),
             help=field.metadata["help"],

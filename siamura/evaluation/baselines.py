@@ -1,6 +1,6 @@
 """What one gets without looking: part, brightness, contrast, shape and size of the image alone.
 
-A model that does not clearly beat these has learned how the films were taken, not what they show.
+A model that does not clearly beat these has learned how the images were taken, not what they show.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def baseline_scores(
     >>> table["split"] = np.where(table["patient"] < 70, "train", "valid")
     >>> bright = pd.DataFrame({"mean": table["label"] + rng.normal(scale=0.5, size=200)})
     >>> scores = baseline_scores(table, bright, draws=200)
-    >>> bool(scores["low"]["mean", "auroc"] > 0.5)  # brightness alone tells abnormal films, as drawn above
+    >>> bool(scores["low"]["mean", "auroc"] > 0.5)  # brightness alone finds abnormal images, as drawn above
     True
     """
     answers = trivial_baselines(table, features, train=train, valid=valid, seed=seed, progress=progress)

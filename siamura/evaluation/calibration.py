@@ -181,7 +181,7 @@ class IsotonicCalibration:
 
 
 def _many(probability: ArrayLike) -> bool:
-    """Tell whether there are three classes or more."""
+    """Return whether there are three classes or more."""
     shape = np.shape(probability)
     return len(shape) == 2 and shape[1] > 2
 

@@ -230,7 +230,7 @@ def delong(
     dict of str to float
         ``first, second`` (AUROCs), ``difference``, ``low, high``, ``error`` (standard error of the
         difference), ``error_first, error_second``, ``z`` and ``p`` (two-sided). Where one label is of one row
-        or one patient alone, its variance cannot be told: all but the AUROCs and their difference is NaN.
+        or one patient alone, its variance is unknown: all but the AUROCs and their difference is NaN.
 
     References
     ----------

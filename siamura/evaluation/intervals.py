@@ -55,7 +55,7 @@ def interval(values: Float, confidence: float = 0.95) -> tuple[float, float]:
     Returns
     -------
     low, high : float
-        NaN where fewer than half of the draws were defined: too few to speak of an interval.
+        NaN where fewer than half of the draws were defined: too few for an interval.
 
     References
     ----------
@@ -176,7 +176,7 @@ def inverted_interval(drawn: ArrayLike, value: ArrayLike, confidence: float = 0.
     if total == 0:
         return 0.0, 0.0
     noise, tail = values[defined] - seen, (1 - confidence) / 2
-    # A calibration curve bends slowly, noise differs from bin to bin: the shape is believed, smoothed, the rest not.
+    # A calibration curve bends slowly, noise differs from bin to bin: the smoothed shape is used, the rest not.
     beside = np.pad(seen, 1, mode="edge")
     shape = (beside[:-2] + 2 * seen + beside[2:]) / 4
     if not np.abs(shape).sum() > 0:

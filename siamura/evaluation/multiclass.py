@@ -131,7 +131,7 @@ def class_names(table: pd.DataFrame, number: int, classes: Sequence[str] | None 
 
 
 def is_ordered(table: pd.DataFrame, ordered: bool | None = None) -> bool:
-    """Tell whether the classes are grades: as given, else as ``table.attrs["ordered"]`` says, else not."""
+    """Return whether the classes are grades: as given, else as ``table.attrs["ordered"]`` says, else not."""
     return bool(table.attrs.get("ordered", False)) if ordered is None else ordered
 
 

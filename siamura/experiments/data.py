@@ -243,7 +243,7 @@ def _check_studies(table: pd.DataFrame) -> None:
 
 
 def domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_] | None:
-    """Give what a batch stays within: the part, where there are several and each has enough films of `p` labels.
+    """Give what a batch stays within: the part, where there are several and each has enough images of `p` labels.
 
     Returns
     -------

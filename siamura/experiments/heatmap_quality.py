@@ -41,7 +41,7 @@ __all__ = ["explanation_figures", "explanation_table"]
 #: Metric, and what the table calls it.
 _PLACES = {
     "hit": "pointing game: the warmest pixel lies on the lesion",
-    "centre_hit": "baseline: the middle of the film",
+    "centre_hit": "baseline: the middle of the image",
     "hit - centre_hit": "difference",
     "mean_hit": "baseline: the mean place of other patients' lesions",
     "hit - mean_hit": "difference",
@@ -50,7 +50,7 @@ _PLACES = {
     "iou - centre_iou": "difference",
     "mean_iou": "baseline: the same box at the mean place of other patients' lesions",
     "iou - mean_iou": "difference",
-    "area": "share of the film in the box",
+    "area": "share of the image in the box",
 }
 _RESTS = {
     "deletion": "area under deletion (low is good)",
@@ -92,9 +92,9 @@ def explanation_figures(
     views : int
         Phantoms drawn, normal ones included.
     curves : int
-        Films found on which deletion and insertion are measured, spread over the patients.
+        Images found on which deletion and insertion are measured, spread over the patients.
     shuffled : int
-        Films found, of different patients, on which the weights are shuffled.
+        Images found, of different patients, on which the weights are shuffled.
     cache : path, optional
         Where the phantoms are kept; by default where the run's were.
     progress : bool
@@ -105,8 +105,8 @@ def explanation_figures(
     Returns
     -------
     dict of str to DataFrame
-        ``places``, ``rests`` and ``shuffled``: one row a film, with its patient, for
-        `siamura.explanation.summary`. The ``attrs`` of each tell root, seed, views, patients, lesions (films that
+        ``places``, ``rests`` and ``shuffled``: one row an image, with its patient, for
+        `siamura.explanation.summary`. The ``attrs`` of each tell root, seed, views, patients, lesions (images that
         show one) and found.
 
     Raises
@@ -123,7 +123,7 @@ def explanation_figures(
     >>> figures = explanation_figures(done, method="gradcam", progress=False, **few)
     >>> sorted(figures)
     ['places', 'rests', 'shuffled']
-    >>> len(figures["places"]) == figures["places"].attrs["found"]  # a row for each film that the head finds
+    >>> len(figures["places"]) == figures["places"].attrs["found"]  # a row for each image that the head finds
     True
     """
     predictor = Predictor(run, head="mlp")
@@ -146,7 +146,7 @@ def explanation_figures(
     places = localisation(_explained(predictor, found, progress, options), found, lesions)
     if (
         len(predictor.classes) > 2
-    ):  # curves and shuffled weights are of one class: the one that most films show
+    ):  # curves and shuffled weights are of one class: the one that most images show
         most = int(found["label"].mode()[0])
         found = found[found["label"] == most].reset_index(drop=True)
         options = {"target": HeadLogit(predictor.head, most), **options}
@@ -223,7 +223,7 @@ def _found(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Scored views, those of them with a lesion, and of these the ones that are answered right.
 
-    Of two classes a film with a lesion is to be called positive, whatever its label.
+    Of two classes an image with a lesion is to be called positive, whatever its label.
     """
     table = predictor.views(table)
     shown = table[table["path"].isin(lesions["path"])]
@@ -266,7 +266,7 @@ def explanation_table(figures: dict[str, pd.DataFrame]) -> str:
     # Are the heat maps right?
     ...
     | pointing game: the warmest pixel lies on the lesion | 1.00 | 1.00 to 1.00 |
-    | baseline: the middle of the film | 0.00 | 0.00 to 0.00 |
+    | baseline: the middle of the image | 0.00 | 0.00 to 0.00 |
     ...
     """
     places, rests, shuffled = (figures[name] for name in ("places", "rests", "shuffled"))

@@ -54,7 +54,7 @@ def probabilities(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Probabilities by each head, float64: of two classes that of abnormal (N,), of more that of each (N, C).
 
-    In the k-NN a patient's own films never vote.
+    In the k-NN a patient's own images never vote.
     """
     found = {
         "knn": heads["knn"].predict_proba(embeddings, groups=table["patient"].to_numpy()),
@@ -109,7 +109,7 @@ def measure(
     return found
 
 
-#: Columns by which a run is scored apart, where they are there: how a film was made, and whose it is.
+#: Columns by which a run is scored apart, where they are there: how an image was made, and whose it is.
 GROUPS = (
     "region", "hardware", "view", "laterality", "sex", "site", "hospital", "scanner", "manufacturer", "modality",
 )  # fmt: skip

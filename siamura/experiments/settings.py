@@ -41,7 +41,7 @@ class Experiment(SettingsBase):
         Whether three labels or more are grades in order; by default numbers are.
     part : str
         A part found in the data, such as ``XR_FINGER`` or ``finger``, several with commas between, or ``all``; where
-        the data name none, that of all. The films of a batch are then of one part, as far as each has the labels.
+        the data name none, that of all. The images of a batch are then of one part, as far as each has the labels.
     lesions : str or None
         A file of boxes around lesions as `siamura.studies.read_boxes` reads it (file, x0, y0, x1, y1): the report
         then compares the heat maps of validation views with them.

@@ -50,8 +50,8 @@ class Explanation:
     >>> from siamura import read_mura
     >>> from siamura.experiments import load_run
     >>> from siamura.explanation import explain
-    >>> run, films = load_run("runs/first"), read_mura("phantoms")["path"]
-    >>> seen = explain(run.network(), films[0], head=run.heads()["mlp"])
+    >>> run, images = load_run("runs/first"), read_mura("phantoms")["path"]
+    >>> seen = explain(run.network(), images[0], head=run.heads()["mlp"])
     >>> seen.target, seen.method, len(seen.layers)
     ('log-odds of label 1', 'layercam', 4)
     >>> seen.heat.shape == seen.image.shape
@@ -140,20 +140,20 @@ class Explanation:
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} must be from 0 to 1.")
-        film = self.image if largest is None else shrunk(self.image, largest)
-        height, width = film.shape
+        image = self.image if largest is None else shrunk(self.image, largest)
+        height, width = image.shape
         table = np.float32(255) * colormaps[colours](np.arange(256))[:, :3].astype(np.float32)
         out = np.empty((height, width, 3), np.uint8)
         for top in range(
             0, height, STRIP
-        ):  # strips: floats of the whole would take gigabytes of a large film
+        ):  # strips: floats of the whole would take gigabytes of a large image
             rows = slice(top, min(top + STRIP, height))
-            heat = np.clip(self.map_at(*film.shape, rows=rows), 0, 1)
+            heat = np.clip(self.map_at(*image.shape, rows=rows), 0, 1)
             share = (np.float32(alpha) * np.sqrt(heat))[..., None]
             colour = table[np.minimum(heat * 256, 255).astype(np.uint8)]
-            out[rows] = np.rint((1 - share) * film[rows, :, None] + share * colour)
+            out[rows] = np.rint((1 - share) * image[rows, :, None] + share * colour)
         if boxes:
-            line = max(1, round(min(film.shape) / 100))
+            line = max(1, round(min(image.shape) / 100))
             down, across = height / self.image.shape[0], width / self.image.shape[1]
             for x0, y0, x1, y1 in np.rint(self.boxes * [across, down, across, down]).astype(int):
                 for part in (

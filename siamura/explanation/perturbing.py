@@ -61,13 +61,13 @@ def perturbation_curves(
     --------
     >>> from siamura import read_mura
     >>> from siamura.experiments import load_run
-    >>> run, films = load_run("runs/first"), read_mura("phantoms")["path"]
+    >>> run, images = load_run("runs/first"), read_mura("phantoms")["path"]
     >>> net, target = run.network(), HeadLogit(run.heads()["mlp"])
-    >>> curves = perturbation_curves(net, explain(net, films[0], target), target, steps=4)
+    >>> curves = perturbation_curves(net, explain(net, images[0], target), target, steps=4)
     >>> curves["share"].tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     >>> whole = [*curves.filter(like="deletion").iloc[0], *curves.filter(like="insertion").iloc[-1]]
-    >>> bool(np.ptp(whole) < 1e-3)  # whatever the order, deletion begins with the whole film, insertion ends with it
+    >>> bool(np.ptp(whole) < 1e-3)  # whatever the order, deletion begins with the whole image, insertion ends with it
     True
     """
     if steps < 1:

@@ -52,7 +52,7 @@ def randomised_weights(
     Returns
     -------
     DataFrame
-        stage; correlation (Spearman's, of the maps' cells that lie on the film; 0 where a map is constant there); x, y
+        stage; correlation (Spearman's, of the maps' cells that lie on the image; 0 where a map is constant there); x, y
         (the warmest pixel's centre, missing for a map of zeros).
 
     References
@@ -64,8 +64,8 @@ def randomised_weights(
     >>> from siamura import read_mura
     >>> from siamura.experiments import load_run
     >>> from siamura.pixels import read_image
-    >>> run, film = load_run("runs/first"), read_image(read_mura("phantoms")["path"][0])
-    >>> stages = randomised_weights(run.network(), film, head=run.heads()["mlp"], method="gradcam")
+    >>> run, image = load_run("runs/first"), read_image(read_mura("phantoms")["path"][0])
+    >>> stages = randomised_weights(run.network(), image, head=run.heads()["mlp"], method="gradcam")
     >>> stages["stage"].tolist(), list(stages)
     (['last layer', 'upper half', 'all'], ['stage', 'correlation', 'x', 'y'])
     """
@@ -73,7 +73,7 @@ def randomised_weights(
 
     trained = explain(model, image, target, preprocess=preprocess, **options)
     options["layer"] = trained.layers  # the same places, whatever the copy would choose
-    film = _on_film(trained)
+    within = _within_image(trained)
     shuffled = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     found = []
@@ -84,7 +84,7 @@ def randomised_weights(
                     order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
                     weight.copy_(weight.flatten()[order].view_as(weight))
         other = explain(shuffled, image, target, preprocess=preprocess, **options)
-        a, b = trained.raw[film], other.raw[film]
+        a, b = trained.raw[within], other.raw[within]
         constant = np.ptp(a) == 0 or np.ptp(b) == 0
         correlation = 0.0 if constant else float(spearmanr(a, b).statistic)
         x, y = other.peak or (np.nan, np.nan)
@@ -92,8 +92,8 @@ def randomised_weights(
     return pd.DataFrame(found)
 
 
-def _on_film(seen: Explanation) -> NDArray[np.bool_]:
-    """Which cells of the raw map lie on the film: the padding of a letterbox is alike in any two maps."""
+def _within_image(seen: Explanation) -> NDArray[np.bool_]:
+    """Which cells of the raw map lie on the image: the padding of a letterbox is alike in any two maps."""
     h, w = seen.raw.shape
     u0, v0, u1, v1 = seen.geometry.target
     u = (np.arange(w) + 0.5) * seen.geometry.size / w

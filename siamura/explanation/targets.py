@@ -193,7 +193,7 @@ class NearestSimilarity:
 
 
 class Difference:
-    """One target minus another: what speaks for the first and against the second.
+    """One target minus another: what makes the image like the first and unlike the second.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ SHARE = 0.99
 
 @dataclass(frozen=True)
 class DistanceLimit:
-    """How far from its k-th nearest training view a view may lie before it is called unlike the training films.
+    """How far from its k-th nearest training view a view may lie before it is called unlike the training views.
 
     Parameters
     ----------

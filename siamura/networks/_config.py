@@ -1,4 +1,4 @@
-"""config.json of a saved network: read as a stranger's file, so that it can name no file and ask for no memory."""
+"""config.json of a saved network: read as an untrusted file, so that it can name no file and ask for no memory."""
 
 from __future__ import annotations
 

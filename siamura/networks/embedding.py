@@ -27,7 +27,7 @@ __all__ = ["EmbeddingNet", "GreyNet"]
 
 
 class GreyNet(nn.Module):
-    """What every network here shares: a grey input normalised inside, a trunk, and a folder to live in.
+    """What every network here shares: a grey input normalised inside, a trunk, and a folder to save to.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ TRUNKS = (
     "squeezenet1_1",
     "convnext_tiny",
 )
-"""Trunks that the tests run; any other torchvision classifier works by the same road."""
+"""Trunks that the tests run; any other torchvision classifier works in the same way."""
 
 
 def known(name: str) -> str:

@@ -1,5 +1,5 @@
 from .augmentation import Augmentation
-from .checks import check_film, check_gray
+from .checks import check_gray, check_radiograph
 from .dataset import RadiographDataset
 from .geometry import Geometry
 from .preprocessing import CLAHE, Preprocess
@@ -14,7 +14,7 @@ __all__ = [
     "RadiographDataset",
     "StoreError",
     "UnreadableImage",
-    "check_film",
     "check_gray",
+    "check_radiograph",
     "read_image",
 ]

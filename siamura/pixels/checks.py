@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_augmented", "check_film", "check_gray"]
+__all__ = ["check_augmented", "check_gray", "check_radiograph"]
 
 LEAST_SIDE: Final = 32
 """Pixels a side below which an image is no radiograph."""
@@ -110,7 +110,7 @@ def check_augmented(images: Any, augmented: Any) -> Any:
     return augmented
 
 
-def check_film(image: NDArray[np.uint8]) -> str:
+def check_radiograph(image: NDArray[np.uint8]) -> str:
     """Say why an image cannot be a radiograph; an empty string where nothing speaks against it.
 
     A network gives a score for anything, a black image included: ask here before one is shown.
@@ -126,9 +126,9 @@ def check_film(image: NDArray[np.uint8]) -> str:
 
     Examples
     --------
-    >>> check_film(np.zeros((500, 400), np.uint8))
+    >>> check_radiograph(np.zeros((500, 400), np.uint8))
     'all its pixels are nearly one grey (0), so there is nothing to see'
-    >>> check_film(np.zeros((1, 1), np.uint8))
+    >>> check_radiograph(np.zeros((1, 1), np.uint8))
     'its 1 x 1 pixels are fewer than the 32 a side that a radiograph needs'
     """
     height, width = image.shape

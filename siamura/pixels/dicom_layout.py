@@ -155,7 +155,7 @@ def check_sign(layout: Layout, codes: NDArray[Any], counts: Counts, allocated: i
 
 
 def _jumps(layout: Layout, codes: NDArray[Any]) -> bool:
-    """Tell whether many neighbours lie at opposite ends of the range, and hardly any by the other reading."""
+    """Return whether many neighbours lie at opposite ends of the range, and hardly any by the other reading."""
     shift, bits, signed = layout
     half = 1 << bits - 1
     rows = (codes[:: max(1, codes.size >> 20)].astype(np.int32) >> shift) & (2 * half - 1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .formats import Damaged, Grey
 
 LEAST_PIXELS: Final = 256
-"""With fewer pixels there are no statistics, and a header is believed."""
+"""With fewer pixels there are no statistics, and the header is used."""
 
 LEAST_SPAN: Final = 100
 """Values less far apart are noise of a blank image, not an image that a header hides."""

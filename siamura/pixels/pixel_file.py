@@ -15,7 +15,7 @@ class PixelFile:
     """The file of the pixels, written and read at any place by several threads at once."""
 
     def __init__(self, path: Path) -> None:
-        # Windows tells text from bytes, and lacks reading and writing at a place: there one thread at a time does.
+        # Windows distinguishes text from bytes, and cannot read or write at an offset: there one thread at a time does.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         self._folder = path.parent
         self._turn = threading.Lock()

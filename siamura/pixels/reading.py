@@ -67,7 +67,7 @@ class UnreadableImage(ValueError):
 def read_image(path: str | os.PathLike[str]) -> Grey:
     """Read a radiograph as 8-bit grey.
 
-    PNG, JPEG, TIFF, BMP, WebP or DICOM, told apart by content. Colour becomes its luma (ITU-R BT.601), the
+    PNG, JPEG, TIFF, BMP, WebP or DICOM, distinguished by content. Colour becomes its luma (ITU-R BT.601), the
     transparent becomes black, EXIF rotation is applied. Images of more than 8 bits are windowed by their
     own range: the darkest pixel becomes 0, the brightest 255. DICOM goes through its Modality LUT and its
     VOI LUT or window, and MONOCHROME1 is inverted after that, so that bone is bright.
@@ -167,12 +167,12 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
 
 
 def remarked(path: str | os.PathLike[str], remarks: list[str]) -> str:
-    """Say of one file what of it was not believed."""
+    """Say what of one file's header was not used."""
     return f"{printable(path)}: {'; '.join(remarks)}."
 
 
 def decode_checked(data: bytes, path: str | os.PathLike[str] = "the image") -> tuple[Grey, list[str]]:
-    """Decode the bytes of an image file, and say what of its header was not believed.
+    """Decode the bytes of an image file, and say what of its header was not used.
 
     Parameters
     ----------

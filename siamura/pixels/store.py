@@ -1,4 +1,4 @@
-"""Preprocessed images, kept once: built by all cores, memory-mapped, and never half trusted.
+"""Preprocessed images, kept once: built by all cores, memory-mapped, and verified whenever they are opened.
 
 A store is a folder ``<cache>/<key>/`` that holds the pixels and a manifest; its key is made of the content of
 every source file, the preprocessing, and the versions that affect a bit. It is built in ``<key>.partial/``
@@ -172,22 +172,22 @@ def open_store(
 class _ReadOnce:
     """Keep what was read for its digest until it is preprocessed: a small set of files is read once."""
 
-    ROOM = 1 << 28
+    LIMIT = 1 << 28
 
     def __init__(self) -> None:
         self._kept: dict[str, bytes] = {}
-        self._room = self.ROOM
+        self._left = self.LIMIT
 
     def read(self, path: str) -> bytes:
-        """Read a file, and keep its bytes while there is room."""
+        """Read a file, and keep its bytes up to the limit."""
         data = read_bytes(path)
-        if len(data) <= self._room:
-            self._room -= len(data)
+        if len(data) <= self._left:
+            self._left -= len(data)
             self._kept[path] = data
         return data
 
     def taken(self, path: str) -> bytes | None:
-        """Give kept bytes away."""
+        """Return kept bytes, and keep them no longer."""
         return self._kept.pop(os.path.abspath(path), None)
 
 
@@ -241,7 +241,7 @@ class _Build:
         return Stored(images, rows.astype(np.int64), tuple(bad), file)
 
     def run(self, progress: bool) -> None:
-        """Build beside, resuming what a killed process left, and put it in place at one stroke."""
+        """Build in another folder, resuming what a killed process left, and rename it when complete."""
         partial = self.folder.with_name(self.folder.name + ".partial")
         partial.mkdir(exist_ok=True)
         count = len(self.paths)
@@ -340,7 +340,7 @@ def _key(digests: Iterable[str], pre: Preprocess) -> str:
 
 
 def _say_remarks(remarks: dict[int, str], count: int) -> None:
-    """Say once for many files that their headers were not believed."""
+    """Say once for many files that their headers contradict their pixels and were not used."""
     if remarks:
         first = remarks[min(remarks)]
         rest = f"; {len(remarks) - 1} more at the level of debug messages" if len(remarks) > 1 else ""

@@ -268,7 +268,7 @@ def _of_metric(frame: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
 
 
 def _part_labels(parts: list[Any], frame: pd.DataFrame) -> list[str]:
-    """Names of the parts, each with its patients where the scores tell."""
+    """Names of the parts, each with its patients where the scores have it."""
     each = frame.attrs.get("each", {})
     names = ["all parts" if part == "all" else style.part_name(part) for part in parts]
     return [
@@ -278,7 +278,7 @@ def _part_labels(parts: list[Any], frame: pd.DataFrame) -> list[str]:
 
 
 def _interval_of(frames: Iterable[pd.DataFrame]) -> str:
-    """Say what the intervals are, where the scores tell."""
+    """Say what the intervals are, where the scores have it."""
     found = {
         (frame.attrs["level"], frame.attrs["patients"], frame.attrs["draws"])
         for frame in frames

@@ -1,4 +1,4 @@
-"""The figures of a run folder, drawn from what the run has at hand: predictions, embeddings, history, a few films."""
+"""The figures of a run folder, drawn from what the run has at hand: predictions, embeddings, history, a few images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siamura.evaluation import aggregate
 from siamura.evaluation.multiclass import one_vs_rest, study_shares
 from siamura.plots.style import part_name
 
-from . import film_figures
+from . import image_figures
 from .gallery import Gallery
 from .tables import HEADS
 
@@ -77,7 +77,7 @@ def draw(
         f"{gallery.kind} ({gallery.rests_on('train')}); one training, so there is no interval.",
     )
     _embedding(gallery, splits, embeddings, experiment.seed)
-    film_figures.neighbours(gallery, splits, embeddings, heads["knn"])
+    image_figures.neighbours(gallery, splits, embeddings, heads["knn"])
     table = splits["valid"].table
     _confusion(gallery, table, predicted["valid"]["knn"], "k-NN")
     _bands(
@@ -88,7 +88,7 @@ def draw(
         binned=len(gallery.classes) == 2,
     )
     _decisions(gallery, table, predicted["valid"], points or {}, experiment.seed)
-    _films(gallery, splits, experiment.augment, experiment.seed)
+    _image_figures(gallery, splits, experiment.augment, experiment.seed)
     gallery.close()
     return gallery.captions
 
@@ -159,9 +159,9 @@ def draw_classifier(
     answers = {"classifier": probability} | ({} if trivial is None else {"trivial": trivial})
     _decisions(gallery, table, answers, points or {}, experiment.seed)
     _parts(gallery, scores)
-    _films(gallery, splits, experiment.augment, experiment.seed)
+    _image_figures(gallery, splits, experiment.augment, experiment.seed)
     if experiment.top == "e":
-        film_figures.layers(gallery, splits["valid"], net)
+        image_figures.layers(gallery, splits["valid"], net)
     gallery.close()
     return gallery.captions
 
@@ -314,7 +314,9 @@ def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
     )
 
 
-def _films(gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: str, seed: int) -> None:
+def _image_figures(
+    gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: str, seed: int
+) -> None:
     """Draw what the data hold, what CLAHE does to them, and what the augmentation does."""
     table = pd.concat([data.table for data in splits.values()], ignore_index=True)
     table.attrs["classes"] = gallery.classes
@@ -324,6 +326,6 @@ def _films(gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: s
         f"Views of {gallery.kind} by class, part and split (train {gallery.rests_on('train')}, validation "
         f"{gallery.rests_on('valid')}); counts of all there are, so there is no interval.",
     )
-    film_figures.clahe(gallery, splits["valid"])
+    image_figures.clahe(gallery, splits["valid"])
     if augment != "none":
-        film_figures.augmentation(gallery, splits["train"], augment, seed)
+        image_figures.augmentation(gallery, splits["train"], augment, seed)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPTIONS", "Gallery", "classes_named", "read_captions"]
 
-#: The file beside the figures: captions, and where films lie in a figure.
+#: The file beside the figures: captions, and where images lie in a figure.
 CAPTIONS = "figures.json"
 
 _DPI = 160
@@ -68,7 +68,7 @@ class Gallery:
         """Save a figure as ``name.png``; `caption` says in one sentence what it shows and what it rests on."""
         path = self.folder / f"{name}.png"
         figure.savefig(path, dpi=_DPI)
-        self.captions[name] = {"caption": caption, "films": _films(figure)}
+        self.captions[name] = {"caption": caption, "images": _image_boxes(figure)}
 
     def close(self) -> None:
         """Write the captions beside the figures."""
@@ -99,7 +99,7 @@ def parts_in_words(parts: str) -> str:
 
 
 def read_captions(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read what `Gallery.close` wrote: ``{figure: {"caption": str, "films": boxes}}``; empty where it is missing.
+    """Read what `Gallery.close` wrote: ``{figure: {"caption": str, "images": boxes}}``; empty where it is missing.
 
     A box is ``[left, top, right, bottom]`` in pixels of the PNG file.
     """
@@ -107,7 +107,7 @@ def read_captions(folder: Path) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _films(figure: Figure) -> list[list[int]]:
+def _image_boxes(figure: Figure) -> list[list[int]]:
     """Where pictures lie in a saved figure, in pixels; a matrix drawn as a picture has words on it and is none."""
     width, height = figure.get_size_inches() * _DPI
     drawn = int(height)  # whole pixels, counted from the bottom

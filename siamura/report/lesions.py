@@ -13,7 +13,7 @@ __all__ = ["lesions_section"]
 
 
 def lesions_section(metrics: Mapping[str, Any]) -> list[Block]:
-    """Pointing game and overlap on a person's own boxes, beside the middle of the film and the mean place.
+    """Pointing game and overlap on a person's own boxes, beside the middle of the image and the mean place.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def lesions_section(metrics: Mapping[str, Any]) -> list[Block]:
         f"{found['found']:,} of the {views} with a box of a lesion are answered right by the MLP head, of "
         f"{count(found['patients'], 'patient')}. Of each, LayerCAM's map of that head is compared with the boxes: does "
         "the warmest pixel lie in one, and how well do the boxes overlap. A map says something only where it is above "
-        "both baselines, which see no map: the middle of the film, and the mean place of other patients' lesions."
+        "both baselines, which see no map: the middle of the image, and the mean place of other patients' lesions."
     )
     rows: list[list[Cell]] = [
         [own["name"], Score(own["value"], None if own["low"] is None else (own["low"], own["high"]))]

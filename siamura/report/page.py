@@ -32,7 +32,7 @@ __all__ = [
     "render",
 ]
 
-Look = Literal["chart", "films", "plain"]
+Look = Literal["chart", "images", "plain"]
 
 # invert(.92) hue-rotate(180deg) of the style sheet, as CSS Filter Effects defines them.
 _INVERT = 0.92
@@ -131,11 +131,11 @@ class Picture:
     wide : bool
         Whether it takes the page's whole width; in a narrow window it scrolls then, since its text would be too
         small to read.
-    look : {"chart", "films", "plain"}
-        What a dark page does with it: a chart is inverted and keeps its hues; of a figure with films everything
-        but the films is; anything else is dimmed.
-    films : sequence of (left, top, right, bottom)
-        Where the films lie, in pixels.
+    look : {"chart", "images", "plain"}
+        What a dark page does with it: a chart is inverted and keeps its hues; of a figure with images everything
+        but the images is; anything else is dimmed.
+    images : sequence of (left, top, right, bottom)
+        Where the images lie, in pixels.
 
     Raises
     ------
@@ -148,7 +148,7 @@ class Picture:
     caption: str
     wide: bool = False
     look: Look = "plain"
-    films: Sequence[Sequence[int]] = ()
+    images: Sequence[Sequence[int]] = ()
     width: int = field(init=False)
     height: int = field(init=False)
     light: str = field(init=False, repr=False)
@@ -162,8 +162,8 @@ class Picture:
             name: int.from_bytes(content[at : at + 4], "big") for name, at in (("width", 16), ("height", 20))
         }
         found["light"] = _address(content)
-        if self.look == "films":
-            found["dark"] = _address(at_night(content, self.films))
+        if self.look == "images":
+            found["dark"] = _address(at_night(content, self.images))
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
@@ -203,14 +203,14 @@ def _environment() -> Environment:
     )
 
 
-def at_night(content: bytes, films: Sequence[Sequence[int]]) -> bytes:
-    """Turn a PNG file dark as the style sheet does with charts, and leave the films in it as they are.
+def at_night(content: bytes, images: Sequence[Sequence[int]]) -> bytes:
+    """Turn a PNG file dark as the style sheet does with charts, and leave the images in it as they are.
 
     Parameters
     ----------
     content : bytes
         A PNG file.
-    films : sequence of (left, top, right, bottom)
+    images : sequence of (left, top, right, bottom)
         In pixels.
     """
     with Image.open(io.BytesIO(content)) as opened:
@@ -218,8 +218,8 @@ def at_night(content: bytes, films: Sequence[Sequence[int]]) -> bytes:
     dark = (light * (1 - 2 * _INVERT) + 255 * _INVERT) @ _HUE_ROTATED.T
     out = np.clip(np.round(dark), 0, 255).astype(np.uint8)
     day = light.astype(np.uint8)
-    for left, top, right, bottom in films:
-        # A film's outermost pixels may lie beside its box: of film and page the darker, lest a bright line frames it.
+    for left, top, right, bottom in images:
+        # An image's outermost pixels may lie beside its box: the darker of both is taken, or a bright line frames it.
         around = np.s_[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2]
         out[around] = np.minimum(out[around], day[around])
         out[top:bottom, left:right] = day[top:bottom, left:right]

@@ -58,12 +58,12 @@ def pictures(folder: Path, record: Record) -> dict[str, list[Figures]]:
         shown = []
         for name in (name for name in names if name in files):
             about = record.captions.get(name, {})
-            films = about.get("films", [])
+            images = about.get("images", [])
             plain = name in (*_FILMS, *sections["further"])
-            look: Look = "films" if films else "plain" if plain else "chart"
+            look: Look = "images" if images else "plain" if plain else "chart"
             words = _in_words(name, record.config, record.metrics, record.history)
             caption = about.get("caption") or _caption(name, record.config)
-            shown.append(Picture(files[name], words, caption, wide=name in _WIDE, look=look, films=films))
+            shown.append(Picture(files[name], words, caption, wide=name in _WIDE, look=look, images=images))
         out[section] = [Figures(shown)] if shown else []
     return out
 
@@ -84,7 +84,7 @@ def _caption(name: str, config: Mapping[str, Any]) -> str:
 def _in_words(
     name: str, config: Mapping[str, Any], metrics: Mapping[str, Any], history: pd.DataFrame | None
 ) -> str:
-    """Tell who cannot see a figure what it shows."""
+    """Describe a figure for readers who cannot see it."""
     kind = "phantoms" if config.get("data", {}).get("phantoms") else "radiographs"
     classes = classes_named(config.get("data", {}))
     if name == "losses" and history is not None and "loss" in history:

@@ -32,7 +32,7 @@ class Record:
     unreadable : DataFrame or None
         Columns ``path`` and ``reason``.
     captions : mapping
-        Of the figures: ``{name: {"caption": str, "films": boxes}}``.
+        Of the figures: ``{name: {"caption": str, "images": boxes}}``.
 
     Examples
     --------

@@ -69,7 +69,7 @@ def rests_on(scores: Mapping[str, Any], level: str) -> str:
 def scores_section(
     metrics: Mapping[str, Any], classes: Sequence[str] = ("normal", "abnormal")
 ) -> list[Block]:
-    """Tables of every score of every head, with intervals; those on the training films folded away."""
+    """Tables of every score of every head, with intervals; those on the training views folded away."""
     tables = {split: _score_tables(metrics, split, classes) for split in ("valid", "train")}
     if not any(tables.values()):
         return []
@@ -99,10 +99,10 @@ def scores_section(
     out: list[Block] = [Paragraph(intro), *tables["valid"], *map(Paragraph, beaten_sentences(metrics))]
     if tables["train"]:
         note = (
-            "Fitted on these very films: of use to see overfitting, not to judge the model. In the k-NN a patient's "
-            "own films do not vote."
+            "Fitted on these very images: of use to see overfitting, not to judge the model. In the k-NN a patient's "
+            "own images do not vote."
         )
-        out.append(Details("On the training films", [Paragraph(note), *tables["train"]]))
+        out.append(Details("On the training views", [Paragraph(note), *tables["train"]]))
     return out
 
 
@@ -130,7 +130,7 @@ def _of_classes(classes: Sequence[str]) -> dict[str, str]:
 
 
 def groups_section(metrics: Mapping[str, Any]) -> list[Block]:
-    """Scores apart by how a film was made and whose it is, with what is too small to be compared."""
+    """Scores apart by how an image was made and whose it is, with what is too small to be compared."""
     out: list[Block] = []
     for column, found in metrics.get("groups", {}).items():
         for head, by_value in found["heads"].items():
@@ -152,7 +152,7 @@ def groups_section(metrics: Mapping[str, Any]) -> list[Block]:
         out += [Paragraph(sentence) for sentence in found.get("small", {}).values()]
     if out:
         said = (
-            "Each value of a column of the table by itself, as the film's view or the patient's sex. A difference "
+            "Each value of a column of the table by itself, as the image's view or the patient's sex. A difference "
             "between groups whose intervals overlap may be chance."
         )
         out.insert(0, Paragraph(said))
@@ -241,7 +241,7 @@ def quality_section(metrics: Mapping[str, Any]) -> list[Block]:
         for key in ordered
         if any(scores.get(key) is not None for scores in found.values())
     ]
-    said = "Neighbours are looked for among the other patients of the same split: a film's own patient never counts."
+    said = "Neighbours are looked for among the other patients of the same split: an image's own patient never counts."
     return [Paragraph(said), Table("Retrieval and distances, per view", ["", *found], rows)]
 
 

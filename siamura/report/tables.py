@@ -45,7 +45,13 @@ HEADS = {
     "frozen_logistic": "frozen trunk, logistic regression",
 }
 _FIGURES = ("loss", "accuracy", "error", "kappa")
-_FURTHER = ("kappa_quadratic", "f1_macro", "recall_macro", "auroc_macro", "auroc")  # of films of one's own
+_FURTHER = (
+    "kappa_quadratic",
+    "f1_macro",
+    "recall_macro",
+    "auroc_macro",
+    "auroc",
+)  # of radiographs of one's own
 
 
 @dataclass(frozen=True)
@@ -173,8 +179,8 @@ def finger_sheet(
     """
     notes = [
         f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}).",
-        "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own films do not vote in the "
-        "k-NN, and the MLP is judged on the films it was fitted on.",
+        "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own images do not vote in the "
+        "k-NN, and the MLP is judged on the images it was fitted on.",
     ]
     classes = classes_named(data)
     if classes != ("normal", "abnormal"):

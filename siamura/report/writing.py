@@ -78,7 +78,7 @@ def write_page(folder: Path, record: Record) -> Path:
             operating_section(metrics, classes_named(config.get("data", {}))),
         ),
         Section("parts", "Body parts", [*shown["parts"], *sections.parts_section(metrics)]),
-        Section("groups", "Groups of films and patients", sections.groups_section(metrics)),
+        Section("groups", "Groups of images and patients", sections.groups_section(metrics)),
         Section("published", "Beside the published figures", sections.published_section(record.sheet)),
         Section(
             "embedding", "The embedding space", [*shown["embedding"], *sections.quality_section(metrics)]

@@ -136,7 +136,7 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
         f"{first.experiment.size} px, {first.experiment.steps} steps, "
         f"weights: {first.experiment.weights or 'from scratch'}.",
         "Measured, per view: value [95 % interval, bootstrap over patients]; on train the MLP is judged on the "
-        f"films it was fitted on, and in the k-NN a patient's own films do not vote. {TRIVIAL}",
+        f"images it was fitted on, and in the k-NN a patient's own images do not vote. {TRIVIAL}",
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here.",
         *(
             f"Triplet focal, {r.experiment.dim} dimensions: {share_of(r.history)} (docs/training.md)."

@@ -1,4 +1,4 @@
-"""Every loss on some trunks, widths and seeds, on the same films: which one to take."""
+"""Every loss on some trunks, widths and seeds, on the same images: which one to take."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def compared(runs: Mapping[str, Run | ClassifierRun]) -> pd.DataFrame:
     DataFrame
         ``loss``, ``trunk``, ``dim`` (as text), ``seed``; validation ``kappa`` per view with ``low`` and ``high``
         (k-NN, or the classifier itself), ``positive_distance`` and ``negative_distance`` between embeddings of
-        length 1, ``collapsed``: films of different labels are less than 0.05 apart, of at most 2, and ``share``: how
+        length 1, ``collapsed``: images of different labels are less than 0.05 apart, of at most 2, and ``share``: how
         much of the training was on the loss itself, where `siamura.fit` begins with all triplets.
 
     Examples
@@ -127,7 +127,7 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
         f"# Every loss on {experiment.part}",
         "",
         data_sentence(first.config["data"]),
-        f"{experiment.size} px, {experiment.steps} steps of {experiment.p} x {experiment.k} films, weights: "
+        f"{experiment.size} px, {experiment.steps} steps of {experiment.p} x {experiment.k} images, weights: "
         f"{experiment.weights or 'from scratch'}.",
         "Measured: validation kappa per view [95 % interval, bootstrap over patients], k-NN on the embeddings; binary "
         f"cross-entropy is a supervised classifier without an embedding. {TRIVIAL}",

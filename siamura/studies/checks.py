@@ -1,4 +1,4 @@
-"""What only a whole table shows: contradictions, leaks, doubtful patients; and how problems are told."""
+"""What only a whole table shows: contradictions, leaks, doubtful patients; and how problems are worded."""
 
 from __future__ import annotations
 
@@ -282,14 +282,14 @@ _NOBODY: Final = frozenset(
 
 
 def lost_digits(value: object) -> bool:
-    """Tell whether a spreadsheet or a float has cut an identifier's digits, as in 1.23457E+11."""
+    """Return whether a spreadsheet or a float has cut an identifier's digits, as in 1.23457E+11."""
     if isinstance(value, float | np.floating):
         return abs(float(value)) >= 2.0**53
     return isinstance(value, str) and bool(re.fullmatch(r"\d(?:[.,]\d+)?[eE]\+\d{2,}", value.strip()))
 
 
 def names_nobody(patient: object) -> bool:
-    """Tell whether an identifier stands for an unknown one, so that its rows are of many people.
+    """Return whether an identifier stands for an unknown one, so that its rows are of many people.
 
     Examples
     --------

@@ -63,7 +63,7 @@ def read_dicom_folder(
     Parameters
     ----------
     root : path
-        Searched with all its folders; DICOM files are told by content.
+        Searched with all its folders; DICOM files are recognised by content.
     labels : mapping or callable, optional
         The header holds no label. A mapping from StudyInstanceUID, from the path below ``root``, or from the
         file's name, to 0/1 (or normal/abnormal, negative/positive); or a function of the path below
@@ -102,9 +102,9 @@ def read_dicom_folder(
     Examples
     --------
     >>> import tempfile, pydicom
-    >>> film, folder = pydicom.Dataset(), tempfile.mkdtemp()
-    >>> film.Modality, film.BodyPartExamined, film.PatientID, film.StudyInstanceUID = "DX", "HAND", "17", "1.2.3"
-    >>> film.save_as(f"{folder}/film.dcm", implicit_vr=True, little_endian=True)
+    >>> image, folder = pydicom.Dataset(), tempfile.mkdtemp()
+    >>> image.Modality, image.BodyPartExamined, image.PatientID, image.StudyInstanceUID = "DX", "HAND", "17", "1.2.3"
+    >>> image.save_as(f"{folder}/film.dcm", implicit_vr=True, little_endian=True)
     >>> read_dicom_folder(folder, labels={"1.2.3": 1}, hash_identifiers=False)[["part", "patient", "study", "label"]]
           part patient  study  label
     0  XR_HAND      17  1.2.3      1
@@ -115,7 +115,7 @@ def read_dicom_folder(
 
 
 @dataclass(frozen=True)
-class Film:
+class Image:
     """A radiograph: its file, what its header says, and its label as it was given."""
 
     path: str
@@ -134,7 +134,7 @@ class Archive:
     ----------
     name : str
         The folder, for messages.
-    films : list of Film
+    images : list of Image
     bad : list of (path, reason)
     left_out : dict
     nameless : int
@@ -144,7 +144,7 @@ class Archive:
     """
 
     name: str
-    films: list[Film] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=lambda: {"hidden": 0, "other": 0})
     nameless: int = 0
@@ -156,7 +156,7 @@ class Archive:
         """Build the table, and warn of patients who are unknown or may be none."""
         if self.nameless:
             warnings.warn(
-                f"{self.nameless} of {len(self.films)} files below {self.name} have no PatientID, so each of their "
+                f"{self.nameless} of {len(self.images)} files below {self.name} have no PatientID, so each of their "
                 f"studies counts as a person; {LEAK}. Put the PatientID back, or keep these files out.",
                 UserWarning,
                 stacklevel=callers_level(),
@@ -164,16 +164,16 @@ class Archive:
         rows: list[Row] = []
         kept: list[dict[str, Any]] = []
         bad = list(self.bad)
-        for film in self.films:
-            if parts is not None and film.part not in parts:
+        for image in self.images:
+            if parts is not None and image.part not in parts:
                 continue
-            code = classes.code(film.label) if self.labelled else UNLABELLED
+            code = classes.code(image.label) if self.labelled else UNLABELLED
             if code is None:
                 what = "label" if keep else "0 or 1"
-                bad.append((film.path, f"labels has no {what} for its study, its path or its name"))
+                bad.append((image.path, f"labels has no {what} for its study, its path or its name"))
                 continue
-            rows.append((film.path, film.part, film.patient, film.study, code, "train"))
-            kept.append(film.kept)
+            rows.append((image.path, image.part, image.patient, image.study, code, "train"))
+            kept.append(image.kept)
         extra = _columns(kept) if keep else None
         options = {"classes": classes.names, "extra": extra, "by_view": keep}
         table = finish(rows, bad, self.left_out, self.name, on_error, **options)  # type: ignore[arg-type]
@@ -229,9 +229,9 @@ def scan(
             continue
         label = find(study, os.path.relpath(path, base).replace(os.sep, "/"))
         found.nameless += not patient
-        film = Film(path, part_of(part), name(patient or study), name(study), label, kept)
-        found.films.append(film)
-    if not found.films and not found.bad:
+        image = Image(path, part_of(part), name(patient or study), name(study), label, kept)
+        found.images.append(image)
+    if not found.images and not found.bad:
         raise ValueError(
             f"root={str(root)!r} holds no radiograph: of its {found.left_out['other']} files none is a DICOM "
             "file of the modality CR or DX."

@@ -50,7 +50,7 @@ def read_folders(
         first group (or whole match) is the patient, or a function of that path. Default: ``patient12``,
         ``person_12`` or ``subject-12`` anywhere in the path below the class folder; else the name of the first
         folder below the class whose names could be people (they are not shared by the classes, and none holds
-        most images). Images without count as a person each. A warning tells what is doubtful.
+        most images). Images without count as a person each. A warning says what is doubtful.
     part : str
         The body part of all images.
     on_error : {"raise", "report"}
@@ -230,7 +230,7 @@ def _people(films: list[Film], base: Path) -> list[str | None]:
 
 
 def _like_people(films: list[Film], folders: dict[int, list[str]], level: int) -> bool:
-    """Tell whether the folders of a level could be people: of one class each, none with most images."""
+    """Return whether the folders of a level could be people: of one class each, none with most images."""
     files: Counter[str] = Counter()
     classes: dict[str, set[str]] = {}
     for i, names in folders.items():

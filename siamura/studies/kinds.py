@@ -32,7 +32,7 @@ WORDS: Final = {
 
 
 def kind_of(source: Source, kind: str | None, labelled: bool, named: set[str | None]) -> tuple[str, str]:
-    """Tell what a source is, and why it is taken for that."""
+    """Return what a source is, and why it is taken for that."""
     if isinstance(source, pd.DataFrame):
         if kind not in (None, "table"):
             raise ValueError(f"kind={kind!r} beside a DataFrame, which is a table; leave kind out.")
@@ -58,7 +58,7 @@ def kind_of(source: Source, kind: str | None, labelled: bool, named: set[str | N
 
 
 def _kind_of_folder(path: Path, labelled: bool, named: set[str | None]) -> tuple[str, str]:
-    """Tell a folder of classes from one of DICOM files."""
+    """Return which it is, a folder of classes or of DICOM files."""
     top = sorted(e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith("."))
     images = list(itertools.islice(_images(path), 40))
     count = sum(image_kind(file) == "DICOM" for file in images)

@@ -51,7 +51,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+(?:[.,]\d*)?")
 
 
 def missing(value: object) -> bool:
-    """Tell whether a cell is empty: None, NaN, blank, or a word for it such as NA, #N/A and NULL.
+    """Return whether a cell is empty: None, NaN, blank, or a word for it such as NA, #N/A and NULL.
 
     Examples
     --------
@@ -133,7 +133,7 @@ class Classes:
 
 
 def is_number(key: str) -> bool:
-    """Tell whether a key is a number."""
+    """Return whether a key is a number."""
     return bool(_NUMBER.fullmatch(key))
 
 

@@ -352,7 +352,7 @@ def _rows(
 def _label(
     key: tuple[str, str, str], folder: str, listed: tuple[int, int] | None, side: str, walk: _Walk
 ) -> tuple[str, int | None]:
-    """Give the study's name and label; the folder's name and the CSV must agree where both speak."""
+    """Give the study's name and label; the folder's name and the CSV must agree where both say one."""
     name, _, word = key[2].rpartition("_")
     said = SUFFIX.get(word.lower()) if name else None
     if said is None:

@@ -288,7 +288,7 @@ def _from_folders(
     found = folders.scan(source, patient)
     classes = given.choose(list(found.classes), printable(found.base))
     part = UNKNOWN_PART if asked is None else _only_part(asked, printable(found.base))
-    label: list[object] = [film.label for film in found.films]
+    label: list[object] = [image.label for image in found.images]
     codes = [classes.code(v) or 0 for v in label]
     extra = _findings(pd.DataFrame(index=range(len(codes))), codes, label, classes, printable(found.base))
     table = found.table(classes, part, on_error, extra, by_view=True)
@@ -307,9 +307,9 @@ def _from_dicom(
 ) -> pd.DataFrame:
     """Read a folder of DICOM files."""
     found = dicom.scan(source, labels, hashed, salt)
-    parts = [film.part for film in found.films]
+    parts = [image.part for image in found.images]
     wanted = None if asked is None or not parts else _chosen_parts(asked, parts, found.name)
-    values = [film.label for film in found.films if wanted is None or film.part in wanted]
+    values = [image.label for image in found.images if wanted is None or image.part in wanted]
     if labels is None:
         if given.positive is not None or given.classes is not None:
             raise ValueError(

@@ -48,7 +48,7 @@ _NO_TABLES: Final = (
 def read_sheet(file: Path, wanted: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table with a header line, its cells as they are written.
 
-    The form is told by content: Excel (.xlsx), Parquet, or text. Of text the encoding is UTF-8, else UTF-16 or
+    The form is recognised by content: Excel (.xlsx), Parquet, or text. Of text the encoding is UTF-8, else UTF-16 or
     UTF-32 by their mark, else Windows-1252; the separator (comma, semicolon, tab or pipe) is the one under
     which the lines agree. What was found is logged.
 

@@ -359,7 +359,7 @@ def _no_label(label: object, seen: Mapping[str, str], where: str) -> str:
 
 
 def _none(value: object) -> bool:
-    """Tell whether an identifier is Python's None, written as text."""
+    """Return whether an identifier is Python's None, written as text."""
     return isinstance(value, str) and value.strip() == "None"
 
 

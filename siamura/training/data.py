@@ -39,7 +39,7 @@ class Stream(Sampler[list[int]]):
     Parameters
     ----------
     batches : iterable of lists of int
-        A batch sampler with a length; where it has `set_epoch`, each pass is told its number.
+        A batch sampler with a length; where it has `set_epoch`, it is called with the number of each pass.
     total : int
         Steps of the whole run.
     start : int
@@ -196,7 +196,7 @@ def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]
 def check_sampler(batches: Iterable[Any], data: Dataset[Any]) -> None:
     """See that a batch sampler was made for the data: as many rows, and labels that agree.
 
-    A sampler tells its labels as `PKBatchSampler` does, by ``labels``, or as an index sampler inside a
+    A sampler gives its labels as `PKBatchSampler` does, by ``labels``, or as an index sampler inside a
     `BatchSampler`. Its labels may be finer than those of the data, or have other names.
 
     Raises
@@ -276,7 +276,7 @@ def stream_loader(data: Dataset[Any], stream: Stream, workers: int, seed: int) -
 
 
 def known_labels(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Labels of all rows where the data set tells them without reading images, else None."""
+    """Labels of all rows where the data set gives them without reading images, else None."""
     count = len(data)  # type: ignore[arg-type]
     held: Any = getattr(data, "labels", None)
     if held is None or callable(held) or len(held) != count:
@@ -291,7 +291,7 @@ def known_labels(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]] | No
 
 
 def labels_of(data: Dataset[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Labels of all rows, without reading images where the data set tells them."""
+    """Labels of all rows, without reading images where the data set gives them."""
     known = known_labels(data)
     if known is not None:
         return known

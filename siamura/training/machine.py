@@ -37,7 +37,7 @@ def resolve_device(accelerator: str = "auto") -> torch.device:
 
 
 def prefers_channels_last(net: nn.Module) -> bool:
-    """Tell whether float32 convolutions on a CPU are faster with channels last: in networks of depthwise ones."""
+    """Return whether float32 convolutions on a CPU are faster with channels last: in networks of depthwise ones."""
     return any(
         isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.groups == layer.in_channels
         for layer in net.modules()
@@ -70,7 +70,7 @@ def resolve_precision(
 
 
 def _cpu_has_bf16() -> bool:
-    """Ask for AMX or AVX512-BF16; older versions of torch cannot tell the second."""
+    """Ask for AMX or AVX512-BF16; older versions of torch do not know the second."""
     asked = (
         getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     )
@@ -89,7 +89,7 @@ def resolve_channels_last(
 
 
 def check_weights(net: nn.Module) -> torch.device:
-    """See that a network's weights are float32 and in memory, and tell the device that they are on.
+    """See that a network's weights are float32 and in memory, and return the device that they are on.
 
     Raises
     ------

@@ -62,7 +62,7 @@ def fit(
         One row a step: step, epoch, loss, lr, active_fraction, mean_distance, hardest_positive,
         hardest_negative, objective (the loss that trained, the final one where both did), share (the final loss's
         weight), and with `valid` valid_loss, valid_p1 and valid_kappa of a 15-NN vote among at most 512 training
-        images (NaN between measurements). ``history.attrs["interrupted"]`` tells whether Ctrl-C ended it; ``attrs``
+        images (NaN between measurements). ``history.attrs["interrupted"]`` says whether Ctrl-C ended it; ``attrs``
         also holds the ``steps`` that it was to take, ``precision`` and ``channels_last``.
 
     Raises

@@ -308,12 +308,12 @@ class MetricModule(TrainModule):
 
 
 def mines_triplets(loss: nn.Module) -> bool:
-    """Tell whether a loss learns from nothing but the triplets within a batch."""
+    """Return whether a loss learns from nothing but the triplets within a batch."""
     return type(loss).__module__.startswith("siamura.losses") and measured(loss) is loss
 
 
 def has_triplet(labels: Tensor) -> bool:
-    """Tell whether a batch has two rows of one label and one of another."""
+    """Return whether a batch has two rows of one label and one of another."""
     counts = torch.unique(labels, return_counts=True)[1]
     return len(counts) > 1 and int(counts.max()) > 1
 

@@ -1,4 +1,4 @@
-"""Figures on the fly: how well nearest neighbours tell validation images apart."""
+"""Figures on the fly: how well nearest neighbours classify validation images."""
 
 from __future__ import annotations
 

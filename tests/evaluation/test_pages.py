@@ -1,4 +1,4 @@
-"""The code on this room's pages runs, from top to bottom."""
+"""The code on this package's pages runs, from top to bottom."""
 
 import re
 from pathlib import Path

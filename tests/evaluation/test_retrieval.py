@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from scipy.spatial.distance import cdist, pdist
 
-import siamura.evaluation.retrieval as room
+import siamura.evaluation.retrieval as retrieval
 from siamura.evaluation import bca_interval, embedding_quality, patient_draws
 
 
@@ -70,7 +70,7 @@ def test_agrees_with_pytorch_metric_learning(classes):
 
 def test_mutual_information_is_scikit_learns():
     X, y, groups = cloud(rows=200, classes=3)
-    clusters = room._clusters(X, 3, 0)
+    clusters = retrieval._clusters(X, 3, 0)
     found = embedding_quality(X, y, groups, draws=200)
     assert found.loc["nmi", "value"] == pytest.approx(sk.normalized_mutual_info_score(y, clusters))
     assert found.loc["nmi", "low"] < found.loc["nmi", "value"] < found.loc["nmi", "high"]
@@ -121,7 +121,7 @@ def test_intervals_draw_the_queries_patients():
 def test_blocks_and_a_sample_of_queries(monkeypatch):
     X, y, groups = cloud()
     whole = embedding_quality(X, y, groups, draws=20)
-    monkeypatch.setattr(room, "BLOCK_CELLS", 90 * 7)
+    monkeypatch.setattr(retrieval, "BLOCK_CELLS", 90 * 7)
     pd.testing.assert_frame_equal(embedding_quality(X, y, groups, draws=20), whole)
     some = embedding_quality(X, y, groups, queries=40, draws=20)
     assert some.attrs["queries"] == 40

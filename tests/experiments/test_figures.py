@@ -23,9 +23,9 @@ from siamura.experiments import (
 )
 from siamura.experiments.data import load
 from siamura.experiments.folder import CONTENTS
-from siamura.report import figures, film_figures
-from siamura.report.film_figures import choose
+from siamura.report import figures, image_figures
 from siamura.report.gallery import CAPTIONS, Gallery, read_captions
+from siamura.report.image_figures import choose
 from siamura.report.page import at_night
 
 FILMS = {"clahe", "neighbours", "augmentation", "feature_maps"}
@@ -106,15 +106,15 @@ def test_every_caption_names_the_data_the_patients_and_the_interval(
 def test_films_lie_where_the_captions_file_says(drawn: tuple[Path, set[str], dict]) -> None:
     folder, _, _ = drawn
     for name, about in read_captions(folder).items():
-        assert bool(about["films"]) == (name in FILMS), name
+        assert bool(about["images"]) == (name in FILMS), name
         content = (folder / f"{name}.png").read_bytes()
         light = cv2.imread(str(folder / f"{name}.png")).astype(int)
         dark = cv2.imdecode(
-            np.frombuffer(at_night(content, about["films"]), np.uint8), cv2.IMREAD_COLOR
+            np.frombuffer(at_night(content, about["images"]), np.uint8), cv2.IMREAD_COLOR
         ).astype(int)
         assert (light[1, 1] == 255).all()
         assert dark[1, 1].max() < 30  # the page is dark
-        for left, top, right, bottom in about["films"]:
+        for left, top, right, bottom in about["images"]:
             assert min(right - left, bottom - top) > 40
             assert (light[top:bottom, left:right] == dark[top:bottom, left:right]).all()  # films stay films
             # To the pixel: a row of the white page would shine beside a film at night.
@@ -175,7 +175,7 @@ def test_neighbours_are_the_nearest_of_other_patients(
         plots, "neighbours", lambda *a, **k: (seen.update(k, distances=a[2]), draw(*a, **k))[1]
     )
     gallery = Gallery(tmp_path, done.config["data"], "resnet18")
-    film_figures.neighbours(gallery, data, embeddings, head)
+    image_figures.neighbours(gallery, data, embeddings, head)
     assert seen["captions"] == expected
     assert own not in expected
     np.testing.assert_allclose(seen["distances"], np.sort(distance)[:5], atol=1e-5)

@@ -242,12 +242,12 @@ class TestOnEmbeddingNet:
     @pytest.mark.parametrize("shape", [(120, 30), (30, 120), (64, 64)])
     @pytest.mark.parametrize("fit", ["letterbox", "center_crop"])
     def test_padding_is_not_compared(self, shape, fit):
-        from siamura.explanation.randomising import _on_film
+        from siamura.explanation.randomising import _within_image
 
         film = np.full(shape, 200, np.uint8)
         net = Bright(Preprocess(size=SIZE, clahe=None, fit=fit))
         seen = explain(net, film, brightness, layer="conv", method="gradcam")
-        within = _on_film(seen)
+        within = _within_image(seen)
         np.testing.assert_array_equal(within, seen.raw > 0)  # the film is bright, the padding black
         assert within.mean() == pytest.approx(0.25 if fit == "letterbox" and shape != (64, 64) else 1.0)
 

@@ -135,7 +135,7 @@ def test_functional_transforms_are_right_or_refused(name, dtype):
     for value in grad.flatten():
         rows.append(torch.autograd.grad(value, leaf, retain_graph=True)[0].flatten())
     wanted, wanted_grad = torch.stack(rows), grad.detach()
-    roads = {
+    ways = {
         "grad": lambda f: torch.func.grad(f)(x),
         "hessian": lambda f: torch.func.hessian(f)(x),
         "jacrev": lambda f: torch.func.jacrev(torch.func.jacrev(f))(x),
@@ -144,12 +144,12 @@ def test_functional_transforms_are_right_or_refused(name, dtype):
         "forward": lambda f: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1],
     }
     right = []
-    for road, compute in roads.items():
+    for way, compute in ways.items():
         try:
             found = compute(lambda x: loss(x, y))
         except (RuntimeError, NotImplementedError):
             continue
-        want = {"grad": wanted_grad, "forward": wanted_grad.sum()}.get(road, wanted)
-        assert close(found.reshape(want.shape), want, 1e-9 if dtype == torch.float64 else 1e-4), road
-        right.append(road)
+        want = {"grad": wanted_grad, "forward": wanted_grad.sum()}.get(way, wanted)
+        assert close(found.reshape(want.shape), want, 1e-9 if dtype == torch.float64 else 1e-4), way
+        right.append(way)
     assert {"autograd", "vectorized"} <= set(right)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamura.pixels import Preprocess, check_film, check_gray
+from siamura.pixels import Preprocess, check_gray, check_radiograph
 
 SHAPE = (2, 1, 40, 40)
 
@@ -64,15 +64,15 @@ def test_preprocessing_refuses_them_too(image: np.ndarray) -> None:
 
 def test_images_that_show_nothing_are_named() -> None:
     noise = np.random.default_rng(0).normal(100, 1, (300, 200)).astype(np.uint8)
-    assert "nearly one grey (0)" in check_film(np.zeros((500, 400), np.uint8))
-    assert "nearly one grey (255)" in check_film(np.full((5000, 4000), 255, np.uint8))
-    assert "nearly one grey" in check_film(noise)
-    assert "31 x 500 pixels" in check_film(np.resize(np.arange(256, dtype=np.uint8), (500, 31)))
-    assert "1 x 1 pixels" in check_film(np.zeros((1, 1), np.uint8))
+    assert "nearly one grey (0)" in check_radiograph(np.zeros((500, 400), np.uint8))
+    assert "nearly one grey (255)" in check_radiograph(np.full((5000, 4000), 255, np.uint8))
+    assert "nearly one grey" in check_radiograph(noise)
+    assert "31 x 500 pixels" in check_radiograph(np.resize(np.arange(256, dtype=np.uint8), (500, 31)))
+    assert "1 x 1 pixels" in check_radiograph(np.zeros((1, 1), np.uint8))
 
 
 def test_a_small_bone_on_black_is_an_image() -> None:
     image = np.zeros((1000, 800), np.uint8)
     image[100:200, 100:180] = 128  # a hundredth of it
-    assert check_film(image) == ""
-    assert check_film(np.resize(np.arange(256, dtype=np.uint8), (32, 32))) == ""
+    assert check_radiograph(image) == ""
+    assert check_radiograph(np.resize(np.arange(256, dtype=np.uint8), (32, 32))) == ""

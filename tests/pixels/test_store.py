@@ -159,7 +159,7 @@ def test_a_file_that_changes_under_the_build_stops_it(tmp_path, monkeypatch):
         seen.append(path)
         return read(paths[0] if seen.count(paths[3]) > 1 and path == paths[3] else path)
 
-    monkeypatch.setattr(store._ReadOnce, "ROOM", 0)
+    monkeypatch.setattr(store._ReadOnce, "LIMIT", 0)
     monkeypatch.setattr(store, "read_bytes", changing)
     with pytest.raises(StoreError, match=r"image3\.png changed while"):
         open_store(paths, PRE, tmp_path / "cache", progress=False)

@@ -13,7 +13,7 @@ __all__ = ["Progress"]
 
 
 class Progress(pl.Callback):
-    """One bar for the run, with the figures that tell whether it learns."""
+    """One bar for the run, with the figures that show whether it learns."""
 
     SHOWN = (
         ("loss", "loss"),

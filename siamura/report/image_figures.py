@@ -29,8 +29,8 @@ __all__ = ["augmentation", "choose", "clahe", "layers", "neighbours"]
 
 _FILMS = 3
 _CASES = 5
-_SIDE = 256  # pixels of a film in a figure
-_VERSIONS = 6  # of an augmented film
+_SIDE = 256  # pixels of an image in a figure
+_VERSIONS = 6  # of an augmented image
 
 
 def neighbours(
@@ -39,7 +39,7 @@ def neighbours(
     embeddings: Mapping[str, npt.NDArray[np.float32]],
     head: KNNHead,
 ) -> None:
-    """Find the training films nearest to the first validation film that is not of the first class."""
+    """Find the training views nearest to the first validation view that is not of the first class."""
     train, valid = splits["train"], splits["valid"]
     named = gallery.classes
     labels = valid.table["label"].to_numpy()
@@ -51,24 +51,24 @@ def neighbours(
     there = found[0] >= 0
     cases = train.table.iloc[found[0][there]]
     if not len(cases):
-        return  # every training film is of the query's own patient
-    film = _plain(valid.pre)
+        return  # every training view is of the query's own patient
+    prepared = _plain(valid.pre)
     figure = plots.neighbours(
-        film(read_image(valid.table["path"].iloc[row])),
-        [film(read_image(path)) for path in cases["path"]],
+        prepared(read_image(valid.table["path"].iloc[row])),
+        [prepared(read_image(path)) for path in cases["path"]],
         distance[0][there],
         cases["label"].to_numpy(),
         query_label=int(labels[row]),
         names=named,
         captions=cases["patient"].astype(str).tolist(),
-        note=f"Query: the first validation view of {query}, {patient}; its own patient's films are left out. "
+        note=f"Query: the first validation view of {query}, {patient}; its own patient's images are left out. "
         f"{gallery.note()}",
     )
     gallery.add(
         "neighbours",
         figure,
         f"The first validation view of {query}, of {patient}, and the {len(cases)} nearest to it in the embedding "
-        f"among the training {gallery.kind} ({gallery.rests_on('train')}), its own patient's films left out; one "
+        f"among the training {gallery.kind} ({gallery.rests_on('train')}), its own patient's images left out; one "
         "example, so there is no interval.",
     )
 
@@ -119,7 +119,7 @@ def augmentation(gallery: Gallery, data: RadiographDataset, preset: str, seed: i
 
 
 def layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
-    """Draw what layers of falling resolution put out for the first abnormal validation film."""
+    """Draw what layers of falling resolution put out for the first abnormal validation view."""
     row = int(np.flatnonzero(data.table["label"].to_numpy() == 1)[0])
     image = read_image(data.table["path"].iloc[row])
     x = as_input(net, data.pre(image))
