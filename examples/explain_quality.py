@@ -1,8 +1,7 @@
 """Are a run's heat maps right? Measured on phantoms that it never saw, or on its validation views with --boxes.
 
-Pointing game and box IoU beside the middle of the image and beside the mean place of other patients' lesions,
-deletion and insertion beside a random order, and the map after the weights are shuffled, each with a 95 % interval
-over patients. Some minutes on one core:
+Pointing game, box IoU, deletion and insertion, and the map after the weights are shuffled, each beside a baseline and
+with a 95 % interval over patients. Some minutes on one core:
 
     python examples/finger_tfl.py && python examples/explain_quality.py runs/finger_tfl
 """
@@ -19,10 +18,7 @@ from siamura.experiments import explanation_figures, explanation_table, load_run
 @cli_errors()
 def main(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")] = Path("runs/finger_tfl"),
-    boxes: Annotated[
-        Path | None,
-        typer.Option(help="Boxes on the run's own data: file, x0, y0, x1, y1. Default: phantoms."),
-    ] = None,
+    boxes: Annotated[Path | None, typer.Option(help="The run's own: file, x0, y0, x1, y1.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms; not the run's.")] = 1001,
     views: Annotated[int, typer.Option(help="Phantoms to draw.")] = 300,
     method: Annotated[str, typer.Option(help="As of siamura.explain.")] = "layercam",
@@ -32,12 +28,10 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in figures.items():
         rows.to_csv(out / f"{name}.csv", index=False)
-    text = explanation_table(figures)
-    (out / "tables.md").write_text(text, encoding="utf-8")
-    print(text)
+    (out / "tables.md").write_text(explanation_table(figures), encoding="utf-8")
+    print(explanation_table(figures))
 
 
 if __name__ == "__main__":
     configure_logging()
-    main.__doc__ = __doc__
     typer.run(main)

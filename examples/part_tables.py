@@ -33,5 +33,4 @@ def main(
 
 if __name__ == "__main__":
     configure_logging()
-    main.__doc__ = __doc__
     typer.run(main)

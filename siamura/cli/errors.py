@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -47,6 +50,12 @@ class cli_errors(contextlib.ContextDecorator):
 
     def __init__(self, *, partial: str | None = None) -> None:
         self._partial = partial
+
+    def __call__(self, command: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a command; one without a docstring has its module's for the help text, as scripts do."""
+        wrapped = super().__call__(command)
+        wrapped.__doc__ = command.__doc__ or inspect.getmodule(command).__doc__
+        return wrapped
 
     def __enter__(self) -> None:
         return None

@@ -15,7 +15,7 @@ from siamura._validation import check_choice, check_columns, check_number
 from ._checks import as_codes, as_label, as_probability, as_shares, as_units
 from .aggregation import STUDY
 from .aggregation import aggregate as aggregate_studies
-from .intervals import bootstrap, inverted_interval, patient_draws
+from .intervals import Bootstrap, bootstrap, inverted_interval, patient_draws
 from .metrics import METRICS, calibration_draws, score_draws
 from .multiclass import class_draws, class_names, is_ordered, study_shares
 
@@ -207,18 +207,9 @@ def _class_scores(
         confidence,
         seed,
     )
-    frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
-    frame.index.name = "metric"
-    attrs |= {
-        "patients": patients,
-        "rows": dict(zip(names, np.bincount(label, minlength=len(names)).tolist(), strict=True)),
-        "draws": draws,
-        "degenerate": found.degenerate,
-        "confidence": confidence,
-        "seed": seed,
-    }
-    frame.attrs.update(attrs)
-    return frame
+    attrs |= {"patients": patients}
+    attrs["rows"] = dict(zip(names, np.bincount(label, minlength=len(names)).tolist(), strict=True))
+    return _framed(found, attrs, draws=draws, confidence=confidence, seed=seed)
 
 
 def _scores(
@@ -259,15 +250,13 @@ def _scores(
     if draws and patients > 1:
         drawn = calibration_draws(label, p, patient, patient_draws(patients, draws, seed), bins)
         found.low["ece"], found.high["ece"] = inverted_interval(drawn, by_bin, confidence)
+    attrs |= {"patients": patients, "abnormal": int(label.sum())}
+    return _framed(found, attrs, draws=draws, confidence=confidence, seed=seed)
+
+
+def _framed(found: Bootstrap, attrs: dict[str, object], **drawn: object) -> pd.DataFrame:
+    """The scores as a table, with what they rest on."""
     frame = pd.DataFrame({"value": found.value, "low": found.low, "high": found.high})
     frame.index.name = "metric"
-    attrs |= {
-        "patients": patients,
-        "abnormal": int(label.sum()),
-        "draws": draws,
-        "degenerate": found.degenerate,
-        "confidence": confidence,
-        "seed": seed,
-    }
-    frame.attrs.update(attrs)
+    frame.attrs.update(attrs | {"degenerate": found.degenerate} | drawn)
     return frame

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from . import style
+
 
 def as_image(image: ArrayLike, name: str = "image") -> NDArray[Any]:
     """Take a grey image (H, W), or (1, H, W) as the network takes it; colour (H, W, 3) stays."""
@@ -71,6 +73,10 @@ def as_panels(
     if probability is not None or groups is not None:
         raise ValueError(
             "with a mapping, give probability and groups inside it: name: (label, probability, groups)"
+        )
+    if len(label) > len(style.PALETTE):
+        raise ValueError(
+            f"{len(label)} models cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
         )
     found = {}
     for name, given in label.items():

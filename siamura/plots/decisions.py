@@ -55,10 +55,6 @@ def decision_curve(
     ['model', 'all abnormal', 'none']
     """
     panels = as_panels(label, probability, groups)
-    if len(panels) > len(style.PALETTE):
-        raise ValueError(
-            f"{len(panels)} curves cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
-        )
     figure = style.new_figure(style.COLUMN, 3.5)
     axes = figure.add_subplot()
     most = 0.0

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import style
 from .checks import as_image
-from .images import bare, draw_image
+from .images import bare, draw_heat, draw_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,23 +151,12 @@ def heat_map(
             raise ValueError(
                 f"box {tuple(box)} does not fit an image {width} wide and {height} high; give x0, y0, x1, y1"
             )
-    top = float(warm.max())
-    share = np.clip(warm, 0, None) / top if top > 0 else np.zeros_like(warm)
-
     figure = style.new_figure(style.COLUMN, 0.35 + 0.5 * style.COLUMN * min(height / width, 1.6))
     left, right = figure.subplots(1, 2)
     draw_image(left, pixels)
     left.set_title("image")
     draw_image(right, pixels)
-    drawn = right.imshow(
-        share,
-        cmap="inferno",
-        vmin=0,
-        vmax=1,
-        alpha=0.15 + 0.5 * share,
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="bilinear",
-    )
+    drawn = draw_heat(right, warm, pixels.shape)
     for box in truth:
         _box(right, box, "#FFFFFF", (0, (3, 2)))
     for box in boxes:
@@ -180,7 +169,7 @@ def heat_map(
     bar.outline.set_linewidth(0.4)
     said = "Solid box: found." if len(boxes) else ""
     known = " Dashed box: where it is." if len(truth) else ""
-    style.footer(figure, note, "" if top > 0 else "The map is 0 everywhere.", said + known)
+    style.footer(figure, note, "" if warm.max() > 0 else "The map is 0 everywhere.", said + known)
     return figure
 
 

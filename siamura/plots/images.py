@@ -15,6 +15,7 @@ from .checks import as_image, as_images
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 @style.styled
@@ -237,6 +238,22 @@ def draw_image(axes: Axes, image: NDArray[Any]) -> None:
     else:
         axes.imshow(image)
     bare(axes)
+
+
+def draw_heat(axes: Axes, heat: NDArray[Any], shape: tuple[int, ...]) -> AxesImage:
+    """Draw a map over an image of `shape`, relative to the map's own maximum: the cooler, the clearer."""
+    share = np.clip(heat, 0, None)
+    share = share / share.max() if share.max() > 0 else share
+    height, width = shape[:2]
+    return axes.imshow(
+        share,
+        cmap="inferno",
+        vmin=0,
+        vmax=1,
+        alpha=0.15 + 0.5 * share,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="bilinear",
+    )
 
 
 def bare(axes: Axes) -> None:

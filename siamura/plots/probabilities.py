@@ -138,10 +138,6 @@ def _curves(
     *,
     step: bool,
 ) -> None:
-    if len(panels) > len(style.PALETTE):
-        raise ValueError(
-            f"{len(panels)} curves cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
-        )
     if threshold is not None:
         threshold = check_number("threshold", threshold)
     for number, (name, (frame, _)) in enumerate(panels.items()):
@@ -271,10 +267,6 @@ def reliability(
     """
     check_whole("bins", bins, least=2)
     panels = as_panels(label, probability, groups, both=False)
-    if len(panels) > len(style.PALETTE):
-        raise ValueError(
-            f"{len(panels)} models cannot be told apart; draw at most {len(style.PALETTE)} in one figure"
-        )
     figure = style.new_figure(style.COLUMN, 3.6)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=0.9, linestyle=":", label="_perfect")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import style
 from .checks import as_image, as_images
+from .images import draw_heat, draw_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,19 +105,6 @@ def similar_cases(
 
 
 def _draw(axes: Axes, image: NDArray[Any], heat: NDArray[Any] | None = None) -> None:
-    most = 255 if image.dtype == np.uint8 else None
-    axes.imshow(image, cmap="gray", vmin=0 if most else None, vmax=most, interpolation="antialiased")
-    if heat is None:
-        return
-    height, width = image.shape[:2]
-    share = np.clip(heat, 0, None)
-    share = share / share.max() if share.max() > 0 else share
-    axes.imshow(
-        share,
-        cmap="inferno",
-        vmin=0,
-        vmax=1,
-        alpha=0.15 + 0.5 * share,
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="bilinear",
-    )
+    draw_image(axes, image)
+    if heat is not None:
+        draw_heat(axes, heat, image.shape)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from every_loss import makers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import distances, losses, miners, reducers
@@ -14,7 +15,6 @@ from siamura.losses import (
     SelectivelyContrastiveLoss,
     SemiHardTripletLoss,
     TripletFocalLoss,
-    TripletLoss,
 )
 from triplet_oracles import all_triplets, batch, batch_hard, close, euclidean, semi_hard
 from triplet_oracles import triplets as every_triplet
@@ -212,18 +212,7 @@ def test_temperature_sharpens_the_softmax():
     assert float(cold) == pytest.approx(float(wanted), rel=1e-9)
 
 
-LOSSES = {
-    "all": lambda **k: TripletLoss(0.3, **k),
-    "smooth": lambda **k: TripletLoss(0.3, smooth_loss=True, **k),
-    "swap": lambda **k: TripletLoss(0.3, swap=True, **k),
-    "hard": lambda **k: BatchHardTripletLoss(0.3, **k),
-    "soft": lambda **k: BatchHardTripletLoss("soft", **k),
-    "semi": lambda **k: SemiHardTripletLoss(0.3, **k),
-    "focal": lambda **k: TripletFocalLoss(0.3, 0.7, **k),
-    "focal-all": lambda **k: TripletFocalLoss(0.3, 0.7, "all", **k),
-    "focal-semi": lambda **k: TripletFocalLoss(0.3, 0.7, "semi-hard", **k),
-    "selective": lambda **k: SelectivelyContrastiveLoss(0.7, **k),
-}
+LOSSES = makers(0.3, 0.7, without=("random", "quantile", "weighted"))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -7,14 +7,13 @@ from unittest import mock
 
 import pytest
 import torch
+from every_loss import makers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning import distances, reducers
 from siamura.losses import (
     BatchHardTripletLoss,
     SelectivelyContrastiveLoss,
-    SemiHardTripletLoss,
-    TripletFocalLoss,
     TripletLoss,
     _all_triplets,
     _counting,
@@ -152,14 +151,7 @@ def test_torch_alone_equals_numpy_and_the_triple_loop(case, distance, how, easy,
     )
 
 
-LOSSES = {
-    "all": lambda **k: TripletLoss(0.3, **k),
-    "hard": lambda **k: BatchHardTripletLoss(0.3, **k),
-    "semi": lambda **k: SemiHardTripletLoss(0.3, **k),
-    "focal": lambda **k: TripletFocalLoss(0.3, 0.7, **k),
-    "focal-all": lambda **k: TripletFocalLoss(0.3, 0.7, "all", **k),
-    "focal-semi": lambda **k: TripletFocalLoss(0.3, 0.7, "semi-hard", **k),
-    "selective": lambda **k: SelectivelyContrastiveLoss(0.7, **k),
+LOSSES = makers(0.3, 0.7, "all", "hard", "semi", "focal", "focal-all", "focal-semi", "selective") | {
     "selective-hard": lambda **k: SelectivelyContrastiveLoss(0.7, positives="hard", **k),
 }
 

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from every_loss import makers
 from pytorch_metric_learning import losses
 from siamura.losses import (
-    BatchHardTripletLoss,
     CrossBatchMemory,
-    SelectivelyContrastiveLoss,
-    SemiHardTripletLoss,
-    TripletFocalLoss,
     TripletLoss,
 )
 from triplet_oracles import batch
 
-LOSSES = {
-    "all": lambda: TripletLoss(0.2),
-    "swap": lambda: TripletLoss(0.2, swap=True),
-    "smooth": lambda: TripletLoss(0.2, smooth_loss=True),
-    "random": lambda: TripletLoss(0.2, triplets_per_anchor=3),
-    "hard": lambda: BatchHardTripletLoss(0.2),
-    "soft": lambda: BatchHardTripletLoss("soft"),
-    "semi": lambda: SemiHardTripletLoss(0.2),
-    "focal": lambda: TripletFocalLoss(0.2, 0.5),
-    "focal-all": lambda: TripletFocalLoss(0.2, 0.5, "all"),
-    "focal-semi": lambda: TripletFocalLoss(0.2, 0.5, "semi-hard"),
-    "selective": lambda: SelectivelyContrastiveLoss(0.5),
-}
+LOSSES = makers(0.2, 0.5, without=("quantile", "weighted"))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -10,25 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from every_loss import makers
 from pytorch_metric_learning import losses as pml
 from siamura.losses import (
-    BatchHardTripletLoss,
     CrossBatchMemory,
-    SelectivelyContrastiveLoss,
-    SemiHardTripletLoss,
-    TripletFocalLoss,
     TripletLoss,
 )
 from triplet_oracles import batch, close
 
-LOSSES = {
-    "all": lambda: TripletLoss(0.2),
-    "hard": lambda: BatchHardTripletLoss(0.2),
-    "semi": lambda: SemiHardTripletLoss(0.2),
-    "focal": lambda: TripletFocalLoss(0.2, 0.5),
-    "focal-all": lambda: TripletFocalLoss(0.2, 0.5, "all"),
-    "selective": lambda: SelectivelyContrastiveLoss(0.5),
-}
+LOSSES = makers(0.2, 0.5, "all", "hard", "semi", "focal", "focal-all", "selective")
 
 
 def stream(steps: int, dtype=torch.float64):

@@ -10,34 +10,19 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from every_loss import makers
 from pytorch_metric_learning import distances, reducers
 from pytorch_metric_learning import losses as pml
 from siamura.losses import (
     BatchHardTripletLoss,
     CrossBatchMemory,
-    SelectivelyContrastiveLoss,
     SelfSupervisedLoss,
-    SemiHardTripletLoss,
-    TripletFocalLoss,
     TripletLoss,
 )
 from triplet_oracles import batch, close
 from triplet_oracles import triplets as every_triplet
 
-LOSSES = {
-    "all": lambda **k: TripletLoss(0.3, **k),
-    "smooth": lambda **k: TripletLoss(0.3, smooth_loss=True, **k),
-    "swap": lambda **k: TripletLoss(0.3, swap=True, **k),
-    "random": lambda **k: TripletLoss(0.3, triplets_per_anchor=3, **k),
-    "hard": lambda **k: BatchHardTripletLoss(0.3, **k),
-    "quantile": lambda **k: BatchHardTripletLoss("soft", mining="quantile", **k),
-    "weighted": lambda **k: BatchHardTripletLoss("soft", mining="weighted", **k),
-    "semi": lambda **k: SemiHardTripletLoss(0.3, **k),
-    "focal": lambda **k: TripletFocalLoss(0.3, 0.7, **k),
-    "focal-all": lambda **k: TripletFocalLoss(0.3, 0.7, "all", **k),
-    "focal-semi": lambda **k: TripletFocalLoss(0.3, 0.7, "semi-hard", **k),
-    "selective": lambda **k: SelectivelyContrastiveLoss(0.7, **k),
-}
+LOSSES = makers(0.3, 0.7, without=("soft",))
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

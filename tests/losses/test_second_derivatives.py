@@ -6,29 +6,16 @@ import itertools
 
 import pytest
 import torch
+from every_loss import makers
 from pytorch_metric_learning import distances, reducers
 from siamura.losses import (
     BatchHardTripletLoss,
-    SelectivelyContrastiveLoss,
-    SemiHardTripletLoss,
-    TripletFocalLoss,
     TripletLoss,
 )
 from triplet_oracles import batch, close
 
-LOSSES = {
-    "all": lambda **k: TripletLoss(0.3, **k),
-    "smooth": lambda **k: TripletLoss(0.3, smooth_loss=True, **k),
-    "swap": lambda **k: TripletLoss(0.3, swap=True, **k),
-    "hard": lambda **k: BatchHardTripletLoss(0.3, **k),
-    "soft": lambda **k: BatchHardTripletLoss("soft", **k),
+LOSSES = makers(0.3, 0.7, without=("random", "quantile")) | {
     "quantile": lambda **k: BatchHardTripletLoss("soft", mining="quantile", quantile=0.6, **k),
-    "weighted": lambda **k: BatchHardTripletLoss("soft", mining="weighted", **k),
-    "semi": lambda **k: SemiHardTripletLoss(0.3, **k),
-    "focal": lambda **k: TripletFocalLoss(0.3, 0.7, **k),
-    "focal-all": lambda **k: TripletFocalLoss(0.3, 0.7, "all", **k),
-    "focal-semi": lambda **k: TripletFocalLoss(0.3, 0.7, "semi-hard", **k),
-    "selective": lambda **k: SelectivelyContrastiveLoss(0.7, **k),
 }
 DISTANCES = {
     "euclidean": distances.LpDistance,
