@@ -1,4 +1,4 @@
-"""What the tests of several packages share, and the folders that examples of docstrings need."""
+"""What the tests of several packages share."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ SHARED = Path(__file__).resolve().parents[1] / "shared"
 
 #: What an extra brings, by the name whose example needs it.
 EXTRAS = {
-    "siamura.app.layout.page": "gradio",
-    "siamura.app.server.serve": "gradio",
     "siamura.export.to_onnx": "onnxruntime",
     "siamura.studies.dicom.read_dicom_folder": "pydicom",
 }
@@ -80,18 +78,7 @@ def the_log_level_is_put_back() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def examples_stand_where_the_start_page_ends(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Give an example in a docstring the folders that it names, if the extra it needs is there."""
-    if not isinstance(request.node, pytest.DoctestItem):
-        return
-    test = request.node.dtest
-    if test.name in EXTRAS:
-        pytest.importorskip(EXTRAS[test.name])
-    text = "".join(example.source for example in test.examples)
-    if '"runs/classifier"' in text:
-        request.getfixturevalue("supervised")
-    if '"runs/' in text or '"phantoms' in text:
-        monkeypatch.chdir(request.getfixturevalue("started"))
-        monkeypatch.setenv("SIAMURA_CACHE", str(request.getfixturevalue("cache")))
+def examples_need_their_extra(request: pytest.FixtureRequest) -> None:
+    """An example in a docstring that uses an optional extra is skipped where that is not installed."""
+    if isinstance(request.node, pytest.DoctestItem) and request.node.dtest.name in EXTRAS:
+        pytest.importorskip(EXTRAS[request.node.dtest.name])

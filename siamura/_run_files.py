@@ -32,7 +32,12 @@ def load_network(folder: str | os.PathLike[str]) -> EmbeddingNet:
 
     Examples
     --------
-    >>> load_network("runs/first").training
+    >>> import tempfile
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=32))
+    >>> _ = net.save_pretrained(folder / "model")
+    >>> load_network(folder).training
     False
     """
     # Here, as reading a run's embeddings needs no torch.
@@ -50,7 +55,12 @@ def load_heads(folder: str | os.PathLike[str]) -> dict[str, KNNHead | MLPHead]:
 
     Examples
     --------
-    >>> sorted(load_heads("runs/first"))
+    >>> import tempfile
+    >>> from siamura import KNNHead, MLPHead
+    >>> folder, rows = Path(tempfile.mkdtemp()), np.eye(8, dtype=np.float32)
+    >>> for name, head in (("knn", KNNHead(k=3)), ("mlp", MLPHead(epochs=1))):
+    ...     _ = head.fit(rows, [0, 1] * 4).save(folder / name)
+    >>> sorted(load_heads(folder))
     ['knn', 'mlp']
     """
     # Here, as they load scikit-learn, which reading a run's embeddings does without.
@@ -72,9 +82,11 @@ def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.floa
 
     Examples
     --------
-    >>> vectors, table = load_embeddings("runs/first")
-    >>> len(vectors) == len(table), sorted(table["split"].unique())
-    (True, ['train', 'valid'])
+    .. code-block:: python
+
+        vectors, table = load_embeddings("runs/first")
+        len(vectors) == len(table), sorted(table["split"].unique())
+        # (True, ['train', 'valid'])
     """
     path = Path(folder) / "embeddings.npz"
     with naming_damage(path):
@@ -96,8 +108,10 @@ def load_points(folder: str | os.PathLike[str], head: str) -> dict[str, Operatin
 
     Examples
     --------
-    >>> sorted(load_points("runs/first", "knn"))
-    ['study', 'view']
+    .. code-block:: python
+
+        sorted(load_points("runs/first", "knn"))
+        # ['study', 'view']
     """
     from siamura.evaluation import OperatingPoint  # here for the time that it takes to load
 
@@ -118,8 +132,10 @@ def load_classes(folder: str | os.PathLike[str], heads: Mapping[str, Any]) -> tu
 
     Examples
     --------
-    >>> load_classes("runs/first", load_heads("runs/first"))
-    ('normal', 'abnormal')
+    .. code-block:: python
+
+        load_classes("runs/first", load_heads("runs/first"))
+        # ('normal', 'abnormal')
     """
     path = Path(folder) / "config.json"
     number = max(2, len(next(iter(heads.values())).classes_))

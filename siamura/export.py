@@ -78,10 +78,10 @@ def to_onnx(
 
     Examples
     --------
-    >>> import onnxruntime
+    >>> import onnxruntime, tempfile
     >>> from siamura import EmbeddingNet, Preprocess
     >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=32))
-    >>> path = to_onnx(net, "runs/net.onnx")
+    >>> path = to_onnx(net, f"{tempfile.mkdtemp()}/net.onnx")
     >>> session = onnxruntime.InferenceSession(path)
     >>> session.run(["embedding"], {"image": np.zeros((2, 1, 32, 32), np.uint8)})[0].shape
     (2, 8)

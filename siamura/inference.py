@@ -107,8 +107,13 @@ def list_views(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") 
 
     Examples
     --------
-    >>> list_views(["phantoms"]).columns.tolist()
-    ['path', 'study']
+    >>> import cv2, tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "study1_positive"
+    >>> folder.mkdir()
+    >>> for name in ("a.png", "b.png"):
+    ...     _ = cv2.imwrite(str(folder / name), np.zeros((8, 8), np.uint8))
+    >>> list_views([folder])["study"].nunique()
+    1
     """
     check_choice("study", study, ("auto", "folder", "file"))
     found: set[Path] = set()
@@ -165,13 +170,15 @@ class Predictor:
 
     Examples
     --------
-    >>> import siamura
-    >>> predictor = siamura.Predictor("runs/first")
-    >>> views = predictor.views(list_views(["phantoms/valid/XR_FINGER"]).head(2))
-    >>> views.columns.tolist()
-    ['path', 'study', 'answer', 'probability', 'calibrated', 'distance', 'unlike', 'problem']
-    >>> predictor.studies(views).columns.tolist()
-    ['study', 'views', 'unreadable', 'unlike', 'answer', 'probability', 'calibrated', 'abnormal']
+    .. code-block:: python
+
+        import siamura
+        predictor = siamura.Predictor("runs/first")
+        views = predictor.views(list_views(["phantoms/valid/XR_FINGER"]).head(2))
+        views.columns.tolist()
+        # ['path', 'study', 'answer', 'probability', 'calibrated', 'distance', 'unlike', 'problem']
+        predictor.studies(views).columns.tolist()
+        # ['study', 'views', 'unreadable', 'unlike', 'answer', 'probability', 'calibrated', 'abnormal']
     """
 
     def __init__(self, run: str | os.PathLike[str] | _Run, *, head: str = "knn") -> None:

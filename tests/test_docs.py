@@ -79,7 +79,7 @@ def test_every_public_class_and_function_has_an_example(beside_the_pages):
             thing = getattr(importlib.import_module(package), name)
             ours = getattr(thing, "__module__", "").startswith("siamura")  # another library documents its own
             documented = ours and (inspect.isclass(thing) or inspect.isroutine(thing))
-            if documented and ">>>" not in (thing.__doc__ or ""):
+            if documented and not re.search(r">>>|code-block:: python", thing.__doc__ or ""):
                 without.append(f"{package}.{name}")
     assert not without, f"no example in the docstrings of {', '.join(without)}"
 

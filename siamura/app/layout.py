@@ -126,9 +126,11 @@ def page(reader: Reader, *, keep: int = 60) -> gradio.Blocks:
 
     Examples
     --------
-    >>> blocks = page(Reader("runs/first"))
-    >>> blocks.title
-    'siamura'
+    .. code-block:: python
+
+        blocks = page(Reader("runs/first"))
+        blocks.title
+        # 'siamura'
     """
     gr = need_gradio()
 

@@ -49,12 +49,14 @@ class Reader:
 
     Examples
     --------
-    >>> reader = Reader("runs/first", cases=3)
-    >>> reading = reader.read_sample(next(iter(reader.samples)))  # a validation study
-    >>> len(reading.views) >= 1, len(reading.cases)
-    (True, 3)
-    >>> reading.cases["split"].unique().tolist()  # the similar cases are training views
-    ['train']
+    .. code-block:: python
+
+        reader = Reader("runs/first", cases=3)
+        reading = reader.read_sample(next(iter(reader.samples)))  # a validation study
+        len(reading.views) >= 1, len(reading.cases)
+        # (True, 3)
+        reading.cases["split"].unique().tolist()  # the similar cases are training views
+        # ['train']
     """
 
     def __init__(

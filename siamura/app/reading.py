@@ -44,11 +44,13 @@ class View:
 
     Examples
     --------
-    >>> from siamura.app import Reader
-    >>> reader = Reader("runs/first")
-    >>> view = reader.read_sample(next(iter(reader.samples))).views[0]
-    >>> view.image.dtype, float(view.heat.max()) <= 1
-    (dtype('uint8'), True)
+    .. code-block:: python
+
+        from siamura.app import Reader
+        reader = Reader("runs/first")
+        view = reader.read_sample(next(iter(reader.samples))).views[0]
+        view.image.dtype, float(view.heat.max()) <= 1
+        # (dtype('uint8'), True)
     """
 
     name: str
@@ -109,10 +111,12 @@ class Reading:
 
     Examples
     --------
-    >>> from siamura.app import Reader
-    >>> reading = Reader("runs/first").read([])
-    >>> reading.heading, reading.views, reading.cases
-    ('Choose the views of a study first.', [], None)
+    .. code-block:: python
+
+        from siamura.app import Reader
+        reading = Reader("runs/first").read([])
+        reading.heading, reading.views, reading.cases
+        # ('Choose the views of a study first.', [], None)
     """
 
     heading: str

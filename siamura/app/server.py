@@ -80,13 +80,15 @@ def serve(
 
     Examples
     --------
-    >>> import socket
-    >>> with socket.create_server(("127.0.0.1", 0)) as free:
-    ...     port = free.getsockname()[1]
-    >>> blocks = serve("runs/first", port=port, block=False)
-    >>> blocks.local_url == f"http://127.0.0.1:{port}/"
-    True
-    >>> blocks.close(verbose=False)
+    .. code-block:: python
+
+        import socket
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        blocks = serve("runs/first", port=port, block=False)
+        blocks.local_url == f"http://127.0.0.1:{port}/"
+        # True
+        blocks.close(verbose=False)
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -68,14 +68,16 @@ def run_classifier(
 
     Examples
     --------
-    >>> settings = ClassifierExperiment(
-    ...     data="phantoms", parts=("XR_FINGER",), trunk="squeezenet1_1", size=32, epochs=1
-    ... )
-    >>> done = run_classifier(settings, "runs/classifier", overwrite=True)
-    >>> sorted(done.metrics["valid"]["study"])
-    ['classifier', 'trivial']
-    >>> "kappa" in done.table()
-    True
+    .. code-block:: python
+
+        settings = ClassifierExperiment(
+            data="phantoms", parts=("XR_FINGER",), trunk="squeezenet1_1", size=32, epochs=1
+        )
+        done = run_classifier(settings, "runs/classifier", overwrite=True)
+        sorted(done.metrics["valid"]["study"])
+        # ['classifier', 'trivial']
+        "kappa" in done.table()
+        # True
     """
     folder = on_rank_zero(lambda: open_folder(out, overwrite=overwrite))
     pre = Preprocess(size=experiment.size, clahe=None, equalise=experiment.equalise)

@@ -98,12 +98,14 @@ class Run(StoredRun):
 
     Examples
     --------
-    >>> done = load_run("runs/first")
-    >>> vectors, table = done.embeddings()
-    >>> vectors.shape == (len(table), done.network().dim)
-    True
-    >>> done.heads()["knn"].predict_proba(vectors[:5]).shape
-    (5, 2)
+    .. code-block:: python
+
+        done = load_run("runs/first")
+        vectors, table = done.embeddings()
+        vectors.shape == (len(table), done.network().dim)
+        # True
+        done.heads()["knn"].predict_proba(vectors[:5]).shape
+        # (5, 2)
     """
 
     experiment: Experiment
@@ -127,11 +129,13 @@ class ClassifierRun(StoredRun):
 
     Examples
     --------
-    >>> done = load_classifier("runs/classifier")
-    >>> done.network().preprocess.size, done.config["status"]
-    (32, 'finished')
-    >>> len(done.predictions()) == sum(split["views"] for split in done.config["data"]["counts"].values())
-    True
+    .. code-block:: python
+
+        done = load_classifier("runs/classifier")
+        done.network().preprocess.size, done.config["status"]
+        # (32, 'finished')
+        len(done.predictions()) == sum(split["views"] for split in done.config["data"]["counts"].values())
+        # True
     """
 
     experiment: ClassifierExperiment
@@ -170,11 +174,13 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 
     Examples
     --------
-    >>> done = load_run("runs/first")
-    >>> sorted(done.heads())
-    ['knn', 'mlp']
-    >>> len(done.history) == done.experiment.steps
-    True
+    .. code-block:: python
+
+        done = load_run("runs/first")
+        sorted(done.heads())
+        # ['knn', 'mlp']
+        len(done.history) == done.experiment.steps
+        # True
     """
     stored = read_folder(folder)
     if stored["config"].get("kind") == "classifier":
@@ -191,11 +197,13 @@ def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
 
     Examples
     --------
-    >>> done = load_classifier("runs/classifier")
-    >>> done.experiment.parts
-    ('XR_FINGER',)
-    >>> sorted(done.metrics)
-    ['train', 'valid']
+    .. code-block:: python
+
+        done = load_classifier("runs/classifier")
+        done.experiment.parts
+        # ('XR_FINGER',)
+        sorted(done.metrics)
+        # ['train', 'valid']
     """
     stored = read_folder(folder)
     with naming_damage(Path(folder) / "config.json"):

@@ -117,14 +117,16 @@ def explanation_figures(
 
     Examples
     --------
-    >>> from siamura.experiments import load_run
-    >>> done = load_run("runs/first")
-    >>> few = {"views": 32, "curves": 1, "shuffled": 1}
-    >>> figures = explanation_figures(done, method="gradcam", progress=False, **few)
-    >>> sorted(figures)
-    ['places', 'rests', 'shuffled']
-    >>> len(figures["places"]) == figures["places"].attrs["found"]  # a row for each image that the head finds
-    True
+    .. code-block:: python
+
+        from siamura.experiments import load_run
+        done = load_run("runs/first")
+        few = {"views": 32, "curves": 1, "shuffled": 1}
+        figures = explanation_figures(done, method="gradcam", progress=False, **few)
+        sorted(figures)
+        # ['places', 'rests', 'shuffled']
+        len(figures["places"]) == figures["places"].attrs["found"]  # a row for each image that the head finds
+        # True
     """
     predictor = Predictor(run, head="mlp")
     if boxes is None:

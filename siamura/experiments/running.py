@@ -85,12 +85,14 @@ def run(
 
     Examples
     --------
-    >>> settings = Experiment(data="phantoms", trunk="squeezenet1_1", size=32, steps=1, k=4, augment="none")
-    >>> done = run(settings, "runs/tiny")
-    >>> sorted(done.metrics["valid"]["study"])
-    ['knn', 'mlp', 'trivial']
-    >>> (done.folder / "report.html").is_file()
-    True
+    .. code-block:: python
+
+        settings = Experiment(data="phantoms", trunk="squeezenet1_1", size=32, steps=1, k=4, augment="none")
+        done = run(settings, "runs/tiny")
+        sorted(done.metrics["valid"]["study"])
+        # ['knn', 'mlp', 'trivial']
+        (done.folder / "report.html").is_file()
+        # True
     """
     folder = start_run(experiment, out, overwrite=overwrite, resume=resume)
     try:
@@ -142,9 +144,12 @@ def start_run(
 
     Examples
     --------
-    >>> start_run(Experiment(), "runs/first")
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "config.json").write_text("{}")
+    >>> start_run(Experiment(), folder)
     Traceback (most recent call last):
-    FileExistsError: runs/first holds files already; choose another --out, or replace it with --overwrite.
+    FileExistsError: ... holds files already; choose another --out, or replace it with --overwrite.
     """
     return on_rank_zero(lambda: open_folder(out, overwrite=overwrite, resume=experiment if resume else None))
 
@@ -176,10 +181,12 @@ def load_data(
 
     Examples
     --------
-    >>> experiment = Experiment(data="phantoms", size=32, k=4)
-    >>> inputs = load_data(experiment, experiment.preprocess(), start_run(experiment, "runs/data"))
-    >>> sorted(inputs.splits), inputs.facts["phantoms"]
-    (['calibration', 'train', 'valid'], True)
+    .. code-block:: python
+
+        experiment = Experiment(data="phantoms", size=32, k=4)
+        inputs = load_data(experiment, experiment.preprocess(), start_run(experiment, "runs/data"))
+        sorted(inputs.splits), inputs.facts["phantoms"]
+        # (['calibration', 'train', 'valid'], True)
     """
     inputs = load(
         experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),
@@ -229,17 +236,19 @@ def finish_run(
 
     Examples
     --------
-    >>> import siamura
-    >>> experiment = Experiment(data="phantoms", size=32, steps=1, k=4)
-    >>> folder, pre = start_run(experiment, "runs/by_hand"), experiment.preprocess()
-    >>> inputs = load_data(experiment, pre, folder)
-    >>> train = inputs.splits["train"]
-    >>> net, loss = siamura.EmbeddingNet("squeezenet1_1", preprocess=pre), siamura.losses.TripletFocalLoss()
-    >>> batches = siamura.samplers.PKBatchSampler(train.labels, p=2, k=4, groups=train.patients)
-    >>> history = siamura.fit(net, train, batches, loss, out=folder, **experiment.training())
-    >>> embeddings = {split: siamura.embed(net, data) for split, data in inputs.splits.items()}
-    >>> finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
-    'finished'
+    .. code-block:: python
+
+        import siamura
+        experiment = Experiment(data="phantoms", size=32, steps=1, k=4)
+        folder, pre = start_run(experiment, "runs/by_hand"), experiment.preprocess()
+        inputs = load_data(experiment, pre, folder)
+        train = inputs.splits["train"]
+        net, loss = siamura.EmbeddingNet("squeezenet1_1", preprocess=pre), siamura.losses.TripletFocalLoss()
+        batches = siamura.samplers.PKBatchSampler(train.labels, p=2, k=4, groups=train.patients)
+        history = siamura.fit(net, train, batches, loss, out=folder, **experiment.training())
+        embeddings = {split: siamura.embed(net, data) for split, data in inputs.splits.items()}
+        finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
+        # 'finished'
     """
     return on_rank_zero(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
 

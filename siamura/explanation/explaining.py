@@ -192,10 +192,14 @@ def explain_views(
 
     Examples
     --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> run, table = load_run("runs/first"), read_mura("phantoms").head(2)
-    >>> maps = explain_views(run.network(), table, head=run.heads()["mlp"], method="gradcam", progress=False)
+    >>> import cv2, tempfile, pandas as pd
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> from siamura.explanation import Similarity
+    >>> file = f"{tempfile.mkdtemp()}/hand.png"
+    >>> _ = cv2.imwrite(file, np.random.default_rng(0).integers(0, 256, (120, 80), dtype=np.uint8))
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=64))
+    >>> target = Similarity(np.ones(8))
+    >>> maps = explain_views(net, pd.DataFrame({"path": [file, file]}), target, method="gradcam", progress=False)
     >>> [one.raw.ndim for one in maps]
     [2, 2]
     """

@@ -47,18 +47,16 @@ class Explanation:
 
     Examples
     --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> from siamura.explanation import explain
-    >>> run, images = load_run("runs/first"), read_mura("phantoms")["path"]
-    >>> seen = explain(run.network(), images[0], head=run.heads()["mlp"])
-    >>> seen.target, seen.method, len(seen.layers)
-    ('log-odds of label 1', 'layercam', 4)
+    >>> from siamura import EmbeddingNet, Preprocess, plots
+    >>> from siamura.explanation import Similarity, explain
+    >>> image = np.random.default_rng(0).integers(0, 256, (120, 80), dtype=np.uint8)
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=64))
+    >>> seen = explain(net, image, Similarity(np.ones(8), "the reference"))
+    >>> seen.target, seen.method
+    ('similarity to the reference', 'layercam')
     >>> seen.heat.shape == seen.image.shape
     True
-    >>> from siamura import plots
     >>> figure = plots.heat_map(*seen.downscaled(), title=seen.target, note=seen.description)
-    >>> figure.savefig("runs/film.png")
     """
 
     image: NDArray[np.uint8]

@@ -59,11 +59,11 @@ def perturbation_curves(
 
     Examples
     --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> run, images = load_run("runs/first"), read_mura("phantoms")["path"]
-    >>> net, target = run.network(), HeadLogit(run.heads()["mlp"])
-    >>> curves = perturbation_curves(net, explain(net, images[0], target), target, steps=4)
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> from siamura.explanation import Similarity
+    >>> image = np.random.default_rng(0).integers(0, 256, (120, 80), dtype=np.uint8)
+    >>> net, target = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=64)), Similarity(np.ones(8))
+    >>> curves = perturbation_curves(net, explain(net, image, target), target, steps=4)
     >>> curves["share"].tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     >>> whole = [*curves.filter(like="deletion").iloc[0], *curves.filter(like="insertion").iloc[-1]]
@@ -129,10 +129,14 @@ def faithfulness(
 
     Examples
     --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> run, some = load_run("runs/first"), read_mura("phantoms").head(2)
-    >>> views = faithfulness(run.network(), some, head=run.heads()["mlp"], steps=4, progress=False)
+    >>> import cv2, tempfile, pandas as pd
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> from siamura.explanation import Similarity
+    >>> file = f"{tempfile.mkdtemp()}/hand.png"
+    >>> _ = cv2.imwrite(file, np.random.default_rng(0).integers(0, 256, (120, 80), dtype=np.uint8))
+    >>> table = pd.DataFrame({"path": [file], "patient": ["p1"]})
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=64))
+    >>> views = faithfulness(net, table, Similarity(np.ones(8)), steps=4, progress=False)
     >>> [name for name in views if name.endswith("insertion")]
     ['insertion', 'centre_insertion', 'random_insertion']
     """

@@ -61,11 +61,11 @@ def randomised_weights(
 
     Examples
     --------
-    >>> from siamura import read_mura
-    >>> from siamura.experiments import load_run
-    >>> from siamura.pixels import read_image
-    >>> run, image = load_run("runs/first"), read_image(read_mura("phantoms")["path"][0])
-    >>> stages = randomised_weights(run.network(), image, head=run.heads()["mlp"], method="gradcam")
+    >>> from siamura import EmbeddingNet, Preprocess
+    >>> from siamura.explanation import Similarity
+    >>> image = np.random.default_rng(0).integers(0, 256, (120, 80), dtype=np.uint8)
+    >>> net = EmbeddingNet("squeezenet1_1", dim=8, preprocess=Preprocess(size=64))
+    >>> stages = randomised_weights(net, image, Similarity(np.ones(8)), method="gradcam")
     >>> stages["stage"].tolist(), list(stages)
     (['last layer', 'upper half', 'all'], ['stage', 'correlation', 'x', 'y'])
     """

@@ -82,8 +82,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Examples
     --------
-    >>> torch.save({"step": 3, "state_dict": nn.Linear(2, 3).state_dict()}, "runs/checkpoint.pt")
-    >>> {name: tuple(weight.shape) for name, weight in read_weights("runs/checkpoint.pt").items()}
+    >>> import tempfile
+    >>> file = f"{tempfile.mkdtemp()}/checkpoint.pt"
+    >>> torch.save({"step": 3, "state_dict": nn.Linear(2, 3).state_dict()}, file)
+    >>> {name: tuple(weight.shape) for name, weight in read_weights(file).items()}
     {'weight': (3, 2), 'bias': (3,)}
     """
     path = Path(path)
@@ -179,11 +181,13 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, strict: bool
 
     Examples
     --------
-    A classifier whose trunk begins where a run of the metric ended:
+    A classifier whose trunk begins where a training of the metric ended:
 
-    >>> from siamura.networks import Classifier
-    >>> net = Classifier("resnet18")
-    >>> load_weights(net.trunk, "runs/first/model/model.safetensors")  # nothing of the trunk is left over
+    >>> import tempfile
+    >>> from siamura.networks import Classifier, EmbeddingNet
+    >>> folder = EmbeddingNet("squeezenet1_1").save_pretrained(tempfile.mkdtemp())
+    >>> net = Classifier("squeezenet1_1")
+    >>> load_weights(net.trunk, folder / "model.safetensors")  # nothing of the trunk is left over
     []
     """
     held = read_weights(path)

@@ -58,8 +58,10 @@ def read_record(folder: Path) -> Record:
 
     Examples
     --------
-    >>> read_record(Path("runs/first")).config["status"]
-    'finished'
+    .. code-block:: python
+
+        read_record(Path("runs/first")).config["status"]
+        # 'finished'
     """
     for name in ("config.json", "metrics.json"):
         if not (folder / name).is_file():

@@ -51,9 +51,11 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
 
     Examples
     --------
-    >>> written = write_report("runs/first")
-    >>> written.name, "PHANTOMS" in written.read_text(encoding="utf-8")
-    ('report.html', True)
+    .. code-block:: python
+
+        written = write_report("runs/first")
+        written.name, "PHANTOMS" in written.read_text(encoding="utf-8")
+        # ('report.html', True)
     """
     return write_page(Path(folder), read_record(Path(folder)))
 
@@ -63,9 +65,11 @@ def write_page(folder: Path, record: Record) -> Path:
 
     Examples
     --------
-    >>> from siamura.report import read_record
-    >>> write_page(Path("runs/first"), read_record(Path("runs/first"))).name
-    'report.html'
+    .. code-block:: python
+
+        from siamura.report import read_record
+        write_page(Path("runs/first"), read_record(Path("runs/first"))).name
+        # 'report.html'
     """
     config, metrics = record.config, record.metrics
     shown = pictures(folder, record)

@@ -102,15 +102,17 @@ def classifier_tables(runs: Mapping[str, ClassifierRun], systems: str, title: st
 
     Examples
     --------
-    >>> from siamura.experiments import load_classifier
-    >>> runs = {"mine": load_classifier("runs/classifier")}  # not what system E trained: its column stays empty
-    >>> print(classifier_tables(runs, "E", "Humerus"))
-    # Humerus
-    ...
-    | part | trunk | figure | published | trivial baseline | measured |
-    |---|---|---|---|---|---|
-    | XR_HUMERUS | densenet121 | valid accuracy (about) | 0.79 | – | – |
-    | XR_HUMERUS | densenet121 | valid accuracy (about, after tuning) | 0.85 | – | – |
+    .. code-block:: python
+
+        from siamura.experiments import load_classifier
+        runs = {"mine": load_classifier("runs/classifier")}  # not what system E trained: its column stays empty
+        print(classifier_tables(runs, "E", "Humerus"))
+        # # Humerus
+
+        # | part | trunk | figure | published | trivial baseline | measured |
+        # |---|---|---|---|---|---|
+        # | XR_HUMERUS | densenet121 | valid accuracy (about) | 0.79 | – | – |
+        # | XR_HUMERUS | densenet121 | valid accuracy (about, after tuning) | 0.85 | – | – |
     """
     first = next(iter(runs.values()))
     lines = [f"# {title}", ""]

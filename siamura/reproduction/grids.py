@@ -87,10 +87,12 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
 
     Examples
     --------
-    >>> cells = {"first": load_run("runs/first").experiment}
-    >>> runs = run_grid(cells, "runs/")  # runs/first is finished with these settings: it is read, not run again
-    >>> runs["first"].config["status"], len(runs["first"].history) == cells["first"].steps
-    ('finished', True)
+    .. code-block:: python
+
+        cells = {"first": load_run("runs/first").experiment}
+        runs = run_grid(cells, "runs/")  # runs/first is finished with these settings: it is read, not run again
+        runs["first"].config["status"], len(runs["first"].history) == cells["first"].steps
+        # ('finished', True)
     """
     done: dict[str, Any] = {}
     for number, (name, cell) in enumerate(cells.items(), start=1):
@@ -118,11 +120,13 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
 
     Examples
     --------
-    >>> text = finger_tables({"first": load_run("runs/first")})
-    >>> text.count("## Table")
-    12
-    >>> print(text.splitlines()[-1])  # ResNet-18 is in no table, so nothing measured stands beside
-    | densenet169 + focal | 128 | 0.408 | 0.374 | – | – | – | – |
+    .. code-block:: python
+
+        text = finger_tables({"first": load_run("runs/first")})
+        text.count("## Table")
+        # 12
+        print(text.splitlines()[-1])  # ResNet-18 is in no table, so nothing measured stands beside
+        # | densenet169 + focal | 128 | 0.408 | 0.374 | – | – | – | – |
     """
     first = next(iter(runs.values()))
     by_cell: dict[tuple[str, bool, str, int], Run] = {

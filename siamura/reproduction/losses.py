@@ -76,12 +76,14 @@ def compared(runs: Mapping[str, Run | ClassifierRun]) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from siamura.experiments import load_classifier, load_run
-    >>> runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
-    >>> compared(runs)[["loss", "trunk", "dim", "seed"]]
-                       loss          trunk dim  seed
-    0         triplet_focal       resnet18  16     0
-    1  binary cross-entropy  squeezenet1_1   –     0
+    .. code-block:: python
+
+        from siamura.experiments import load_classifier, load_run
+        runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
+        compared(runs)[["loss", "trunk", "dim", "seed"]]
+        #                    loss          trunk dim  seed
+        # 0         triplet_focal       resnet18  16     0
+        # 1  binary cross-entropy  squeezenet1_1   –     0
     """
     return pd.DataFrame([_row(run) for run in runs.values()])
 
@@ -107,16 +109,18 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
 
     Examples
     --------
-    >>> from siamura.experiments import load_classifier, load_run
-    >>> runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
-    >>> print(loss_table(runs))
-    # Every loss on XR_FINGER
-    ...
-    | loss | trunk | dim | seed 0 |
-    |---|---|---|---|
-    | trivial baseline | – | – | ... |
-    | triplet_focal | resnet18 | 16 | ... |
-    | binary cross-entropy | squeezenet1_1 | – | ... |
+    .. code-block:: python
+
+        from siamura.experiments import load_classifier, load_run
+        runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
+        print(loss_table(runs))
+        # # Every loss on XR_FINGER
+
+        # | loss | trunk | dim | seed 0 |
+        # |---|---|---|---|
+        # | trivial baseline | – | – | ... |
+        # | triplet_focal | resnet18 | 16 | ... |
+        # | binary cross-entropy | squeezenet1_1 | – | ... |
     """
     first = next(run for run in runs.values() if isinstance(run, Run))
     frame = compared(runs)
