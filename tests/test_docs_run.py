@@ -76,7 +76,10 @@ SHORTER: dict[str, dict[str, str]] = {
         "features.denseblock1": "layer1",  # a ResNet's
     },
     "docs/howto/mura.md": {"--size 224 --steps 5000": SMALL, "--weights imagenet ": ""},
-    "docs/howto/own_data.md": {"--part hand --out runs/hand": f"--part hand --out runs/hand {SMALL}"},
+    "docs/howto/own_data.md": {
+        "--part hand --out runs/hand": f"--part hand --out runs/hand {SMALL}",
+        'calibration="temperature",': 'calibration="temperature", trunk="resnet18", size=32, steps=2, k=2,',
+    },
     "docs/howto/choose_a_trunk.md": {
         'vit_small_patch14_reg4_dinov2", dim=128': 'test_vit", dim=8',
         "image_size=224": "image_size=64",

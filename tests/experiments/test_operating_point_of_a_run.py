@@ -81,6 +81,9 @@ def test_no_head_answers_for_a_patient_whom_it_was_fitted_on() -> None:
     seen = KNNHead(k=1).fit(embeddings, table["label"].to_numpy()).predict(embeddings[rows])
     assert (seen == label).all()
     assert ((found["knn"] > 0.5) == label).mean() < 0.8
+    many = apart_probability({"knn": KNNHead(k=79)}, embeddings, table, rows, seed=0)
+    assert many is not None  # more neighbours than rows are left: all of them vote
+    assert np.isfinite(many["knn"]).all()
     one = np.isin(table["patient"], ["p0", "p1"])
     assert apart_probability({"knn": KNNHead(k=3)}, embeddings, table, one, seed=0) is None
 
