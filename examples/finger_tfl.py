@@ -14,7 +14,8 @@ from siamura.cli import settings_command
 from siamura.experiments import Experiment, Run, finish_run, load_data, start_run
 
 
-@settings_command(Experiment(loss="triplet_focal"), out="runs/finger_tfl")
+# System A trained on every training patient; --calibration-share 0.2 holds some back for the operating point.
+@settings_command(Experiment(loss="triplet_focal", calibration_share=0.0), out="runs/finger_tfl")
 def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     folder = start_run(run, out, overwrite=overwrite, resume=resume)
     pre = run.preprocess()  # size, CLAHE
@@ -26,7 +27,7 @@ def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     net = siamura.EmbeddingNet(run.trunk, run.dim, weights=run.weights, preprocess=pre, seed=run.seed)
     loss = siamura.losses.TripletFocalLoss(run.margin, sigma=run.sigma)
     history = siamura.fit(net, train, batches, loss, out=folder, resume=resume, **run.training(valid))
-    embeddings = {"train": siamura.embed(net, train), "valid": siamura.embed(net, valid)}
+    embeddings = {split: siamura.embed(net, views) for split, views in data.splits.items()}
     return finish_run(run, folder, data, history, embeddings, loss)  # heads, figures, table, page
 
 

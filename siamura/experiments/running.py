@@ -266,6 +266,10 @@ def _measure(
     loss: BaseMetricLossFunction,
 ) -> Run:
     splits, facts = inputs.splits, inputs.facts
+    if lacking := [split for split in splits if split not in embeddings]:
+        raise ValueError(
+            f"embeddings lacks {lacking[0]!r}; give those of every split of inputs.splits: {', '.join(splits)}."
+        )
     classes = tuple(facts["classes"])
     # The heads, and the baselines too, are fitted on all training patients; the network trained on those in "train".
     known = np.concatenate([embeddings[split] for split in ("train", "calibration") if split in splits])
