@@ -54,6 +54,10 @@ def test_every_command_has_help_with_an_example() -> None:
         "index",
         "search",
         "serve",
+        "compare",
+        "export",
+        "report",
+        "info",
     ):
         assert name in listed
         assert f"siamura {name}" in call(name, "--help").stdout

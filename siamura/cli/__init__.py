@@ -16,6 +16,7 @@ from .data import describe, phantoms
 from .errors import cli_errors, configure_logging
 from .page import serve
 from .probe import probe
+from .runs import compare, export, info, report
 from .scores import evaluate, explain, predict
 from .train import settings_command
 
@@ -24,7 +25,7 @@ __all__ = ["app", "cli_errors", "configure_logging", "main", "settings_command"]
 app = typer.Typer(
     name="siamura",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Siamese metric learning for radiographs. For research, not for diagnosis.",
@@ -61,6 +62,6 @@ def train(experiment: Experiment, out: Path, *, overwrite: bool = False, resume:
 
 
 app.command("train")(train)
-for command in (probe, evaluate, predict, explain, index, search, serve):
+for command in (probe, evaluate, compare, predict, explain, index, search, export, report, serve, info):
     app.command()(command)
 app.add_typer(cases, name="cases")

@@ -13,7 +13,7 @@ from siamura.inference import Predictor, align_classes, load_classes
 
 from .arguments import Columns, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
-from .output import Format, OutFormat, emit, shown
+from .output import OutFormat, emit, loading, shown
 
 __all__ = ["cases", "index", "search"]
 
@@ -46,6 +46,7 @@ def index(
     Example: `siamura index runs/finger cases.db`
     """
     with cli_errors():
+        loading(run)
         done = load_run(run)
         part_needs_data(data, part=part, columns=columns, positive=positive)
         net = done.network()
@@ -84,13 +85,14 @@ def search(
     exclude_patient: Annotated[
         str | None, typer.Option(help="The image's own patient, whose cases are not wanted.")
     ] = None,
-    form: OutFormat = Format.csv,
+    form: OutFormat = None,
 ) -> None:
     """Find the earlier cases that look most like an image.
 
     Example: `siamura search runs/finger cases.db film.png -k 5 --label 1 --where age=40..60`
     """
     with cli_errors():
+        loading(run)
         predictor = Predictor(load_run(run))
         opened = siamura.CaseIndex.open(index, model=predictor.net)
         wanted = _conditions(
@@ -147,7 +149,7 @@ def delete(
 
 
 @cases.command()
-def info(index: Place, form: OutFormat = Format.csv) -> None:
+def info(index: Place, form: OutFormat = None) -> None:
     """Show what an index holds: cases and patients by part and label, and how it is searched.
 
     Example: `siamura cases info cases.db`

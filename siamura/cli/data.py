@@ -13,7 +13,7 @@ from siamura._files import printable
 
 from .arguments import Columns, Positive, read_data
 from .errors import cli_errors
-from .output import Format, OutFormat, emit, shown
+from .output import OutFormat, emit, shown
 
 __all__ = ["describe", "phantoms"]
 
@@ -42,7 +42,7 @@ def describe(
     part: Annotated[str | None, typer.Option(help="One body part only.")] = None,
     columns: Columns = None,
     positive: Positive = None,
-    form: OutFormat = Format.csv,
+    form: OutFormat = None,
 ) -> None:
     """Count studies, views and patients per part, split and label.
 

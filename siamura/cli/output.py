@@ -1,9 +1,11 @@
-"""Results on standard output: tables as CSV or JSON, paths as they are into a pipe."""
+"""Results on standard output: a table on a terminal, CSV into a pipe, JSON where it is asked for."""
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,20 +15,75 @@ from siamura._files import csv_text, printable
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Format", "OutFormat", "emit", "say_unreadable", "shown"]
+__all__ = ["Format", "OutFormat", "emit", "loading", "rounded", "say_unreadable", "shown"]
 
-Format = StrEnum("Format", {"csv": "csv", "json": "json"})
-OutFormat = Annotated[Format, typer.Option("--format", help="Form of the result.")]
+Format = StrEnum("Format", {"table": "table", "csv": "csv", "json": "json"})
+OutFormat = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="Form of the result; by default a table on a terminal, and CSV into a pipe."
+    ),
+]
 
 
-def emit(frame: pd.DataFrame, form: Format) -> None:
-    """Print a table."""
+def loading(what: object) -> None:
+    """Say on a terminal's standard error that something slow has begun."""
+    if sys.stderr.isatty():
+        typer.echo(f"loading {shown(what)} ...", err=True)
+
+
+def emit(frame: pd.DataFrame, form: Format | None) -> None:
+    """Print a table: numbers rounded for people in a table, and exact in CSV and JSON."""
+    if form is None:
+        form = Format.table if sys.stdout.isatty() else Format.csv
     if form is Format.json:
         typer.echo(frame.to_json(orient="records", indent=2, default_handler=_plain))
-        return
-    if sys.stdout.isatty():  # what is piped keeps the files' true names
-        frame = frame.map(lambda value: printable(value) if isinstance(value, str) else value)
-    typer.echo(csv_text(frame), nl=False)
+    elif form is Format.csv:
+        if sys.stdout.isatty():  # what is piped keeps the files' true names
+            frame = frame.map(lambda value: printable(value) if isinstance(value, str) else value)
+        typer.echo(csv_text(frame), nl=False)
+    else:
+        _print_table(frame)
+
+
+def _print_table(frame: pd.DataFrame) -> None:
+    # Here, as few results go to a terminal.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in frame.columns:
+        numbers = frame[name].dtype.kind in "iuf"
+        table.add_column(Text(printable(name)), justify="right" if numbers else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(rounded(value)) for value in row))
+    Console().print(table)
+
+
+def rounded(value: Any) -> str:
+    """Write a value for people: three decimals, a path from here, a dash where it is missing.
+
+    Examples
+    --------
+    >>> rounded(0.8976543), rounded(12), rounded(float("nan")), rounded(True), rounded(1.2e-5), rounded(None)
+    ('0.898', '12', '–', 'yes', '1.2e-05', '–')
+    """
+    if value is None or value != value or type(value).__name__ == "NAType":
+        return "–"
+    if isinstance(value, bool) or type(value).__name__ == "bool":
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.2g}"
+    return printable(_from_here(value)) if isinstance(value, (str, Path)) else str(value)
+
+
+def _from_here(path: object) -> str:
+    """A path in or below the working directory, relative to it; anything else as it is."""
+    text = str(path)
+    here = str(Path.cwd()) + os.sep
+    return text[len(here) :] if text.startswith(here) and len(here) > 1 else text
 
 
 def _plain(value: Any) -> Any:
@@ -34,8 +91,8 @@ def _plain(value: Any) -> Any:
 
 
 def shown(path: object) -> str:
-    """Write a path: as it is into a pipe, without control characters on a terminal."""
-    return printable(path) if sys.stdout.isatty() else str(path)
+    """Write a path: as it is into a pipe; from here, without control characters, on a terminal."""
+    return printable(_from_here(path)) if sys.stdout.isatty() else str(path)
 
 
 def say_unreadable(table: pd.DataFrame) -> None:

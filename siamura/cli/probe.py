@@ -14,7 +14,7 @@ from siamura._files import printable
 
 from .arguments import Columns, Positive, read_data
 from .errors import cli_errors
-from .output import Format, OutFormat, emit
+from .output import OutFormat, emit, loading
 
 __all__ = ["probe"]
 
@@ -31,7 +31,7 @@ def probe(
     size: Annotated[int, typer.Option(help="Side of the network's square, in pixels.")] = 224,
     fit: Annotated[Fit, typer.Option(help="How an image becomes that square.")] = Fit.letterbox,
     seed: Annotated[int, typer.Option(help="Of a split that has to be made, folds and draws.")] = 0,
-    form: OutFormat = Format.csv,
+    form: OutFormat = None,
 ) -> None:
     """Nearest neighbours and logistic regression on a trunk's features, without training: a minute.
 
@@ -40,6 +40,7 @@ def probe(
     Example: `siamura probe --data films.csv --weights imagenet --trunk resnet18`
     """
     with cli_errors():
+        loading(trunk)
         # Here, as it loads torch.
         from siamura.experiments.probing import probe as measure
 

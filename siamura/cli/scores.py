@@ -18,7 +18,7 @@ from siamura.inference import Predictor, align_classes, list_views
 
 from .arguments import Columns, Head, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
-from .output import Format, OutFormat, emit, say_unreadable
+from .output import OutFormat, emit, loading, say_unreadable
 
 __all__ = ["evaluate", "explain", "predict"]
 
@@ -37,7 +37,7 @@ def evaluate(
     plain: Annotated[
         bool, typer.Option("--plain", help="At 0.5, not calibrated, instead of the run's operating point.")
     ] = False,
-    form: OutFormat = Format.csv,
+    form: OutFormat = None,
 ) -> None:
     """Figures with 95 % intervals over patients, per view and per study.
 
@@ -46,6 +46,7 @@ def evaluate(
     Example: `siamura evaluate runs/finger --data OTHER-HOSPITAL --part XR_FINGER`
     """
     with cli_errors():
+        loading(run)
         done = load_run(run)
         part_needs_data(data, part=part, columns=columns, positive=positive)
         part = part or done.experiment.part
@@ -97,7 +98,7 @@ def predict(
     ] = (Grouping.auto),
     views: Annotated[bool, typer.Option("--views", help="One row a view instead of one a study.")] = False,
     head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
-    form: OutFormat = Format.csv,
+    form: OutFormat = None,
 ) -> None:
     """Class and probability of images; a study's is the mean of its views'. For research, not for diagnosis.
 
@@ -107,6 +108,7 @@ def predict(
     Example: `siamura predict runs/finger study1/ --study folder --format json`
     """
     with cli_errors():
+        loading(run)
         predictor = Predictor(load_run(run), head=head)
         scored = predictor.views(list_views(paths, study=study))
         say_unreadable(scored)
@@ -140,6 +142,7 @@ def explain(
     Example: `siamura explain runs/finger film.png --out film-heat.png`
     """
     with cli_errors():
+        loading(run)
         # Here, as it loads torch.
         from siamura.explanation import HeadLogit, Similarity, Target, embed_image
 

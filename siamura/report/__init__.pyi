@@ -1,3 +1,4 @@
+from .checklist import write_checklist
 from .published import PUBLISHED, Published, published
 from .record import Record, read_record
 from .tables import Sheet
@@ -10,6 +11,7 @@ __all__ = [
     "Sheet",
     "published",
     "read_record",
+    "write_checklist",
     "write_page",
     "write_report",
 ]
