@@ -171,6 +171,7 @@ def load(
         )
     facts = {
         "name": str(root),
+        "kind": table.attrs.get("source", {}).get("kind", ""),
         "phantoms": is_phantom(root),
         "part": ", ".join(sorted(table["part"].unique())),
         "classes": list(classes),

@@ -29,6 +29,7 @@ __all__ = [
     "finger_sheet",
     "is_of",
     "key_of",
+    "of_mura",
     "share_of",
     "with_interval",
 ]
@@ -200,26 +201,43 @@ def finger_sheet(
             ],
             findings=findings(metrics),
         )  # fmt: skip
+    measured, printed = [], []
+    for metric, figures in zip(_FIGURES, _matching(experiment), strict=True):
+        table = figures[0].table
+        measured += [
+            Row((table, metric), source, cells, measured=True) for source, cells in _measured(metric, metrics)
+        ]
+        for dim in (256, 128):
+            values = {f.split: f"{f.value:g}" for f in figures if f.dim == dim}
+            printed.append(Row((table, metric), f", {dim}-d", (values["train"], values["valid"])))
+    if not of_mura(data):
+        own = [Row(row.before[1:], row.source, row.after, measured=True) for row in measured]
+        return Sheet(
+            _sheet_title(experiment), data_sentence(data), notes, ("figure", "source", "train", "valid"), own,
+            findings=findings(metrics),
+        )  # fmt: skip
     notes.append(
         "Published: system A's report, on MURA with ImageNet weights; printed there, not measured here."
     )
-    rows = []
-    for metric, printed in zip(_FIGURES, _matching(experiment), strict=True):
-        table = printed[0].table
-        for dim in (256, 128):
-            values = {f.split: f"{f.value:g}" for f in printed if f.dim == dim}
-            rows.append(Row((table, metric), f", {dim}-d", (values["train"], values["valid"])))
-        rows += [
-            Row((table, metric), source, cells, measured=True) for source, cells in _measured(metric, metrics)
-        ]
     return Sheet(
         _sheet_title(experiment),
         data_sentence(data),
         notes,
         ("Table", "figure", "source", "train", "valid"),
-        rows,
+        [*measured, *printed],
         findings=findings(metrics),
     )
+
+
+def of_mura(data: Mapping[str, Any]) -> bool:
+    """Whether a run's data are MURA, or phantoms in its place: published figures say nothing about other data.
+
+    Examples
+    --------
+    >>> of_mura({"kind": "mura"}), of_mura({"kind": "table"}), of_mura({"phantoms": True, "kind": "table"})
+    (True, False, True)
+    """
+    return bool(data.get("phantoms")) or data.get("kind", "mura") == "mura"  # runs of 0.1.0 have no kind
 
 
 def _sheet_title(experiment: Experiment) -> str:

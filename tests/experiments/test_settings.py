@@ -163,6 +163,21 @@ def test_table_sets_the_right_published_rows_beside(settings: dict[str, str], ta
     assert "| PK batches | 0.090 | 0.070 |" in text.replace("**measured**, ", "")
 
 
+def test_published_figures_come_after_the_measured_ones_and_for_mura_alone() -> None:
+    history = pd.DataFrame({"share": [1.0]})
+    for kind, phantoms in (("mura", False), ("mura", True)):
+        data = {**DATA, "kind": kind, "phantoms": phantoms}
+        lines = finger_sheet(Experiment(), METRICS, data, history).markdown().splitlines()
+        source = [line.split(" | ")[2] for line in lines if line.startswith("| 5.")]
+        first = next(i for i, said in enumerate(source) if said.startswith("published"))
+        assert first > 0
+        assert all(said.startswith("**measured**") for said in source[:first])
+        assert all(said.startswith("published") for said in source[first:])
+    own = finger_sheet(Experiment(), METRICS, {**DATA, "kind": "table"}, history).markdown()
+    assert "ublished" not in own
+    assert "| kappa | **measured**, k-NN, per study | 0.475 [0.375, 0.575] | 0.375 [0.275, 0.475] |" in own
+
+
 def test_phantoms_are_called_phantoms() -> None:
     assert "PHANTOMS" in data_sentence({**DATA, "phantoms": True})
     assert "PHANTOM" not in data_sentence(DATA)
