@@ -1,5 +1,6 @@
 """Commands about finished runs and this machine, and the form of a result on a terminal."""
 
+import importlib
 import io
 import json
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from siamura import evaluation
-from siamura.cli import app, cases, runs, scores
+from siamura.cli import app
 from siamura.cli.output import Format, emit, loading, shown
 from siamura.experiments import Run
 from siamura.report.checklist_items import CLAIM, TRIPOD_AI
@@ -89,7 +90,7 @@ def test_loading_is_said_on_a_terminal_alone(
 
 
 def test_commands_say_that_they_load_before_they_import_anything_slow(
-    done: Run, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
 
@@ -98,13 +99,14 @@ def test_commands_say_that_they_load_before_they_import_anything_slow(
         raise ValueError("stopped")
 
     loaded: list[str] = []
-    for module in (cases, runs, scores):
+    for name in ("cases", "runs", "scores"):
+        module = importlib.import_module(f"siamura.cli.{name}")
         monkeypatch.setattr(module, "loading", lambda what: loaded.append(str(what)))
         monkeypatch.setattr(module, "load_run", stop)
     commands = (("evaluate",), ("predict", "x.png"), ("explain", "x.png"), ("export",), ("index", "x.db"))
     for name, *more in commands:
-        assert call(name, done.folder, *more).exit_code == 2
-    assert said == [str(done.folder)] * len(commands)
+        assert call(name, "runs/x", *more).exit_code == 2
+    assert said == [str(Path("runs/x"))] * len(commands)
 
 
 def test_info_names_versions_device_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_info_names_versions_device_and_cache(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("SIAMURA_CACHE", str(tmp_path))
     (tmp_path / "kept.bin").write_bytes(bytes(3_000_000))
     facts = table(call("info")).set_index("what")["value"]
-    assert facts["torch"] == torch.__version__
+    assert torch.__version__.startswith(facts["torch"])
     assert facts["cache"] == str(tmp_path)
     assert facts["cache size"] == "3 MB"
     assert int(facts["cores"]) >= 1

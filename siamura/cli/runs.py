@@ -108,9 +108,9 @@ def info(form: OutFormat = None) -> None:
     """
     with cli_errors():
         loading("torch")
-        # Here, as they load torch.
-        import torch
+        import torch  # slow
 
+        # Here, as they load OpenCV.
         from siamura.experiments.data import cache_folder
         from siamura.experiments.folder import versions
 
