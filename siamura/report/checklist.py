@@ -256,6 +256,10 @@ def _classes(record: Record) -> str:
 def _output(record: Record) -> str:
     names = classes_named(_data(record))
     rule = f"above 0.5 is called {names[1]}" if len(names) == 2 else "the most probable class is the answer"
+    given = record.config.get("experiment", {})
+    if given.get("sensitivity") is not None or given.get("calibration") not in (None, "none"):
+        chosen = _set(record, "sensitivity", "calibration", "calibration_share")
+        rule += f", but at the operating point fitted on training patients held back ({chosen})"
     return f"a probability for each view, their mean for a study; {rule}"
 
 
