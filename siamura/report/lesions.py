@@ -17,8 +17,8 @@ def lesions_section(metrics: Mapping[str, Any]) -> list[Block]:
 
     Examples
     --------
-    >>> lesions_section({"lesions": {"views": 3, "found": 0, "patients": 0, "figures": {}}})[0].text[:51]
-    'None of the 3 validation views with a box is answere'
+    >>> print(lesions_section({"lesions": {"views": 3, "found": 0, "patients": 0, "figures": {}}})[0].text)
+    None of the 3 validation views with a box is answered right by the MLP head, so no map is measured.
     """
     found = metrics.get("lesions")
     if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -16,9 +17,14 @@ __all__ = ["gather_parts", "gather_rows", "join_group", "on_rank_zero", "rank_an
 
 T = TypeVar("T")
 
+#: Set while the first process works and the others wait for it: what it then embeds is not shared out.
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
 
 def rank_and_world() -> tuple[int, int]:
-    """Give this process's number and the number of processes."""
+    """Give this process's number and the number of processes; within `on_rank_zero` it is the only one."""
+    if _ALONE.get():
+        return 0, 1
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
@@ -55,10 +61,13 @@ def on_rank_zero(make: Callable[[], T]) -> T:
         return make()
     box: list[Any] = [None, None]
     if rank == 0:
+        alone = _ALONE.set(True)
         try:
             box[0] = make()
         except Exception as error:
             box[1] = error
+        finally:
+            _ALONE.reset(alone)
     dist.broadcast_object_list(box, src=0)
     if box[1] is not None:
         raise box[1]

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+from torchvision.models import squeezenet1_1
 
 from siamura.experiments import load_run
 
@@ -24,12 +26,12 @@ def start(command, **variables):
     )
 
 
-def torchrun(out):
-    example = ["examples/finger_tfl.py", *TINY, "--out", str(out)]
+def torchrun(out, weights):
+    example = ["examples/finger_tfl.py", *TINY, "--weights", str(weights), "--out", str(out)]
     return [start(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *example])]
 
 
-def slurm(out):
+def slurm(out, weights):
     """Give each process the variables that `srun` gives it on one machine."""
     known = {
         "NTASKS": 2,
@@ -41,7 +43,7 @@ def slurm(out):
     }
     variables = {f"SLURM_{name}": str(value) for name, value in known.items()}
     variables |= {"SLURM_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost"}
-    example = ["examples/finger_tfl.py", *TINY, "--out", str(out)]
+    example = ["examples/finger_tfl.py", *TINY, "--weights", str(weights), "--out", str(out)]
     return [start(example, SLURM_PROCID=str(n), SLURM_LOCALID=str(n), **variables) for n in range(2)]
 
 
@@ -49,7 +51,9 @@ def slurm(out):
 @pytest.mark.parametrize("launcher", [torchrun, slurm])
 def test_two_processes_make_one_run(launcher, tmp_path):
     out = tmp_path / "run"
-    processes = launcher(out)
+    weights = tmp_path / "weights.safetensors"
+    save_file(squeezenet1_1(weights=None).state_dict(), weights)
+    processes = launcher(out, weights)
     said = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said[0][1][-2000:]
     assert sum(text.count(f"Run folder: {out}") for text, _ in said) == 1
@@ -59,9 +63,12 @@ def test_two_processes_make_one_run(launcher, tmp_path):
     vectors, table = run.embeddings()
     assert len(vectors) == len(table) == 80
     assert not (out / "checkpoint.ckpt").exists()
+    assert (
+        "frozen_knn" in run.metrics["valid"]["study"]
+    )  # what the first process embeds while the others wait
 
     # The folder is in use now: every process is told, and none waits for the other.
-    again = launcher(out)
+    again = launcher(out, weights)
     said = [process.communicate(timeout=900) for process in again]
     assert all(process.returncode != 0 for process in again)
     assert "holds files already" in said[0][1]

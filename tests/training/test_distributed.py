@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from siamura.training import distributed
 from siamura.training.synced_batch_norm import SyncedBatchNorm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,3 +103,17 @@ def test_the_plugin_puts_batch_norms_back():
     assert type(model[1]) is nn.BatchNorm2d
     assert type(model[3]) is nn.BatchNorm1d
     assert before.keys() == model.state_dict().keys()
+
+
+def test_the_first_process_works_alone_while_the_others_wait(monkeypatch):
+    """What it embeds within `on_rank_zero` is not shared out: the others are not there to do their share."""
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "broadcast_object_list", lambda box, src: None)
+    assert distributed.rank_and_world() == (0, 2)
+    assert distributed.on_rank_zero(distributed.rank_and_world) == (0, 1)
+    assert distributed.on_rank_zero(lambda: distributed.gather_parts("mine")) == ["mine"]
+    with pytest.raises(ValueError, match="wrong"):
+        distributed.on_rank_zero(lambda: int("wrong"))
+    assert distributed.rank_and_world() == (0, 2)
