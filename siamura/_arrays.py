@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-__all__ = ["load_npy", "load_npz", "load_tensors"]
+__all__ = ["load_npy", "load_npz", "load_tensors", "pack", "unpack"]
 
 _FREE = 64_000_000  # bytes that an array of no known size may always take
 _RATIO = 50  # beyond that, at most so many times what it takes in the file
@@ -202,3 +203,24 @@ def _check_header(stream: IO[bytes], name: str, shape: Shape, kinds: str, size: 
 
 def _unreadable(path: str | os.PathLike[str], error: BaseException) -> ValueError:
     return ValueError(f"{os.fspath(path)}: {str(error).rstrip('.')}; write the file again.")
+
+
+def pack(vector: Any) -> bytes:
+    """Give a vector's bytes as float32, little-endian, of which a checksum is kept."""
+    return np.asarray(vector, "<f4").tobytes()
+
+
+def unpack(
+    found: Iterable[tuple[int, int, bytes]], dim: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read vectors from (number, checksum, bytes); those whose CRC-32 is another are left out.
+
+    Returns
+    -------
+    numbers : int64 (n,)
+    vectors : float32 (n, dim)
+    """
+    sound = [(number, content) for number, crc, content in found if zlib.crc32(content) == crc]
+    joined = bytearray().join([content for _, content in sound])
+    vectors = np.frombuffer(joined, "<f4").astype(np.float32, copy=False).reshape(-1, dim)
+    return np.fromiter((number for number, _ in sound), np.int64, len(sound)), vectors

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +16,31 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-__all__ = ["Database"]
+__all__ = ["DamagedIndex", "Database", "Note"]
 
 WAIT = 60  # seconds that a writer waits for another
+
+
+class DamagedIndex(ValueError):
+    """A case index whose file is damaged, or is something else's.
+
+    Attributes
+    ----------
+    path : Path
+    reason : str
+
+    Examples
+    --------
+    >>> DamagedIndex("cases.db", "file is not a database").reason
+    'file is not a database'
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(
+            f"{path}: {reason}. Nothing was changed. Put back a copy, or keep the cases that can still be read "
+            "by CaseIndex.recover(path, new_path)."
+        )
 
 
 class Database:
@@ -26,12 +50,9 @@ class Database:
     ----------
     place : path or str
         A file, which is made by `make`, or a URL.
-    damaged : callable
-        Makes the error for a damaged file, of its path and the reason.
     """
 
-    def __init__(self, place: str | os.PathLike[str], damaged: Callable[[str, str], Exception]) -> None:
-        self.damaged = damaged
+    def __init__(self, place: str | os.PathLike[str]) -> None:
         name = os.fspath(place)
         self.postgres = name.startswith(("postgres://", "postgresql://", "postgresql+psycopg://"))
         # The path as it is now: a later os.chdir must not lead to another file.
@@ -41,7 +62,12 @@ class Database:
         return self._url.render_as_string(hide_password=True) if self.postgres else self.place
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_opened", "lock")}
+
+    @cached_property
+    def lock(self) -> threading.Lock:
+        """A lock between threads, for what is read from the database and kept."""
+        return threading.Lock()
 
     @property
     def _url(self) -> sa.URL:
@@ -124,6 +150,11 @@ class Database:
         except sqlite3.Error as error:
             raise self._said(error) or error from error
 
+    def verify(self) -> None:
+        """Read all of an SQLite file, and raise `DamagedIndex` where its structure is damaged."""
+        if (said := self.pragma("integrity_check")) not in ([], [("ok",)]):
+            raise DamagedIndex(self.place, "; ".join(str(line[0]) for line in said[:3]))
+
     def close(self, *, keep: bool = False) -> None:
         """Close all connections (`keep`: leave them to the process they belong to); the next use opens them."""
         if (opened := self.__dict__.pop("_opened", None)) is not None:
@@ -135,7 +166,10 @@ class Database:
         try:
             if "_opened" in self.__dict__ and (now := self._identity()) != self._opened[1]:
                 self.close(keep=now[0] != self._opened[1][0])
-            with self._opened[0].connect().execution_options(write=write) as connection, connection.begin():
+            options: dict[str, Any] = {"write": write}
+            if self.postgres and not write:  # all statements see one state, as they do in SQLite
+                options["isolation_level"] = "REPEATABLE READ"
+            with self._opened[0].connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self} holds no case index; make one by CaseIndex.create.") from error
@@ -160,9 +194,40 @@ class Database:
         ):
             return PermissionError(f"{self} cannot be written by this user, or cannot be opened ({text}).")
         if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_IOERR")):
-            return self.damaged(self.place, text)
+            return DamagedIndex(self.place, text)
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return TimeoutError(f"{self}: another process has been writing for {WAIT} s; try again later.")
         if type(error).__name__ == "OperationalError" and self.postgres:
             return ConnectionError(f"{self} cannot be reached: {text}")
         return ValueError(f"{self} cannot keep this: {text}") if type(error).__name__ == "DataError" else None
+
+
+class Note:
+    """One row of JSON in a table of its own, in which a database says what it is.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._table = sa.Table(name, sa.MetaData(), sa.Column("value", sa.Text, nullable=False))
+
+    def make(self, connection: sa.Connection, facts: dict[str, Any]) -> bool:
+        """Make the table with its row; False, and nothing made, where it is there."""
+        if sa.inspect(connection).has_table(self._table.name):
+            return False
+        self._table.create(connection)
+        connection.execute(self._table.insert().values(value=json.dumps(facts)))
+        return True
+
+    def read(self, connection: sa.Connection) -> Any:
+        """Read the row; a transaction that writes locks it, so that writers of PostgreSQL wait for each other."""
+        asked = sa.select(self._table.c.value)
+        write = connection.get_execution_options().get("write")
+        return json.loads(connection.execute(asked.with_for_update() if write else asked).scalar() or "null")
+
+    def write(self, connection: sa.Connection, facts: dict[str, Any]) -> None:
+        """Write other facts into the row."""
+        connection.execute(self._table.update().values(value=json.dumps(facts)))

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_groups", "as_mask", "as_rows", "ask", "measure", "multiply", "scan"]
+__all__ = [
+    "as_groups",
+    "as_mask",
+    "as_rows",
+    "ask",
+    "knn",
+    "measure",
+    "multiply",
+    "nearest_sets",
+    "scan",
+]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -19,6 +31,7 @@ Bool = NDArray[np.bool_]
 _CHUNK = 65_536  # rows at a time in one pass over all of them
 _CELLS = 4_000_000  # numbers held at once
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
+_PART = 20_000  # rows that are worth a thread of their own
 
 
 def as_rows(values: ArrayLike, name: str, dim: int | None = None) -> NDArray[np.float32]:
@@ -154,10 +167,30 @@ def multiply(
         if index is not None and chosen is None and number <= _GPU_MOST:
             value, position = index.search(points, number)
         else:
-            value, position = faiss.knn(points, searched, number)
+            value, position = knn(points, searched, number)
         return value, position if chosen is None else chosen[position]
 
     return ask(find, points, min(wide, len(searched)), len(searched), groups, own, sizes)
+
+
+def knn(points: Float32, rows: Float32, number: int, threads: int | None = None) -> tuple[Float32, Int64]:
+    """Squared distances and positions of the nearest rows, ascending, by ``faiss.knn`` on all cores.
+
+    FAISS gives a query to one core. Where there are fewer queries than cores, each core takes a part of the rows.
+    """
+    import faiss
+
+    threads = faiss.omp_get_max_threads() if threads is None else threads
+    threads = min(threads, len(rows) // max(_PART, number))
+    if len(points) >= threads or threads < 2:
+        return faiss.knn(points, rows, number)  # type: ignore[no-any-return]
+    bounds = list(pairwise(np.linspace(0, len(rows), threads + 1).astype(int).tolist()))
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda part: faiss.knn(points, rows[part[0] : part[1]], number), bounds))
+    value = np.hstack([values for values, _ in found])
+    position = np.hstack([at + low for (_, at), (low, _) in zip(found, bounds, strict=True)])
+    order = np.argsort(value, axis=1, kind="stable")[:, :number]
+    return np.take_along_axis(value, order, 1), np.take_along_axis(position, order, 1)
 
 
 def ask(
@@ -250,6 +283,43 @@ def measure(rows: Float32, points: Float32, found: Int64, k: int) -> tuple[Float
         distances[part] = np.take_along_axis(distance, order, 1)
         positions[part] = np.take_along_axis(number, order, 1)
     return distances, positions
+
+
+def nearest_sets(
+    rows: Float32, sets: Int64, points: Float32, k: int, how: str
+) -> tuple[Float64, Int64, Int64]:
+    """Find the sets of rows (studies) nearest to a set of points, comparing every pair in double precision.
+
+    Parameters
+    ----------
+    rows : float32 (N, dim)
+    sets : int64 (N,)
+        The set of each row, by codes.
+    points : float32 (m, dim)
+    k : int
+    how : {"min", "mean"}
+        The distance of two sets: the least or the mean over all pairs.
+
+    Returns
+    -------
+    distances : float64 (k or fewer,)
+        Ascending.
+    positions : int64
+        The nearest row of each set.
+    sizes : int64
+        Rows of each set.
+    """
+    far = np.empty((len(rows), len(points)))
+    for low in range(0, len(rows), 16_384):
+        block = rows[low : low + 16_384].astype(np.float64)
+        for i, point in enumerate(points):
+            far[low : low + len(block), i] = np.sqrt(((block - point) ** 2).sum(axis=1))
+    _, member, size = np.unique(sets, return_inverse=True, return_counts=True)
+    least = far.min(axis=1)
+    first = np.lexsort((least, member))[np.cumsum(size) - size]
+    score = least[first] if how == "min" else np.bincount(member, far.mean(axis=1)) / size
+    order = np.argsort(score, kind="stable")[:k]
+    return score[order], first[order], size[order]
 
 
 def _smallest(value: Float32, position: Int64, wide: int) -> tuple[Float32, Int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -24,12 +25,15 @@ __all__ = [
     "atomic_write",
     "cpu_count",
     "csv_text",
+    "digest_of",
     "is_disk_full",
     "lock",
     "neutralize",
     "printable",
+    "read_parquet",
     "sync",
     "write_csv",
+    "write_parquet",
 ]
 
 _log = logging.getLogger("siamura")
@@ -161,6 +165,13 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in full
 
 
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """Digest of a file's bytes (SHA-256, 32 hexadecimal digits); empty where no such file can be read."""
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return ""
+
+
 def cpu_count() -> int:
     """Count the cores that this process may use; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -251,3 +262,31 @@ def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         The file to be made or replaced.
     """
     atomic_write(path, csv_text(table).encode("utf-8", "surrogateescape"))
+
+
+def write_parquet(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table at once, with its ``attrs`` and without its index; needs the extra ``tables``."""
+    with atomic_path(path) as beside, _pyarrow():
+        table.to_parquet(beside, engine="pyarrow", index=False)
+
+
+def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table; `ValueError` where the file is damaged. Needs the extra ``tables``."""
+    import pandas as pd
+
+    try:
+        with _pyarrow():
+            return pd.read_parquet(path, engine="pyarrow")
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # pyarrow raises errors of its own on damaged files
+        said = " ".join(str(error).split("\n", 1)[0].split())
+        raise ValueError(f"{printable(path)} is a damaged Parquet file ({said}).") from error
+
+
+@contextlib.contextmanager
+def _pyarrow() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ModuleNotFoundError('Parquet needs pyarrow: pip install "siamura[tables]"') from error

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Fingerprint", "as_fingerprint", "fingerprint"]
+__all__ = ["Fingerprint", "Model", "as_fingerprint", "check_fingerprint", "fingerprint"]
 
 Fingerprint: TypeAlias = dict[str, str]
+#: A network, or a fingerprint taken earlier.
+Model: TypeAlias = "nn.Module | Mapping[str, str] | None"
 
 
 def fingerprint(model: nn.Module) -> Fingerprint:
@@ -61,7 +63,7 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     }
 
 
-def as_fingerprint(model: nn.Module | Mapping[str, str] | None) -> Fingerprint | None:
+def as_fingerprint(model: Model) -> Fingerprint | None:
     """Take a network, or a fingerprint taken earlier."""
     if model is None:
         return None
@@ -74,3 +76,20 @@ def as_fingerprint(model: nn.Module | Mapping[str, str] | None) -> Fingerprint |
     if not hasattr(model, "state_dict"):
         raise ValueError(f"model is a {type(model).__name__}; pass the network that made the embeddings.")
     return fingerprint(model)
+
+
+def check_fingerprint(given: Fingerprint | None, own: Fingerprint | None, place: object) -> None:
+    """Refuse embeddings of another network or preprocessing than those kept at `place`; where none is known, none.
+
+    Raises
+    ------
+    ValueError
+        If both are known and differ.
+    """
+    if given is None or own is None or given == own:
+        return
+    what = " and ".join(name for name in ("model", "preprocessing") if given[name] != own[name])
+    raise ValueError(
+        f"another {what} made these embeddings than those in {place} (fingerprint {given} instead of {own}); their "
+        "distances mean nothing. Embed with the network that made the index, or make a new index."
+    )

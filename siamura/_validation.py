@@ -20,8 +20,10 @@ __all__ = [
     "check_choice",
     "check_columns",
     "check_filled",
+    "check_names",
     "check_number",
     "check_per_row",
+    "check_positions",
     "check_vectors",
     "check_whole",
 ]
@@ -189,6 +191,50 @@ def check_per_row(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
     if array.shape != (count,):
         raise ValueError(f"{name} has shape {array.shape}; it must hold one value a row, shape ({count},).")
     return array
+
+
+def check_names(name: str, values: str | Iterable[str] | None, count: int) -> list[str]:
+    """Return one text for each of `count` rows, from one for all or one for each; of None none.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer, or one is no text: nobody would be meant by it, in silence.
+
+    Examples
+    --------
+    >>> check_names("exclude_patient", "p1", 2)
+    ['p1', 'p1']
+    """
+    if values is None:
+        return []
+    names = [values] * count if isinstance(values, str) else np.atleast_1d(np.asarray(values)).tolist()
+    if len(names) != count:
+        raise ValueError(f"{name} names {len(names)} for {count} rows; give one for each.")
+    for value in names:
+        if not isinstance(value, str):
+            raise ValueError(f"{name}={value!r} is no text; give names.")
+    return names
+
+
+def check_positions(name: str, values: ArrayLike) -> list[int]:
+    """Return whole numbers that name rows; a mask is refused, which would be taken for rows 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If the values are of another kind.
+
+    Examples
+    --------
+    >>> check_positions("cases", [True, False])
+    Traceback (most recent call last):
+    ValueError: cases holds bool; give whole numbers.
+    """
+    array = np.asarray(values).reshape(-1)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {array.dtype}; give whole numbers.")
+    return [int(number) for number in array]
 
 
 def check_vectors(name: str, values: ArrayLike, *, least: int = 1, least_dim: int = 1) -> NDArray[np.float64]:

@@ -256,3 +256,15 @@ def test_nothing_to_find():
 def test_errors_name_the_argument(given, message):
     with pytest.raises(ValueError, match=message):
         given()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_few_queries_are_shared_out_to_the_cores(monkeypatch, threads):
+    from siamura import _exact_search
+
+    monkeypatch.setattr(_exact_search, "_PART", 50)
+    rows, points = spread(433), spread(1, seed=3)
+    value, position = _exact_search.knn(points, rows, 40, threads)
+    far, expected = naive(rows, points, 40)
+    np.testing.assert_array_equal(position, expected)
+    np.testing.assert_allclose(value, far**2, rtol=1e-5)

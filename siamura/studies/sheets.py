@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from siamura._files import printable
+from siamura._files import printable, read_parquet
 
 from .labels import missing
 from .names import listed
@@ -76,7 +76,7 @@ def read_sheet(file: Path, wanted: Sequence[str] = ()) -> pd.DataFrame:
     if not head.strip(b" \t\r\n\x00"):
         raise ValueError(f"{name} is empty: a line of column names and one line an image are wanted.")
     if head[:4] == b"PAR1":
-        return _parquet(file)
+        return read_parquet(file)
     if head[:2] == b"PK":
         return _workbook(file, wanted)
     for start, what, remedy in _NO_TABLES:
@@ -188,16 +188,6 @@ def _separator(content: str, wanted: Sequence[str]) -> str:
         if score > best:
             best, found = score, separator
     return found
-
-
-def _parquet(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(file)
-    except ImportError as error:
-        raise ModuleNotFoundError('reading Parquet needs pyarrow: pip install "siamura[tables]"') from error
-    except Exception as error:
-        # pyarrow raises errors of its own on damaged files.
-        raise ValueError(f"{printable(file)} is a damaged Parquet file ({_first_line(error)}).") from error
 
 
 def _workbook(file: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -183,6 +183,66 @@ def test_a_fork_searches_and_adds_beside_its_parent(filled):
     index.verify()
 
 
+def elsewhere(change):
+    """Have another process do it."""
+    if (child := os.fork()) == 0:
+        try:
+            change()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_no_reader_gives_what_another_process_has_changed(place):
+    vectors, table = cases(60)
+    index = CaseIndex.create(place, dim=8)
+    index.add(vectors[:40], table[:40])
+    readers = [index, CaseIndex.open(place)]
+    own = table["patient"][5]
+    changes = [
+        lambda: CaseIndex.open(place).add(vectors[40:50], table[40:50]),
+        lambda: CaseIndex.open(place).delete(patient=own),
+        lambda: CaseIndex.open(place).update({"label": 1, "part": "XR_ELBOW"}, cases=[1, 2]),
+        lambda: CaseIndex.open(place).add(vectors[:3] + 1, table[:3]),  # the same films, other embeddings
+        lambda: CaseIndex.open(place).add(vectors[50:], table[50:].assign(site="B")),
+        # One goes and one comes: as many cases as before, and the newest number again one higher.
+        lambda: (
+            CaseIndex.open(place).delete(cases=[59]),
+            CaseIndex.open(place).add(vectors[5:6], table[5:6]),
+        ),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        for change in changes:
+            for reader in readers:  # each holds the state before
+                reader.search(vectors[0], where={"label": 1})
+            elsewhere(change)
+            fresh = CaseIndex.open(place)
+            for asked in ({}, {"where": {"label": 1}}, {"where": {"part": "XR_ELBOW"}}, {"studies": "min"}):
+                expected = fresh.search(vectors[0], 80, **asked)
+                found = pool.map(lambda reader, a=asked: reader.search(vectors[0], 80, **a), readers * 2)
+                for one in found:
+                    pd.testing.assert_frame_equal(one, expected)
+    assert own in set(fresh.table["patient"])  # added again by the last change
+
+
+def test_an_older_copy_put_back_is_read_anew(filled, tmp_path):
+    import sqlite3
+
+    index, vectors, table = filled
+    with sqlite3.connect(index.place) as live, sqlite3.connect(tmp_path / "copy.db") as copy:
+        live.backup(copy)
+    more = table[:1].assign(path="/data/one.png")
+    index.add(vectors[:1] + 1, more)
+    index.search(vectors[0])  # holds 271 cases, the last of them number 270
+    with sqlite3.connect(tmp_path / "copy.db") as copy, sqlite3.connect(index.place) as live:
+        copy.backup(live)  # in place: the same file, the same index, 270 cases
+    elsewhere(lambda: CaseIndex.open(index.place).add(vectors[1:2] + 2, more.assign(path="/data/two.png")))
+    found = index.search(vectors[1] + 2, 1)  # 271 cases again, the last of them number 270 again
+    assert (found["path"][0], found["distance"][0]) == ("/data/two.png", 0.0)
+    assert "/data/one.png" not in set(index.search(vectors[0], 300)["path"])
+
+
 class TestPlaces:
     def test_chdir_leads_to_no_other_index(self, tmp_path, monkeypatch):
         vectors, table = cases(20)
