@@ -53,6 +53,7 @@ def test_every_command_has_help_with_an_example() -> None:
         "explain",
         "index",
         "search",
+        "audit",
         "serve",
         "compare",
         "export",
@@ -233,3 +234,18 @@ def test_bad_input(arguments: tuple[str, ...], says: str, done: Run, film: Path,
     said = refused(*(a.format(**places) for a in arguments))
     assert said.startswith("Error: ")
     assert says.format(**places) in said
+
+
+def test_audit_writes_a_page_and_its_tables(done: Run, tmp_path: Path) -> None:
+    result = call("audit", done.folder, "--out", tmp_path / "audit", "--top", 5)
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.strip()) == tmp_path / "audit" / "audit.html"
+    assert "labels are not what their neighbours say" in result.stderr
+    page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+    assert "PHANTOMS" in page
+    _, rows = done.embeddings()
+    assert len(pd.read_csv(tmp_path / "audit" / "labels.csv")) == len(rows)
+    valid = call("audit", done.folder, "--out", tmp_path / "valid", "--split", "valid")
+    assert valid.exit_code == 0, valid.output
+    assert set(pd.read_csv(tmp_path / "valid" / "labels.csv")["split"]) == {"valid"}
+    assert "split='test' is unknown" in refused("audit", done.folder, "--split", "test")

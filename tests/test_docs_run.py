@@ -105,6 +105,7 @@ SHORTER: dict[str, dict[str, str]] = {
 THERE: dict[str, tuple[str, ...]] = {
     "docs/explaining.md": ("runs/finger_tfl", "film.png", "other.png"),
     "docs/exporting.md": ("runs/finger_tfl", "new.png"),
+    "docs/howto/audit_your_labels.md": ("runs/first", "phantoms"),
     "docs/howto/dicom.md": ("runs/finger", "archive", "film.dcm"),
     "docs/howto/explain.md": ("runs/first", "film.png"),
     "docs/howto/export.md": ("runs/first",),

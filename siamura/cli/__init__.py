@@ -11,6 +11,7 @@ import typer
 import siamura
 from siamura.experiments import Experiment, Run
 
+from .audit import audit
 from .cases import cases, index, search
 from .data import describe, phantoms
 from .errors import cli_errors, configure_logging
@@ -62,6 +63,6 @@ def train(experiment: Experiment, out: Path, *, overwrite: bool = False, resume:
 
 
 app.command("train")(train)
-for command in (probe, evaluate, compare, predict, explain, index, search, export, report, serve, info):
+for command in (probe, evaluate, compare, predict, explain, index, search, audit, export, report, serve, info):
     app.command()(command)
 app.add_typer(cases, name="cases")

@@ -5,6 +5,7 @@ independent, patients are.
 """
 
 from .aggregation import aggregate
+from .auditing import Audit, audit, audit_labels, audit_patients
 from .baselines import baseline_scores, trivial_baselines, trivial_features
 from .calibration import IsotonicCalibration, TemperatureScaling, calibrate, calibrator_from_dict
 from .comparison import compare, delong, mcnemar, pairwise_kappa
@@ -13,6 +14,7 @@ from .frozen import FrozenBaseline, compare_paired, frozen_baseline
 from .intervals import bca_interval, bootstrap, interval, inverted_interval, patient_draws
 from .metrics import METRICS, score_draws
 from .multiclass import class_draws, one_vs_rest
+from .near_duplicates import compare_pictures, near_duplicates
 from .net_benefit import net_benefit
 from .operating import OperatingPoint, fit_operating_point, out_of_fold_probability
 from .retrieval import embedding_quality
@@ -21,11 +23,15 @@ from .worklist import threshold_for_sensitivity, work_list, work_list_gain
 
 __all__ = [
     "METRICS",
+    "Audit",
     "FrozenBaseline",
     "IsotonicCalibration",
     "OperatingPoint",
     "TemperatureScaling",
     "aggregate",
+    "audit",
+    "audit_labels",
+    "audit_patients",
     "baseline_scores",
     "bca_interval",
     "bootstrap",
@@ -34,6 +40,7 @@ __all__ = [
     "class_draws",
     "compare",
     "compare_paired",
+    "compare_pictures",
     "delong",
     "embedding_quality",
     "evaluate",
@@ -42,6 +49,7 @@ __all__ = [
     "interval",
     "inverted_interval",
     "mcnemar",
+    "near_duplicates",
     "net_benefit",
     "one_vs_rest",
     "out_of_fold_probability",

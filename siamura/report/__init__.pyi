@@ -1,3 +1,4 @@
+from .audit import write_audit
 from .checklist import write_checklist
 from .published import PUBLISHED, Published, published
 from .record import Record, read_record
@@ -11,6 +12,7 @@ __all__ = [
     "Sheet",
     "published",
     "read_record",
+    "write_audit",
     "write_checklist",
     "write_page",
     "write_report",
