@@ -152,7 +152,7 @@ class TestPatients:
         vectors = rng.normal(size=(60, 16))[patient] + 0.15 * rng.normal(size=(180, 16))
         table = studies(180, patient, study=np.resize(["study1", "study1", "study2"], 180))
         table.loc[table["patient"] == "p1", "patient"] = ["p1", "p1", "p1 again"]
-        table.loc[table["patient"] == "p9", "patient"] = "p8"
+        table.loc[table["patient"] == "p9", ["patient", "study"]] = ["p8", "study3"]
         found, facts = audit_patients(vectors, table)
         listed = found[found["unusual"]]
         two = listed[listed["kind"] == "two like one"].iloc[0]
