@@ -178,8 +178,6 @@ def knn(points: Float32, rows: Float32, number: int, threads: int | None = None)
 
     FAISS gives a query to one core. Where there are fewer queries than cores, each core takes a part of the rows.
     """
-    import faiss
-
     threads = faiss.omp_get_max_threads() if threads is None else threads
     threads = min(threads, len(rows) // max(_PART, number))
     if len(points) >= threads or threads < 2:

@@ -63,6 +63,19 @@ def train(experiment: Experiment, out: Path, *, overwrite: bool = False, resume:
 
 
 app.command("train")(train)
-for command in (probe, evaluate, compare, predict, explain, index, search, audit, export, report, serve, info):
+for command in (
+    probe,
+    evaluate,
+    compare,
+    predict,
+    explain,
+    index,
+    search,
+    audit,
+    export,
+    report,
+    serve,
+    info,
+):
     app.command()(command)
 app.add_typer(cases, name="cases")
