@@ -1,9 +1,9 @@
-"""Planted errors in real films, and how many of them an audit by neighbours finds at a given effort.
+"""Planted errors in real images, and how many of them an audit by neighbours finds at a given effort.
 
     python -m benchmarks.audit_planted FOLDER WEIGHTS
 
-FOLDER holds ``films.csv`` (file, finding, patient, region, ...) and its films; WEIGHTS those of EfficientNet-Lite0,
-which stays frozen. In each of three seeds 200 labels are exchanged, and 60 films are saved again under another
+FOLDER holds ``films.csv`` (file, finding, patient, region, ...) and its images; WEIGHTS those of EfficientNet-Lite0,
+which stays frozen. In each of three seeds 200 labels are exchanged, and 60 images are saved again under another
 patient: JPEG of quality 40 to 70, 2 to 8 % cropped from each axis. Intervals are of a bootstrap over patients.
 """
 
@@ -24,7 +24,7 @@ if __name__ == "__main__":
 FLIPPED, COPIES, EFFORTS, DRAWS = 200, 60, (100, 200, 400), 1000
 
 
-def features(films: list[np.ndarray], weights: str) -> np.ndarray:
+def features(images: list[np.ndarray], weights: str) -> np.ndarray:
     """Pooled features of the frozen trunk, float32 (N, 1280)."""
     from siamura.networks import EmbeddingNet
     from siamura.pixels import Preprocess
@@ -33,15 +33,15 @@ def features(films: list[np.ndarray], weights: str) -> np.ndarray:
 
     pre = Preprocess(size=224)
     net = EmbeddingNet("timm:tf_efficientnet_lite0", weights=weights, preprocess=pre)
-    squares = np.stack([pre(film) for film in films])
+    squares = np.stack([pre(image) for image in images])
     return forward_rows(FrozenTrunk(net).eval(), squares, progress=False)[0].flatten(1).numpy()
 
 
-def copy_of(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def copy_of(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Crop 2 to 8 % of each axis, and compress again."""
-    sizes = [round(side * (1 - rng.uniform(0.02, 0.08))) for side in film.shape]
-    top, left = (int(rng.integers(0, side - size + 1)) for side, size in zip(film.shape, sizes, strict=True))
-    cropped = film[top : top + sizes[0], left : left + sizes[1]]
+    sizes = [round(side * (1 - rng.uniform(0.02, 0.08))) for side in image.shape]
+    top, left = (int(rng.integers(0, side - size + 1)) for side, size in zip(image.shape, sizes, strict=True))
+    cropped = image[top : top + sizes[0], left : left + sizes[1]]
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 71))]
     return cv2.imdecode(cv2.imencode(".jpg", cropped, quality)[1], cv2.IMREAD_GRAYSCALE)
 
@@ -56,7 +56,7 @@ def over_patients(hit: np.ndarray, patient: np.ndarray, seed: int) -> tuple[floa
 
 
 def planted(
-    films: list[np.ndarray], table: pd.DataFrame, vectors: np.ndarray, weights: str, seed: int
+    images: list[np.ndarray], table: pd.DataFrame, vectors: np.ndarray, weights: str, seed: int
 ) -> list[dict[str, Any]]:
     """Plant errors, audit, and count what was found."""
     from siamura.evaluation import audit
@@ -64,11 +64,11 @@ def planted(
     rng = np.random.default_rng(seed)
     flipped = rng.choice(len(table), FLIPPED, replace=False)
     copied = rng.choice(len(table), COPIES, replace=False)
-    copies = [copy_of(films[i], rng) for i in copied]
+    copies = [copy_of(images[i], rng) for i in copied]
     new = table.iloc[copied].assign(patient=[f"copy{i}" for i in range(COPIES)])
     whole = pd.concat([table, new], ignore_index=True)
     whole.loc[flipped, "label"] = 1 - whole.loc[flipped, "label"]
-    both = films + copies
+    both = images + copies
     found = audit(np.vstack([vectors, features(copies, weights)]), whole, both.__getitem__, seed=seed)
     rows: list[dict[str, Any]] = []
 
@@ -83,7 +83,7 @@ def planted(
             ranked["label"], strict=True)]  # fmt: skip
     orders = {
         "labels": ranked["row"], "labels, classes taken for equally frequent": ranked["row"].iloc[np.argsort(odds)],
-        # What the classes' shares tell without a look at the films: the rarer label is wrong more often.
+        # What the classes' shares tell without a look at the images: the rarer label is wrong more often.
         "labels, the rarer class first": whole["label"].map(share).sample(frac=1, random_state=seed).sort_values(
             kind="stable").index.to_series(),
     }  # fmt: skip
@@ -113,12 +113,12 @@ def main(folder: str, weights: str, seeds: tuple[int, ...] = (0, 1, 2)) -> pd.Da
 
     table = pd.read_csv(Path(folder) / "films.csv", dtype=str)
     table = table.assign(label=(table["finding"] == "fracture").astype(int), part=table["region"])
-    films = [read_image(Path(folder) / file) for file in table["file"]]
-    vectors = features(films, weights)
-    print(f"{len(table)} films of {table['patient'].nunique()} patients (guessed)", flush=True)
+    images = [read_image(Path(folder) / file) for file in table["file"]]
+    vectors = features(images, weights)
+    print(f"{len(table)} images of {table['patient'].nunique()} patients (guessed)", flush=True)
     rows: list[dict[str, Any]] = []
     for seed in seeds:
-        rows += planted(films, table, vectors, weights, seed)
+        rows += planted(images, table, vectors, weights, seed)
         print(pd.DataFrame(rows).to_csv(index=False), flush=True)
     return pd.DataFrame(rows)
 

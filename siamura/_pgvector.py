@@ -131,8 +131,10 @@ def build_hnsw(
         f"CREATE INDEX IF NOT EXISTS siamura_nearest ON {table} USING hnsw ({vector.name} vector_l2_ops)"
     )
     some = sa.select(vector).where(number % max(1, rows // sample) == 0).limit(sample)
-    found = [
-        np.isin(*(nearest(connection, number, vector, query, k, exact=exact)[1] for exact in (True, False)))
-        for query in connection.execute(some).scalars().all()
-    ]
+    found = []
+    for query in connection.execute(some).scalars().all():
+        true, near = (
+            nearest(connection, number, vector, query, k, exact=exact)[1] for exact in (True, False)
+        )
+        found.append(np.isin(true, near))
     return float(np.mean(found)) if found else 1.0

@@ -50,13 +50,10 @@ def value_of(value: Any, kind: str, name: str) -> Any:
             return bool(value)
     elif kind == "float64" and isinstance(value, Real) and value == value:
         return float(value)
-    elif (
-        kind == "int64"
-        and isinstance(value, Integral | float | np.floating)
-        and value % 1 == 0
-        and abs(value) < 2**63
-    ):
-        return int(value)
+    elif kind == "int64" and isinstance(value, Integral | float | np.floating):
+        number: Any = value
+        if number % 1 == 0 and abs(number) < 2**63:
+            return int(number)
     raise ValueError(f"{name}={value!r} does not fit the column; give {_WORDS[kind]}.")
 
 
@@ -81,17 +78,18 @@ def fit(
                 f"table has the column {name!r} twice, or one that differs by case alone stands there or in the index; "
                 "leave it out, or rename it."
             )
-    for name, column in table.items():
+    for key, column in table.items():
+        name = str(key)
         said = f"table[{name!r}]"
         own = {"b": "bool", "i": "int64", "u": "int64", "f": "float64"}.get(column.dtype.kind, "str")
-        if own not in (wanted := allowed.get(str(name), KINDS)):
+        if own not in (wanted := allowed.get(name, KINDS)):
             raise ValueError(
                 f"{said} is {column.dtype}; give {' or '.join(_WORDS[each] for each in wanted)}."
             )
-        kind = columns.setdefault(str(name), own)
+        kind = columns.setdefault(name, own)
         listed = zip(column.isna(), column.tolist(), strict=True)
         # By its own kind first: 2**64 is no whole number that could be read again, and would be a float.
-        values[str(name)] = [
+        values[name] = [
             None if missing else value_of(value if kind == own else value_of(value, own, said), kind, said)
             for missing, value in listed
         ]

@@ -1,4 +1,4 @@
-"""Command audit: labels, films and patients of a run's data that contradict their neighbours."""
+"""Command audit: labels, images and patients of a run's data that contradict their neighbours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def audit(
     top: Annotated[int, typer.Option(help="Rows of each list on the page; the CSV files hold all.")] = 100,
     split: Annotated[
         str | None,
-        typer.Option(help="Labels of this split only: the network has learned those of its training films."),
+        typer.Option(help="Labels of this split only: the network has learned those of its training images."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -65,7 +65,7 @@ def audit(
         same = int(found.duplicates["duplicate"].sum()) if len(found.duplicates) else 0
         unusual = found.patients[found.patients["unusual"]]["kind"].value_counts()
         typer.echo(
-            f"{doubtful} of {len(found.labels)} labels are not what their neighbours say; {same} pairs of films show "
+            f"{doubtful} of {len(found.labels)} labels are not what their neighbours say; {same} pairs of images show "
             f"one picture; {unusual.get('two like one', 0)} pairs of patients look like one, "
             f"{unusual.get('one like two', 0)} patients like two.",
             err=True,

@@ -1,4 +1,4 @@
-"""Labels, films and patients that contradict their neighbours: what to look at again in a data set."""
+"""Labels, images and patients that contradict their neighbours: what to look at again in a data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .near_duplicates import near_duplicates
 __all__ = ["Audit", "audit", "audit_labels", "audit_patients"]
 
 _K = (5, 10, 15, 25, 40, 60)
-_SHOWN = 4  # neighbours that are named beside a film
+_SHOWN = 4  # neighbours that are named beside an image
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Audit:
     Attributes
     ----------
     labels : DataFrame
-        Every labelled film, the least probable label first; of `audit_labels`.
+        Every labelled image, the least probable label first; of `audit_labels`.
     duplicates : DataFrame
-        Pairs of films compared as pictures; of `siamura.evaluation.near_duplicates`.
+        Pairs of images compared as pictures; of `siamura.evaluation.near_duplicates`.
     patients : DataFrame
         Patients that look like two, and pairs that look like one; of `audit_patients`.
     facts : dict
@@ -61,7 +61,7 @@ def audit(
     table : DataFrame
         ``patient``, ``label`` (codes; -1 for none), ``part`` and ``study``; ``split`` where there is one.
     read : callable, optional
-        From a row's number to the film, uint8 (H, W), or None where it cannot be read; without it no pictures are
+        From a row's number to the image, uint8 (H, W), or None where it cannot be read; without it no pictures are
         compared.
     k : int, optional
         Neighbours that vote; see `audit_labels`.
@@ -100,13 +100,13 @@ def audit(
 def audit_labels(
     embeddings: ArrayLike, labels: ArrayLike, patients: ArrayLike, *, k: int | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Rank films by how improbable their label is, given the labels of their neighbours of other patients.
+    """Rank images by how improbable their label is, given the labels of their neighbours of other patients.
 
-    Of the k nearest films of other patients, a share votes for each class; the share is drawn towards the share that
-    the class has among the films of all other patients, with the weight of one neighbour, so that no label is
+    Of the k nearest images of other patients, a share votes for each class; the share is drawn towards the share that
+    the class has among the images of all other patients, with the weight of one neighbour, so that no label is
     impossible. What is ranked is the probability of the given label, with the classes as frequent as they are: if a
-    label was exchanged for another with one chance for every film, this is the order in which exchanged ones are found
-    fastest. With ten normal films to one fracture it lists films called fractured before films called normal; of each
+    label was exchanged for another with one chance for every image, this is the order in which exchanged ones are found
+    fastest. With ten normal images to one fracture it lists those called fractured before those called normal; of each
     class separately, `rank_in_class` says the order.
 
     Parameters
@@ -114,7 +114,7 @@ def audit_labels(
     embeddings : array of shape (N, dim)
         Compared by their cosine, after their mean was taken away.
     labels : int, shape (N,)
-        Codes; films with -1 neither vote nor are listed.
+        Codes; images with -1 neither vote nor are listed.
     patients : array of shape (N,)
     k : int, optional
         Neighbours that vote; by default the one of 5, 10, 15, 25, 40, 60 under which the given labels are most
@@ -126,7 +126,7 @@ def audit_labels(
         ``row``, ``label``, ``suggested`` (the most probable), ``probability`` (of the given label), ``votes`` (how many
         of the k have the given label), ``rank_in_class``, ``neighbours`` (the rows of the nearest four).
     facts : dict
-        ``k``, ``films``, ``patients``, ``log_loss``, and ``prior_log_loss`` of the classes' shares alone: where the
+        ``k``, ``images``, ``patients``, ``log_loss``, and ``prior_log_loss`` of the classes' shares alone: where the
         first is not clearly lower, the embeddings know little of the labels, and neither does the list.
     """
     vectors = check_vectors("embeddings", embeddings, least=2)
@@ -163,7 +163,7 @@ def audit_labels(
     })  # fmt: skip
     found["rank_in_class"] = found.groupby("label")["probability"].rank(method="first").astype(int)
     facts = {
-        "k": int(k), "films": len(rows), "patients": len(np.unique(own)), "log_loss": loss(probability),
+        "k": int(k), "images": len(rows), "patients": len(np.unique(own)), "log_loss": loss(probability),
         "prior_log_loss": loss(prior),
     }  # fmt: skip
     return found.sort_values("probability", kind="stable", ignore_index=True), facts
@@ -172,13 +172,13 @@ def audit_labels(
 def audit_patients(
     embeddings: ArrayLike, table: pd.DataFrame, same: NDArray[np.int64] | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """List patients whose films are far apart, and pairs of patients whose films are near, within a body part.
+    """List patients whose images are far apart, and pairs of patients whose images are near, within a body part.
 
     Two that look like one: each is the other's nearest patient, and much nearer than the second nearest. The score is
-    the ratio of these distances (a patient's distance to another: the mean over her films of the distance to the
-    nearest film of the other). One that looks like two: her studies (or films, of one study), parted at the widest gap,
-    are farther apart than the nearest other patient. The logarithms of the ratios of all patients have a median and a
-    median absolute deviation; `unusual` are those beyond what one patient in all of them would reach by chance.
+    the ratio of these distances (a patient's distance to another: the mean over her images of the distance to the
+    nearest image of the other). One that looks like two: her studies (or images, of one study), parted at the widest
+    gap, are farther apart than the nearest other patient. The logarithms of all patients' ratios have a median
+    and a median absolute deviation; `unusual` are those beyond what one patient in all of them would reach by chance.
 
     Two views of one hand differ as much as two hands: both lists are weak evidence, meant to be looked through.
 
@@ -193,8 +193,8 @@ def audit_patients(
     Returns
     -------
     patients : DataFrame
-        ``kind`` ("two like one", "one like two"), ``part``, ``patient``, ``other``, ``films``, ``ratio``, ``unusual``,
-        ``rows`` (of the films to look at: two each); the most unusual first.
+        ``kind`` ("two like one", "one like two"), ``part``, ``patient``, ``other``, ``images``, ``ratio``, ``unusual``,
+        ``rows`` (of the images to look at: two each); the most unusual first.
     facts : dict
         For each kind ``compared``, and the ``limit`` of the ratio.
     """
@@ -211,36 +211,36 @@ def audit_patients(
         unit = _unit(vectors[rows])
         far, near = Neighbours(unit, own).search(unit, min(30, len(rows)), groups=own)
         members = [np.flatnonzero(own == code) for code in range(len(names))]
-        best: list[tuple[int, float, int, int]] = []  # the nearest patient, the ratio, a film of each
-        for films in members:
-            among = {int(code) for code in own[near[films][near[films] >= 0]]}
-            reach = np.where(near[films] >= 0, far[films], np.nan)
+        best: list[tuple[int, float, int, int]] = []  # the nearest patient, the ratio, an image of each
+        for images in members:
+            among = {int(code) for code in own[near[images][near[images] >= 0]]}
+            reach = np.where(near[images] >= 0, far[images], np.nan)
             least = {}
             for code in among:
-                distance = np.where((own[near[films]] == code) & (near[films] >= 0), reach, np.nan)
-                # A film that has none of hers among its 30 nearest: as far as the last of these.
+                distance = np.where((own[near[images]] == code) & (near[images] >= 0), reach, np.nan)
+                # An image that has none of hers among its 30 nearest: as far as the last of these.
                 least[code] = float(
                     np.fmin(np.fmin.reduce(distance, axis=1), np.nanmax(reach, axis=1)).mean()
                 )
             first, second = (*sorted(least, key=lambda code: least[code])[:2], None)[:2]
             ratio = least[first] / max(least[second], 1e-12) if second is not None else 1.0
-            i, j = np.argwhere(own[near[films]] == first)[0]
-            best.append((first, ratio, int(films[i]), int(near[films[i], j])))
+            i, j = np.argwhere(own[near[images]] == first)[0]
+            best.append((first, ratio, int(images[i]), int(near[images[i], j])))
         for code, (other, ratio, mine, theirs) in enumerate(best):
             if code < other and best[other][0] == code:
                 found.append({"kind": "two like one", "part": part, "patient": names[code], "other": names[other],
-                              "films": len(members[code]) + len(members[other]),
+                              "images": len(members[code]) + len(members[other]),
                               "ratio": float(np.sqrt(ratio * best[other][1])),
                               "rows": [int(rows[mine]), int(rows[theirs])]})  # fmt: skip
         study = pd.factorize(table["study"].to_numpy()[rows])[0]
-        for code, films in enumerate(members):
-            if len(films) > 1 and (split := _widest(unit[films], study[films])) is not None:
+        for code, images in enumerate(members):
+            if len(images) > 1 and (split := _widest(unit[images], study[images])) is not None:
                 gap, a, b = split
-                ratio = gap / max(float(far[films, 0].mean()), 1e-12)
+                ratio = gap / max(float(far[images, 0].mean()), 1e-12)
                 found.append({"kind": "one like two", "part": part, "patient": names[code], "other": "",
-                              "films": len(films), "ratio": ratio,
-                              "rows": [int(rows[films[a]]), int(rows[films[b]])]})  # fmt: skip
-    columns = ["kind", "part", "patient", "other", "films", "ratio", "unusual", "rows"]
+                              "images": len(images), "ratio": ratio,
+                              "rows": [int(rows[images[a]]), int(rows[images[b]])]})  # fmt: skip
+    columns = ["kind", "part", "patient", "other", "images", "ratio", "unusual", "rows"]
     made, facts = pd.DataFrame(found, columns=columns), dict[str, Any]()
     made["unusual"] = False
     for kind, sign in (("two like one", -1.0), ("one like two", 1.0)):
@@ -260,7 +260,7 @@ def audit_patients(
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Vectors of length 1 about their mean: what all films share tells nothing."""
+    """Vectors of length 1 about their mean: what all images share tells nothing."""
     centred = vectors - vectors.mean(axis=0)
     return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12), np.float32)
 
@@ -271,7 +271,7 @@ def _nearest(vectors: NDArray[np.float64], own: NDArray[np.int64], k: int) -> ND
 
 
 def _widest(unit: NDArray[np.float32], study: NDArray[np.int64]) -> tuple[float, int, int] | None:
-    """The widest gap between two groups of films (their studies, or any where there is one study), and its ends."""
+    """The widest gap between two groups of images (their studies, or any where there is one study), and its ends."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     far = np.linalg.norm(unit[:, None].astype(np.float64) - unit[None], axis=-1)

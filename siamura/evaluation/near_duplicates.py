@@ -1,4 +1,4 @@
-"""Films that show the same picture: saved again, recompressed, cropped a little."""
+"""Images that show the same picture: saved again, recompressed, cropped a little."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Gray = NDArray[np.uint8]
 
 
 def compare_pictures(a: Gray, b: Gray, *, coarse: float = -1.0) -> tuple[float, float]:
-    """Compare two films, after one was laid over the other.
+    """Compare two images, after one was laid over the other.
 
     The second is moved, stretched and sheared (an affine map) until it fits the first best (Evangelidis and Psarakis,
-    IEEE TPAMI 30:1858, 2008). Two hands have one outline; what tells films apart is the finest detail, so the score is
-    the normalised cross-correlation of what a Gaussian of one pixel takes away, each part of the film weighing alike.
+    IEEE TPAMI 30:1858, 2008). Two hands have one outline; what tells images apart is the finest detail, so the score is
+    the normalised cross-correlation of what a Gaussian of one pixel takes away, each part of the image weighing alike.
     A copy keeps it through JPEG of quality 40 and a crop of 8 % on each axis.
 
     Parameters
@@ -35,23 +35,23 @@ def compare_pictures(a: Gray, b: Gray, *, coarse: float = -1.0) -> tuple[float, 
     a, b : uint8 (H, W)
         Any sizes; both are brought to 160 x 160 pixels first.
     coarse : float
-        Where the films themselves correlate less at 64 x 64 pixels, detail is not looked at.
+        Where the images themselves correlate less at 64 x 64 pixels, detail is not looked at.
 
     Returns
     -------
     picture, detail : float
-        Correlation of the films, and of their detail (0 where it was not looked at, or nothing fits).
+        Correlation of the images, and of their detail (0 where it was not looked at, or nothing fits).
 
     Examples
     --------
-    >>> film = np.random.default_rng(0).integers(0, 255, (20, 30)).astype(np.uint8).repeat(9, 0).repeat(9, 1)
-    >>> compare_pictures(film, film[4:, 6:])[1] > 0.6 > compare_pictures(film, film[::-1])[1]
+    >>> image = np.random.default_rng(0).integers(0, 255, (20, 30)).astype(np.uint8).repeat(9, 0).repeat(9, 1)
+    >>> compare_pictures(image, image[4:, 6:])[1] > 0.6 > compare_pictures(image, image[::-1])[1]
     True
     """
     warp = np.eye(2, 3, dtype=np.float32)
     picture = 0.0
     for side, steps in _STEPS:
-        first, second = (_small(film, side) for film in (a, b))
+        first, second = (_small(image, side) for image in (a, b))
         scaled = warp.copy()
         scaled[:, 2] *= side / _SIDE
         stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-5)
@@ -59,7 +59,7 @@ def compare_pictures(a: Gray, b: Gray, *, coarse: float = -1.0) -> tuple[float, 
             picture, scaled = cv2.findTransformECC(
                 first, second, scaled, cv2.MOTION_AFFINE, stop, np.ones_like(first, np.uint8), 3
             )
-        except cv2.error:  # it found no overlap, or a film of one grey
+        except cv2.error:  # it found no overlap, or an image of one grey
             return 0.0, 0.0
         warp = scaled.astype(np.float32)
         warp[:, 2] *= _SIDE / side
@@ -82,10 +82,10 @@ def near_duplicates(
     null: int = 200,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Find pairs of films of two patients, or of two splits, that show the same picture.
+    """Find pairs of images of two patients, or of two splits, that show the same picture.
 
-    The nearest films by the cosine of their embeddings are compared as pictures. What score chance gives is taken
-    from the data: pairs of films of two patients that are near each other, but are each other's 10th to 20th
+    The nearest images by the cosine of their embeddings are compared as pictures. What score chance gives is taken
+    from the data: pairs of images of two patients that are near each other, but are each other's 10th to 20th
     neighbour. On Fisher's scale, ``atanh``, with the median of these and the wider of their median absolute
     deviation and their upper tail (99 %), the threshold is where one such pair in all that were compared is
     expected by chance.
@@ -96,9 +96,9 @@ def near_duplicates(
     table : DataFrame
         ``patient`` and, where there is one, ``split``.
     read : callable
-        From a row's number to the film, uint8 (H, W), or None where it cannot be read.
+        From a row's number to the image, uint8 (H, W), or None where it cannot be read.
     candidates : int
-        Neighbours of each film that are compared with it.
+        Neighbours of each image that are compared with it.
     null : int
         Pairs from which the threshold is taken.
     seed : int
@@ -117,13 +117,13 @@ def near_duplicates(
     unit = (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
     patient = pd.factorize(table["patient"])[0]
     split = pd.factorize(table["split"])[0] if "split" in table else np.zeros(len(table), np.int64)
-    # Views of one patient within one split may well be the same film twice: that leaks nothing.
+    # Views of one patient within one split may well be the same image twice: that leaks nothing.
     own = pd.factorize(pd.MultiIndex.from_arrays([patient, split]))[0]
     near = Neighbours(unit, own).search(unit, 20, groups=own)[1]
     unread: set[int] = set()
 
     @lru_cache(4096)
-    def film(row: int) -> Gray | None:
+    def gray(row: int) -> Gray | None:
         found = read(row)
         if found is None:
             unread.add(row)
@@ -131,9 +131,9 @@ def near_duplicates(
         return _small(found, _SIDE).astype(np.uint8)
 
     def compare(pairs: NDArray[np.int64], coarse: float) -> list[tuple[float, float]]:
-        films = ((film(int(a)), film(int(b))) for a, b in pairs)
+        images = ((gray(int(a)), gray(int(b))) for a, b in pairs)
         return [
-            (0.0, 0.0) if a is None or b is None else compare_pictures(a, b, coarse=coarse) for a, b in films
+            (0.0, 0.0) if a is None or b is None else compare_pictures(a, b, coarse=coarse) for a, b in images
         ]
 
     rows = np.arange(len(near))
@@ -165,12 +165,12 @@ def _pairs(near: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(pairs, axis=0).reshape(-1, 2)
 
 
-def _small(film: NDArray[np.generic], side: int) -> NDArray[np.float32]:
-    return cv2.resize(film, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+def _small(image: NDArray[np.generic], side: int) -> NDArray[np.float32]:
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _detail(film: NDArray[np.float32]) -> NDArray[np.float32]:
-    fine = film - cv2.GaussianBlur(film, (0, 0), 1)
+def _detail(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    fine = image - cv2.GaussianBlur(image, (0, 0), 1)
     return np.asarray(fine / (np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 4)) + 2), np.float32)
 
 

@@ -243,7 +243,7 @@ class CaseIndex:
         """Add cases; return how many are held when they are on the disk, with those `added` and `updated`.
 
         `table` has a row a case: path, part, patient, study, label, and any other columns of text, numbers or truth
-        values. A column more or less than those before is filled with missing values, and the log says so. A film
+        values. A column more or less than those before is filled with missing values, and the log says so. An image
         that is there is updated: the same path, or the same content and file name where the file can be read, of
         the same part, patient and study.
         """

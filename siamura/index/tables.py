@@ -20,8 +20,8 @@ from siamura._pgvector import make_extension
 from siamura._sql_tables import VectorTable, one_of
 
 FORMAT = "siamura.CaseIndex 3"
-FILM = ("part", "patient", "study", "path")
-REQUIRED = {**dict.fromkeys(FILM, ("str",)), "label": ("int64", "str", "bool")}
+IMAGE = ("part", "patient", "study", "path")
+REQUIRED = {**dict.fromkeys(IMAGE, ("str",)), "label": ("int64", "str", "bool")}
 #: Columns of a search's result that are not the table's.
 RESULT = ("query", "rank", "distance", "case", "views")
 NOTE = Note("siamura_index")
@@ -82,23 +82,23 @@ class Session(VectorTable):
         return Path(f"{self.database.place}.nearest-{revision or holds}")
 
     def add(self, table: pd.DataFrame, vectors: NDArray[Any], digests: Iterable[str] | None = None) -> int:
-        """Add cases, or update those of the same film; return how many were updated.
+        """Add cases, or update those of the same image; return how many were updated.
 
-        The same film is the same path, or the same content and file name, of one part, patient and study.
+        The same image is the same path, or the same content and file name, of one part, patient and study.
         """
         values, patients = self.fit(table), set(table["patient"])
         some = [self.column("patient").in_(patients)] if len(patients) <= 10_000 else []
         known, crcs, made = dict[Any, int](), dict[int, int](), dict[int, dict[str, Any]]()
         c = self.table.c
-        there = self.select([c.number, c.crc, c.digest, *map(self.column, FILM)], *some)
-        for number, crc, digest, *film in there:
-            known.update(dict.fromkeys(_names(film, digest), number))
+        there = self.select([c.number, c.crc, c.digest, *map(self.column, IMAGE)], *some)
+        for number, crc, digest, *image in there:
+            known.update(dict.fromkeys(_names(image, digest), number))
             crcs[number] = crc
         updated, moved, ever = 0, False, self.state.rows_ever
         digests = map(digest_of, table["path"]) if digests is None else digests
-        films = zip(*(table[name] for name in FILM), strict=True)
-        for film, digest, vector, *row in zip(films, digests, vectors, *values, strict=True):
-            names, packed = _names(film, digest), pack(vector)
+        images = zip(*(table[name] for name in IMAGE), strict=True)
+        for image, digest, vector, *row in zip(images, digests, vectors, *values, strict=True):
+            names, packed = _names(image, digest), pack(vector)
             number = next((known[name] for name in names if name in known), ever)
             crc = zlib.crc32(packed)
             updated, ever = updated + (number < ever), max(ever, number + 1)
@@ -129,6 +129,6 @@ class Session(VectorTable):
         self.save(rows=state.rows + rows, revision=revision, since=since, nearest=nearest, **values)
 
 
-def _names(film: Sequence[str], digest: str) -> list[Any]:
-    """By what a film is known again."""
-    return [tuple(film)] + [(*film[:3], Path(film[3]).name, digest)] * bool(digest)
+def _names(image: Sequence[str], digest: str) -> list[Any]:
+    """By what an image is known again."""
+    return [tuple(image)] + [(*image[:3], Path(image[3]).name, digest)] * bool(digest)

@@ -1,4 +1,4 @@
-"""The page of an audit: labels, films and patients to look at again, with their pictures."""
+"""The page of an audit: labels, images and patients to look at again, with their pictures."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def write_audit(
     table : DataFrame
         The same rows: ``path``, ``patient``, ``study``, ``part``, and ``split`` where there is one.
     read : callable, optional
-        From a row's number to the film, uint8 (H, W), or None; without it there are no pictures.
+        From a row's number to the image, uint8 (H, W), or None; without it there are no pictures.
     classes : sequence of str
         Names of the labels' codes.
     title : str
     top, pictured : int
         Rows of the page's tables, and how many of them stand there as pictures; the CSV files hold all.
     phantoms : bool
-        Whether the films were drawn; the page says so.
+        Whether the images were drawn; the page says so.
 
     Returns
     -------
@@ -120,8 +120,8 @@ def write_audit(
     knows = facts["labels"]["log_loss"], facts["labels"]["prior_log_loss"]
     sections = [Section("labels", "Labels that contradict their neighbourhood", [
         Paragraph(
-            f"{facts['labels']['films']} films of {facts['labels']['patients']} patients; the {facts['labels']['k']} "
-            "nearest films of other patients vote. The list says where to look first, not which label is wrong. "
+            f"{facts['labels']['images']} images of {facts['labels']['patients']} patients; the {facts['labels']['k']} "
+            "nearest images of other patients vote. The list says where to look first, not which label is wrong. "
             f"Log loss of the vote {knows[0]:.3f}, of the classes' shares alone {knows[1]:.3f}"
             + ("." if knows[0] < 0.98 * knows[1] else
                ": the embeddings know hardly anything of the labels, and neither does this list.")
@@ -143,11 +143,11 @@ def write_audit(
         ]
         sections.append(Section("duplicates", "The same picture twice, of two patients or in two splits", [
             Paragraph(
-                f"{what['compared']} pairs of near films were laid over each other and compared. Of "
-                f"{what['null_pairs']} pairs of different films the detail correlates by {what['null_median']:.2f} in "
+                f"{what['compared']} pairs of near images were laid over each other and compared. Of "
+                f"{what['null_pairs']} pairs of different images the detail correlates by {what['null_median']:.2f} in "
                 f"the median and {what['null_highest']:.2f} at most; above {what['threshold']:.2f} one pair of those "
                 f"compared is expected by chance. {int(pairs['duplicate'].sum())} pairs are above it"
-                + (f"; {what['unreadable']} films could not be read." if what["unreadable"] else ".")
+                + (f"; {what['unreadable']} images could not be read." if what["unreadable"] else ".")
             ),
             *figures(shown, "pair"),
             _table(doubles, "Pairs", ["path", "patient", "other_path", "other_patient", "cosine", "detail"]),
@@ -167,7 +167,7 @@ def write_audit(
             Paragraph(f"{len(odd)} of {limit['compared']} are beyond the limit of {limit['limit']:.2f}, which "
                       "chance alone would pass about once. Weak evidence: views of one hand differ as hands do."),
             *figures(list(zip(odd["rows"], captions, strict=True)), name),
-            _table(odd, heading, ["part", "patient", "other", "films", "ratio"]),
+            _table(odd, heading, ["part", "patient", "other", "images", "ratio"]),
         ]))  # fmt: skip
     from siamura import __version__
 
@@ -185,14 +185,14 @@ def _table(frame: pd.DataFrame, caption: str, columns: Sequence[str]) -> Table:
     return Table(caption, [name.replace("_", " ") for name in columns if name in frame], rows)
 
 
-def _strip(path: Path, films: Sequence[NDArray[np.uint8] | None]) -> bool:
-    """Write films side by side, of one height, the first set apart; False where the first cannot be read."""
-    if not films or films[0] is None:
+def _strip(path: Path, images: Sequence[NDArray[np.uint8] | None]) -> bool:
+    """Write images side by side, of one height, the first set apart; False where the first cannot be read."""
+    if not images or images[0] is None:
         return False
-    sheet = Image.new("L", (len(films) * (_SIDE + _GAP) + _GAP, _SIDE), 128)
-    for i, film in enumerate(films):
-        if film is not None:
-            image = Image.fromarray(film)
+    sheet = Image.new("L", (len(images) * (_SIDE + _GAP) + _GAP, _SIDE), 128)
+    for i, gray in enumerate(images):
+        if gray is not None:
+            image = Image.fromarray(gray)
             image.thumbnail((_SIDE, _SIDE))
             left = i * (_SIDE + _GAP) + (2 * _GAP if i else 0)
             sheet.paste(image, (left + (_SIDE - image.width) // 2, (_SIDE - image.height) // 2))

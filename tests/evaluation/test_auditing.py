@@ -1,4 +1,4 @@
-"""Planted errors are found: exchanged labels, copies of films, patients under two names or one."""
+"""Planted errors are found: exchanged labels, copies of images, patients under two names or one."""
 
 import json
 
@@ -25,7 +25,7 @@ def studies(n, patients=None, **columns):
     )
 
 
-def film(seed, shape=(220, 150)):
+def image(seed, shape=(220, 150)):
     """One outline, as of hands, and detail of its own."""
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ class TestLabels:
             expected[i] = ((label[near] == label[i]).sum() + prior) / 8
         np.testing.assert_allclose(found.set_index("row")["probability"][range(60)], expected)
         assert found["probability"].is_monotonic_increasing
-        assert (facts["k"], facts["films"], facts["patients"]) == (7, 60, len(set(patient)))
+        assert (facts["k"], facts["images"], facts["patients"]) == (7, 60, len(set(patient)))
         for row, near in zip(found["row"], found["neighbours"], strict=True):
             assert len(near) == 4
             assert not (patient[near] == patient[row]).any()
@@ -84,7 +84,7 @@ class TestLabels:
         rng = np.random.default_rng(2)
         vectors = np.repeat(np.eye(2), 40, axis=0) + 0.05 * rng.normal(size=(80, 2))
         label, patient = np.repeat([0, 1], 40), np.arange(80)
-        patient[:10], label[:10] = 0, 1  # ten films of one patient, all wrong
+        patient[:10], label[:10] = 0, 1  # ten images of one patient, all wrong
         found, _ = audit_labels(vectors, label, patient, k=9)
         assert set(found["row"][:10]) == set(range(10))
 
@@ -106,8 +106,8 @@ class TestLabels:
 
 class TestDuplicates:
     def test_copies_are_found_and_nothing_else(self):
-        originals = [film(i) for i in range(40)]
-        films = [*originals, *(copy_of(originals[i], i) for i in range(8))]
+        originals = [image(i) for i in range(40)]
+        images = [*originals, *(copy_of(originals[i], i) for i in range(8))]
         rng = np.random.default_rng(0)
         vectors = rng.normal(size=(40, 12)) + 3
         vectors = np.vstack([vectors, vectors[:8] + 0.05 * rng.normal(size=(8, 12))])
@@ -117,7 +117,7 @@ class TestDuplicates:
             "p1",
         ]  # copies of the patient's own, in the same split: no finding
         table.loc[44, "patient"] = "p4"  # her own, but in another split
-        pairs, facts = near_duplicates(vectors, table, films.__getitem__, null=30)
+        pairs, facts = near_duplicates(vectors, table, images.__getitem__, null=30)
         listed = pairs[pairs["duplicate"]]
         assert {(a, b) for a, b in zip(listed["row"], listed["other"], strict=True)} == {
             (i, 40 + i) for i in range(2, 8)
@@ -128,19 +128,19 @@ class TestDuplicates:
         assert facts["unreadable"] == 0
 
     def test_what_cannot_be_read_is_counted(self):
-        films = [film(0)] * 25
+        images = [image(0)] * 25
         _, facts = near_duplicates(
             np.random.default_rng(0).normal(size=(25, 4)),
             studies(25),
-            lambda i: None if i in (3, 4) else films[i],
+            lambda i: None if i in (3, 4) else images[i],
         )
         assert facts["unreadable"] == 2
 
     @pytest.mark.parametrize("quality", [40, 70])
     def test_crop_and_compression_leave_the_detail(self, quality):
-        one = film(7, (300, 200))
+        one = image(7, (300, 200))
         assert compare_pictures(one, copy_of(one, 1, quality))[1] > 0.6
-        picture, detail = compare_pictures(one, film(8, (300, 200)))
+        picture, detail = compare_pictures(one, image(8, (300, 200)))
         assert detail < 0.2 < picture  # one outline
         assert compare_pictures(one, np.zeros((50, 50), np.uint8)) == (0.0, 0.0)
 
@@ -167,19 +167,19 @@ class TestPatients:
 def found():
     rng = np.random.default_rng(0)
     label = np.append(np.arange(22) % 2, 1)
-    films = [film(i) for i in range(22)]
-    films.append(copy_of(films[3], 0))
+    images = [image(i) for i in range(22)]
+    images.append(copy_of(images[3], 0))
     table = studies(23, label=label)
     table.loc[5, "label"] = 0
     table.loc[0, "path"] = "<script>alert(1)</script>=1+1.png"
     vectors = np.eye(2)[label] @ rng.normal(size=(2, 6)) + 0.2 * rng.normal(size=(23, 6))
     vectors[22] = vectors[3]
-    return audit(vectors, table, films.__getitem__, k=5), table, films
+    return audit(vectors, table, images.__getitem__, k=5), table, images
 
 
 def test_the_page_shows_what_was_found(found, tmp_path):
-    result, table, films = found
-    page = write_audit(tmp_path, result, table, films.__getitem__, classes=("clean", "cyst"), pictured=3)
+    result, table, images = found
+    page = write_audit(tmp_path, result, table, images.__getitem__, classes=("clean", "cyst"), pictured=3)
     text = page.read_text(encoding="utf-8")
     assert "5.png: called clean" in text
     assert "3.png (p3) and 22.png (p22)" in text
@@ -191,8 +191,8 @@ def test_the_page_shows_what_was_found(found, tmp_path):
     pairs = pd.read_csv(tmp_path / "duplicates.csv")
     assert pairs[pairs["duplicate"]][["path", "other_path"]].to_numpy().tolist() == [["3.png", "22.png"]]
     assert set(pd.read_csv(tmp_path / "patients.csv")["kind"]) == {"two like one"}
-    assert json.loads((tmp_path / "audit.json").read_text())["labels"]["films"] == 23
-    bare = write_audit(tmp_path / "bare", result, table)  # no films at hand: tables alone
+    assert json.loads((tmp_path / "audit.json").read_text())["labels"]["images"] == 23
+    bare = write_audit(tmp_path / "bare", result, table)  # no images at hand: tables alone
     assert "<figure" not in bare.read_text(encoding="utf-8")
 
 
