@@ -25,6 +25,7 @@ def decision_curve(
     groups: ArrayLike | None = None,
     draws: int = 1000,
     seed: int = 0,
+    positive: str = "abnormal",
     note: str = "",
 ) -> Figure:
     """Draw the net benefit over the threshold, with a bootstrap band over patients.
@@ -33,6 +34,8 @@ def decision_curve(
     ----------
     label, probability, groups, draws, seed, note
         As for `roc`; the probabilities should be calibrated.
+    positive : str
+        Name of the positive class.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def decision_curve(
             label=name or "model",
         )
         most = max(most, float(np.nanmax(curve[["model", "all", "high"]].to_numpy())))
-    axes.plot(curve["threshold"], curve["all"], color=style.PALE, linestyle="--", label="all abnormal")
+    axes.plot(curve["threshold"], curve["all"], color=style.PALE, linestyle="--", label=f"all {positive}")
     axes.axhline(0, color=style.PALE, linewidth=0.9, linestyle=":", label="none")
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.15 * most - 0.01, 1.1 * most + 0.01)  # below 0 it does harm; how much is of no use

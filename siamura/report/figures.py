@@ -289,7 +289,13 @@ def _decisions(
             models[HEADS[head]] = _studies(table, p)
     gallery.add(
         "decision_curve",
-        plots.decision_curve(models, draws=DRAWS, seed=seed, note=f"{gallery.note('valid', level='study')}"),
+        plots.decision_curve(
+            models,
+            draws=DRAWS,
+            seed=seed,
+            positive=gallery.classes[1],
+            note=f"{gallery.note('valid', level='study')}",
+        ),
         f"Net benefit of acting on a study that is called {gallery.classes[1]}, by the threshold, of the validation "
         f"{gallery.kind} ({gallery.rests_on('valid', 'study')}); bands: 95 %, {DRAWS:,} bootstrap draws over patients. "
         "A model is of use where it lies above both dashed and dotted lines: acting on all, and on none.",

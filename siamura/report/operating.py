@@ -105,15 +105,12 @@ def operating_section(
     for level in ("study", "view"):
         for head, levels in found["heads"].items():
             point, valid = levels[level]["point"], levels[level]["valid"]
-            basis = f"fitted on {count(point['rows'], level)} of {count(point['patients'], 'patient')}"
-            cells: list[Cell] = [
-                Text(f"{HEADS.get(head, head)}, per {level}", basis),
-                _named(point["calibrator"]),
-            ]
+            basis = f"{_named(point['calibrator'])}, {count(point['patients'], 'patient')}"
+            cells: list[Cell] = [Text(f"{HEADS.get(head, head)}, per {level}", basis)]
             if two:
+                wanted = point["sensitivity"]
                 cells += [
                     f"{point['threshold']:.3f}",
-                    f"{point['sensitivity']:.2f}",
                     Score(valid.get("recall"), valid.get("interval", {}).get("recall")),
                     Score(valid.get("specificity"), valid.get("interval", {}).get("specificity")),
                 ]
@@ -124,14 +121,10 @@ def operating_section(
                 for scores in (before, valid)
             ]
             rows.append(cells)
-    header = ["", "Calibration"]
+    header, caption = [""], "Calibration, and the patients it was fitted on; measured on validation"
     if two:
-        header += [
-            "Threshold",
-            "Sensitivity wanted",
-            "Sensitivity on validation",
-            "Specificity on validation",
-        ]
+        header += ["Threshold", "Sensitivity", "Specificity"]
+        caption += f", where a sensitivity of {wanted:.2f} was wanted"
     header += ["Brier score before", "and after"]
     if two:
         header += ["Calibration error before", "and after"]
@@ -147,7 +140,7 @@ def operating_section(
         )
     out += [
         Paragraph(said),
-        Table("Measured on validation, in brackets 95 % intervals over patients", header, rows),
+        Table(f"{caption}; in brackets 95 % intervals over patients", header, rows),
     ]
     if two:
         out.append(
