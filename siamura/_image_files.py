@@ -13,7 +13,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from siamura._files import printable
 
@@ -26,6 +26,7 @@ __all__ = [
     "is_named_as_image",
     "judge",
     "natural_order",
+    "not_one_grey_image",
     "summarize_passed_over",
 ]
 
@@ -317,3 +318,29 @@ def _is_bare_dicom(head: bytes) -> bool:
             return False
         position = start + length
     return elements > 0
+
+
+def not_one_grey_image(header: Any) -> str:
+    """Say why a DICOM header describes no single grey image; an empty string where nothing in it does.
+
+    Parameters
+    ----------
+    header : mapping of keyword to value
+        pydicom's data set, or what of it was read: PhotometricInterpretation, SamplesPerPixel, NumberOfFrames.
+
+    Examples
+    --------
+    >>> not_one_grey_image({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3})
+    'it is a colour image (RGB, 3 samples a pixel); a radiograph is MONOCHROME1 or 2'
+    >>> not_one_grey_image({"PhotometricInterpretation": "MONOCHROME2", "NumberOfFrames": 1})
+    ''
+    """
+    kind, samples = header.get("PhotometricInterpretation"), int(header.get("SamplesPerPixel") or 1)
+    if samples != 1 or (kind and not str(kind).startswith("MONOCHROME")):
+        return f"it is a colour image ({kind}, {samples} samples a pixel); a radiograph is MONOCHROME1 or 2"
+    if kind and kind not in ("MONOCHROME1", "MONOCHROME2"):
+        return f"its photometric interpretation {kind!r} is neither MONOCHROME1 nor MONOCHROME2"
+    frames = int(header.get("NumberOfFrames") or 1)
+    return (
+        f"it holds {frames} frames; a radiograph is one: export the right one by itself" if frames > 1 else ""
+    )

@@ -20,6 +20,7 @@ __all__ = [
     "check_choice",
     "check_columns",
     "check_filled",
+    "check_flag",
     "check_names",
     "check_number",
     "check_per_row",
@@ -128,6 +129,25 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if isinstance(value, str) and value in allowed:
         return value
     raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}.")
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return a truth value as a `bool`; a text such as "no" would count as true.
+
+    Raises
+    ------
+    ValueError
+        If it is neither True nor False.
+
+    Examples
+    --------
+    >>> check_flag("early_stopping", "no")
+    Traceback (most recent call last):
+    ValueError: early_stopping='no' must be True or False.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise ValueError(f"{name}={value!r} must be True or False.")
 
 
 def check_columns(table: Any, columns: Iterable[str], name: str = "table") -> pd.DataFrame:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # Numbers held (rows times dim) beyond which a search of them all takes over a tenth of a second a query.
 SLOW = 2_000_000 * 128
+_MOST_ANSWERS = 100_000_000  # distances and rows of one call of kneighbors, most of them of no row
 
 
 class KNNHead(Head):
@@ -202,6 +203,13 @@ class KNNHead(Head):
         self._patients = None if keys is None else np.unique(keys)
         patient = None if self._patients is None or keys is None else codes_of(self._patients, keys)
         self._held = Neighbours(self._project(rows), patient, kind=self._kind(), device=self.device)
+        if self.k > len(rows):
+            log.warning(
+                "k=%d is more than the %d training rows: all of them vote, and every query of no patient has the "
+                "classes' frequencies; give a smaller k.",
+                self.k,
+                len(rows),
+            )
         if self.index == "auto" and self._held.rows.size > SLOW:
             log.info(
                 "%s rows of %d numbers are searched exactly; index='ivf' or 'hnsw' would answer sooner, and say how "
@@ -279,6 +287,11 @@ class KNNHead(Head):
         """
         wanted = check_whole("k", self.k if k is None else k)
         points, own = self._queries(X, groups)
+        if wanted > self.n_rows_ and wanted * len(points) > _MOST_ANSWERS:
+            raise ValueError(
+                f"k={wanted} of {len(points)} queries is more than memory is for; the head holds {self.n_rows_} rows, "
+                "and what lies beyond them would be empty."
+            )
         distance, row = self._held.search(points, wanted, groups=own)
         return (distance**2 / 2 if self.metric == "cosine" else distance), row
 
@@ -350,6 +363,8 @@ class KNNHead(Head):
         arrays = load_npz(path, shapes, optional=("groups", "index"), kinds=kinds)
         rows, codes, keys = arrays["rows"], arrays["codes"].astype(np.int64), arrays.get("groups")
         self.classes_, self._centre = arrays["classes"], arrays["centre"].astype(np.float64)
+        if not np.isfinite(self._centre).all():
+            raise ValueError(f"{path}: centre holds NaN or infinity; save the head anew")
         whole = len(rows) and len(codes) == len(rows) and len(self._centre) == rows.shape[1]
         if not whole or codes.min() < 0 or codes.max() >= len(self.classes_):
             raise ValueError(

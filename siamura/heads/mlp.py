@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from siamura._arrays import load_tensors
 from siamura._files import atomic_path
-from siamura._validation import check_number, check_whole
+from siamura._validation import check_flag, check_number, check_whole
 
 from ._base import Head, plain
 from ._keys import as_keys
@@ -209,13 +209,22 @@ class MLPHead(Head):
             raise ValueError(
                 f"class_weight={self.class_weight!r} must be None, 'balanced' or a mapping of class to number."
             )
+        check_flag("early_stopping", self.early_stopping)
         check_number("lr", self.lr, above=0)
         check_number("weight_decay", self.weight_decay, least=0)
 
     def _torch_device(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        try:
+            device = torch.device(self.device)
+            torch.zeros(1, device=device).cpu()
+        except (RuntimeError, AssertionError, TypeError) as error:  # each kind of device has its own
+            raise ValueError(
+                f"device={self.device!r} cannot be used ({str(error).splitlines()[0]:.120}); give 'cpu', 'auto', or a "
+                "device of torch that this machine has, such as 'cuda'."
+            ) from error
+        return device
 
     def _set_aside(
         self, codes: NDArray[Any], keys: NDArray[Any] | None, random: np.random.RandomState
@@ -348,6 +357,8 @@ class MLPHead(Head):
         self.best_epoch_ = check_whole("best_epoch", header["best_epoch"], least=0)
         shapes = state_shapes(self.n_features_in_, self.hidden, len(self.classes_))
         state = load_tensors(folder / "head.safetensors", shapes)
+        if (state["0.scale"] <= 0).any():
+            raise ValueError(f"{folder / 'head.safetensors'}: a scale is not above 0; save the head anew")
         with seeded(0, torch.device("cpu")):  # drawing the weights that are replaced must not be noticed
             module = network(self.n_features_in_, self.hidden, len(self.classes_), self.dropout)
         module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})

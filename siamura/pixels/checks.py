@@ -29,7 +29,8 @@ def check_gray(images: Any, name: str = "images") -> None:
     Raises
     ------
     ValueError
-        Values are negative, NaN or above 255, or are floats in [0, 1] and not all 0; the message has the remedy.
+        Values are negative, NaN or above 255, or are floats in [0, 1] and not all 0, in one of
+        several images too; the message has the remedy.
 
     Examples
     --------
@@ -66,10 +67,20 @@ def check_gray(images: Any, name: str = "images") -> None:
             f"{said}, more than 8 bits hold; {wanted}: siamura.read_image windows a file of more bits, "
             "and images * (255 / images.max()) an array."
         )
-    if 0 < high <= 1 and kind.startswith(("float", "bfloat")):
-        raise ValueError(
-            f"{said}, which look like greys divided by 255; {wanted}: (images * 255).round() as uint8."
-        )
+    if not kind.startswith(("float", "bfloat")):
+        return
+    divided = "which look like greys divided by 255"
+    if 0 < high <= 1:
+        raise ValueError(f"{said}, {divided}; {wanted}: (images * 255).round() as uint8.")
+    if images.ndim > 2:  # one such image hides among others
+        highest = images.reshape(len(images), -1)
+        highest = highest.amax(1) if hasattr(highest, "amax") else highest.max(axis=1)
+        found = [i for i, most in enumerate(highest.tolist()) if 0 < most <= 1]
+        if found:
+            raise ValueError(
+                f"{name}[{found[0]}] reaches {float(highest[found[0]]):g} at most, as {len(found)} of {len(images)} "
+                f"images do, {divided}, and others reach {high:g}; {wanted}: (image * 255).round() as uint8."
+            )
 
 
 def check_augmented(images: Any, augmented: Any) -> Any:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
 
+from siamura._image_files import not_one_grey_image
+
 from .dicom_layout import OVERLAYS, find_layout
 from .formats import Damaged, Grey, check_jpeg, check_memory, check_size
 from .levels import check_mapping, histogram, look_up
@@ -144,17 +146,8 @@ def _check(header: Dataset, size: int) -> None:
         raise Damaged(
             f"its DICOM header holds several values of {', '.join(several)}, each of which must be one"
         )
-    kind = str(header.PhotometricInterpretation)
-    samples = int(header.get("SamplesPerPixel") or 1)
-    if samples != 1 or not kind.startswith("MONOCHROME"):
-        raise Damaged(
-            f"it is a colour image ({kind}, {samples} samples a pixel); a radiograph is MONOCHROME1 or 2"
-        )
-    if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise Damaged(f"its photometric interpretation {kind!r} is neither MONOCHROME1 nor MONOCHROME2")
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise Damaged(f"it holds {frames} frames; a radiograph is one: export the right one by itself")
+    if reason := not_one_grey_image(header):
+        raise Damaged(reason)
     allocated, bits = int(header.BitsAllocated), int(header.BitsStored)
     if allocated not in (8, 16) or not 1 <= bits <= allocated:
         raise Damaged(f"it stores {bits} of {allocated} bits a pixel; siamura reads up to 16 of 8 or 16")

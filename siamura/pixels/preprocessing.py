@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamura._validation import check_choice, check_whole
+from siamura._validation import check_choice, check_flag, check_whole
 
 from .checks import check_gray
 from .geometry import Geometry, resized
@@ -144,10 +144,7 @@ class Preprocess:
             raise ValueError(f"clahe={self.clahe!r}: pass CLAHE(clip_limit=2.0, tiles=(8, 8)), or None")
         check_choice("fit", self.fit, ("letterbox", "squash", "center_crop"))
         for name in ("equalise", "crop_borders"):
-            value = getattr(self, name)
-            if not isinstance(value, (bool, np.bool_)):
-                raise ValueError(f"{name}={value!r}: True or False is wanted")
-            object.__setattr__(self, name, bool(value))
+            object.__setattr__(self, name, check_flag(name, getattr(self, name)))
         if self.equalise and self.clahe is not None:
             raise ValueError("equalise=True beside clahe: choose one (clahe=None for plain equalisation)")
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pandas as pd
 
 from siamura._files import printable
-from siamura._image_files import image_kind
+from siamura._image_files import image_kind, not_one_grey_image
 from siamura._validation import check_choice
 
 from .checks import LEAK, Row, callers_level, doubtful_patients, finish
@@ -25,7 +25,10 @@ from .names import listed, part_name
 log = logging.getLogger(__name__)
 
 MODALITIES: Final = frozenset({"CR", "DX"})
-NEEDED: Final = ["Modality", "PatientID", "StudyInstanceUID", "BodyPartExamined", "SOPClassUID"]
+NEEDED: Final = [
+    "Modality", "PatientID", "StudyInstanceUID", "BodyPartExamined", "SOPClassUID",
+    "PhotometricInterpretation", "SamplesPerPixel", "NumberOfFrames",
+]  # fmt: skip
 DIRECTORY: Final = "1.2.840.10008.1.3.10"
 UNLABELLED: Final = -1
 
@@ -215,7 +218,7 @@ def scan(
         try:
             header = dcmread(path, force=True, specific_tags=[*NEEDED, *KEPT], stop_before_pixels=True)
             patient, study, part, modality, kind = (str(header.get(key) or "").strip() for key in _READ)
-            kept = _kept(header)
+            kept, other = _kept(header), not_one_grey_image(header)
         except Exception as error:
             # pydicom raises what it likes on damaged bytes.
             found.bad.append((path, f"its DICOM header is damaged ({' '.join(str(error).split())[:200]})"))
@@ -223,6 +226,9 @@ def scan(
         stored_as = getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
         if modality not in MODALITIES or DIRECTORY in (kind, stored_as):
             found.left_out["other"] += 1
+            continue
+        if other:
+            found.bad.append((path, other))
             continue
         if not study:
             found.bad.append((path, "its DICOM header has no StudyInstanceUID, so its study is unknown"))

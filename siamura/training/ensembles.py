@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from siamura._validation import check_whole
 from siamura.networks import Classifier
 
 from .embedding import embed
@@ -134,8 +135,8 @@ def train_ensemble(
     >>> len(train_ensemble(train, range(3), keep=2).members)
     2
     """
-    if keep is not None and keep < 1:
-        raise ValueError(f"keep={keep} must be at least 1.")
+    if keep is not None:
+        check_whole("keep", keep)
     trained = sorted(
         (train(seed) for seed in seeds), key=lambda pair: math.inf if math.isnan(pair[1]) else pair[1]
     )

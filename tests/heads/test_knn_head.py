@@ -1,6 +1,7 @@
 """KNNHead against scikit-learn, naive loops and hand-worked votes."""
 
 import json
+import logging
 import pickle
 
 import numpy as np
@@ -514,3 +515,31 @@ def test_what_an_earlier_version_saved(tmp_path):
     (folder / "head.json").write_text(json.dumps(header | {"format": 1, "learned_from": 300}))
     again = KNNHead.load(folder)
     np.testing.assert_array_equal(again.predict_proba(X, groups=groups), head.predict_proba(X, groups=groups))
+
+
+def test_a_k_above_the_rows_is_said_and_bounded(caplog, tmp_path):
+    rows, labels = np.eye(6, dtype=np.float32), [0, 1] * 3
+    with caplog.at_level(logging.WARNING, "siamura"):
+        head = KNNHead(k=50).fit(rows, labels)
+    assert "k=50 is more than the 6 training rows" in caplog.text
+    assert head.kneighbors(rows)[1].shape == (6, 50)
+    assert head.predict_proba(rows).tolist() == [[0.5, 0.5]] * 6
+    folder = head.save(tmp_path / "head")
+    header = json.loads((folder / "head.json").read_text())
+    header["settings"]["k"] = 10**12
+    (folder / "head.json").write_text(json.dumps(header))
+    loaded = KNNHead.load(folder)
+    assert loaded.predict_proba(rows).tolist() == [[0.5, 0.5]] * 6
+    with pytest.raises(
+        ValueError, match=r"k=1000000000000 of 6 queries is more than memory is for; .* 6 rows"
+    ):
+        loaded.kneighbors(rows)
+
+
+def test_a_centre_that_is_not_finite_in_head_npz_is_refused(tmp_path):
+    folder = KNNHead(k=1).fit(np.eye(4), [0, 1, 0, 1]).save(tmp_path)
+    arrays = dict(np.load(folder / "head.npz"))
+    arrays["centre"][0] = np.nan
+    np.savez(folder / "head.npz", **arrays)
+    with pytest.raises(ValueError, match=r"head\.npz: centre holds NaN"):
+        KNNHead.load(folder)

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -252,3 +253,26 @@ def test_nested_json_is_no_traceback(tmp_path):
     (tmp_path / "head.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"head\.json is no JSON"):
         MLPHead.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device": "x"}, "device='x' cannot be used"),
+        ({"device": "cuda:77"}, "device='cuda:77' cannot be used"),
+        ({"device": "meta"}, "device='meta' cannot be used"),
+        ({"early_stopping": "no"}, "early_stopping='no' must be True or False"),
+    ],
+)
+def test_a_device_and_a_truth_value_are_checked(settings, said):
+    with pytest.raises(ValueError, match=said):
+        MLPHead(epochs=1, **settings).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_a_stored_scale_of_zero_is_refused(tmp_path):
+    folder = MLPHead(epochs=1).fit(np.eye(4), [0, 1, 0, 1]).save(tmp_path)
+    state = load_file(folder / "head.safetensors")
+    state["0.scale"][2] = 0
+    save_file(state, folder / "head.safetensors")
+    with pytest.raises(ValueError, match=r"head\.safetensors: a scale is not above 0"):
+        MLPHead.load(folder)

@@ -76,3 +76,13 @@ def test_a_small_bone_on_black_is_an_image() -> None:
     image[100:200, 100:180] = 128  # a hundredth of it
     assert check_radiograph(image) == ""
     assert check_radiograph(np.resize(np.arange(256, dtype=np.uint8), (32, 32))) == ""
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.as_tensor])
+def test_one_image_divided_by_255_among_others_is_found(form):
+    images = np.random.default_rng(0).integers(1, 256, (5, 1, 8, 8)).astype(np.float32)
+    images[1] = 0  # all black is no sign of a division
+    check_gray(form(images))
+    images[3] /= 255
+    with pytest.raises(ValueError, match=r"images\[3\] reaches .* 1 of 5 images do, .* divided by 255"):
+        check_gray(form(images))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,22 @@ def test_real_files(shared: Path) -> None:
     assert table["part"].tolist() == ["XR_EXTREMITY", "XR_CHEST"]
     assert table["patient"].nunique() == 2
     assert (table["patient"].str.len() == 16).all()
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colour image (RGB, 3 samples a pixel)"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour image (PALETTE COLOR, 1 samples a pixel)"),
+        ({"NumberOfFrames": 5}, "holds 5 frames"),
+    ],
+)
+def test_what_read_image_refuses_is_not_listed(tmp_path: Path, header: dict[str, Any], reason: str) -> None:
+    good, bad = write(tmp_path / "1.dcm"), write(tmp_path / "2.dcm", **header)
+    with pytest.raises(siamura.pixels.UnreadableImage, match=re.escape(reason)):
+        siamura.read_image(bad)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        read_dicom_folder(tmp_path)
+    table = read_dicom_folder(tmp_path, on_error="report")
+    assert table["path"].tolist() == [str(good)]
+    assert reason in problems(table).to_string(max_colwidth=None)
