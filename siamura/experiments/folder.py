@@ -202,8 +202,8 @@ def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
         done = load_classifier("runs/classifier")
         done.experiment.parts
         # ('XR_FINGER',)
-        sorted(done.metrics)
-        # ['train', 'valid']
+        sorted(done.metrics["valid"])
+        # ['study', 'view']
     """
     stored = read_folder(folder)
     with naming_damage(Path(folder) / "config.json"):

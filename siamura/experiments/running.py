@@ -185,8 +185,8 @@ def load_data(
 
         experiment = Experiment(data="phantoms", size=32, k=4)
         inputs = load_data(experiment, experiment.preprocess(), start_run(experiment, "runs/data"))
-        sorted(inputs.splits), inputs.facts["phantoms"]
-        # (['calibration', 'train', 'valid'], True)
+        {"train", "valid"} <= set(inputs.splits), inputs.facts["phantoms"]
+        # (True, True)
     """
     inputs = load(
         experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),

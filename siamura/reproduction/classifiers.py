@@ -108,7 +108,7 @@ def classifier_tables(runs: Mapping[str, ClassifierRun], systems: str, title: st
         runs = {"mine": load_classifier("runs/classifier")}  # not what system E trained: its column stays empty
         print(classifier_tables(runs, "E", "Humerus"))
         # # Humerus
-
+        # ...
         # | part | trunk | figure | published | trivial baseline | measured |
         # |---|---|---|---|---|---|
         # | XR_HUMERUS | densenet121 | valid accuracy (about) | 0.79 | – | – |

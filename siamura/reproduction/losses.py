@@ -115,7 +115,7 @@ def loss_table(runs: Mapping[str, Run | ClassifierRun]) -> str:
         runs = {"first": load_run("runs/first"), "classifier": load_classifier("runs/classifier")}
         print(loss_table(runs))
         # # Every loss on XR_FINGER
-
+        # ...
         # | loss | trunk | dim | seed 0 |
         # |---|---|---|---|
         # | trivial baseline | – | – | ... |
