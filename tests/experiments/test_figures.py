@@ -30,7 +30,17 @@ from siamura.report.page import at_night
 
 FILMS = {"clahe", "neighbours", "augmentation", "feature_maps"}
 BANDS = {"roc", "precision_recall", "reliability"}
-METRIC = {"losses", "embedding", "confusion", "counts", *BANDS, "clahe", "neighbours", "augmentation"}
+METRIC = {
+    "decision_curve",
+    "losses",
+    "embedding",
+    "confusion",
+    "counts",
+    *BANDS,
+    "clahe",
+    "neighbours",
+    "augmentation",
+}
 CLASSIFIER = {
     "losses",
     "accuracy",
