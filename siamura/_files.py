@@ -272,7 +272,7 @@ def write_parquet(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a table; `ValueError` where the file is damaged. Needs the extra ``tables``."""
-    import pandas as pd
+    import pandas as pd  # here, as most users of this module read no tables
 
     try:
         with _pyarrow():

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+
+from siamura import pixels, report
+from siamura._validation import check_choice, check_whole
+from siamura.experiments import load_run
+from siamura.inference import load_classes
 
 from .arguments import RunFolder, Seed
 from .errors import cli_errors
@@ -31,14 +37,7 @@ def audit(
     A page with pictures, and CSV files. Example: `siamura audit runs/finger --top 200`
     """
     with cli_errors():
-        import numpy as np
-
-        from siamura import evaluation, read_image
-        from siamura._validation import check_choice, check_whole
-        from siamura.experiments import load_run
-        from siamura.inference import load_classes
-        from siamura.pixels import UnreadableImage
-        from siamura.report import write_audit
+        from siamura import evaluation  # here, as it loads SciPy
 
         check_whole("top", top)
         done = load_run(run)
@@ -50,13 +49,13 @@ def audit(
 
         def read(row: int) -> np.ndarray | None:
             try:
-                return read_image(paths[row])
-            except (UnreadableImage, OSError):
+                return pixels.read_image(paths[row])
+            except (pixels.UnreadableImage, OSError):
                 return None
 
         found = evaluation.audit(vectors, table, read, seed=seed)
         data = done.config.get("data", {})
-        page = write_audit(
+        page = report.write_audit(
             out or Path(run) / "audit", found, table, read, classes=load_classes(run, done.heads()), top=top,
             title=f"Audit of {Path(run).name}", phantoms=bool(data.get("phantoms")),
         )  # fmt: skip

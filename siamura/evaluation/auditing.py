@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.stats import norm
 
 from siamura._validation import check_columns, check_filled, check_per_row, check_vectors, check_whole
@@ -272,8 +273,6 @@ def _nearest(vectors: NDArray[np.float64], own: NDArray[np.int64], k: int) -> ND
 
 def _widest(unit: NDArray[np.float32], study: NDArray[np.int64]) -> tuple[float, int, int] | None:
     """The widest gap between two groups of images (their studies, or any where there is one study), and its ends."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-
     far = np.linalg.norm(unit[:, None].astype(np.float64) - unit[None], axis=-1)
     if len(np.unique(study)) > 1:
         parts = [study == code for code in np.unique(study)]

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from siamura import __version__
 from siamura._files import atomic_path, atomic_write, printable, write_csv
 
 from .page import Block, Figures, Paragraph, Picture, Section, Table, render
@@ -169,8 +170,6 @@ def write_audit(
             *figures(list(zip(odd["rows"], captions, strict=True)), name),
             _table(odd, heading, ["part", "patient", "other", "images", "ratio"]),
         ]))  # fmt: skip
-    from siamura import __version__
-
     text = render("page.html", title=title, research=RESEARCH, phantoms=phantoms, status="finished", glance=(),
                   sections=sections, version=__version__)  # fmt: skip
     atomic_write(folder / "audit.html", text)
