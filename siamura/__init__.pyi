@@ -1,4 +1,5 @@
 from . import evaluation, explanation, losses, networks, pixels, plots, samplers, studies, training
+from .demo import load_demo
 from .evaluation import evaluate
 from .experiments import Experiment, run
 from .explanation import explain
@@ -36,6 +37,7 @@ __all__ = [
     "explain",
     "explanation",
     "fit",
+    "load_demo",
     "losses",
     "make_phantoms",
     "networks",

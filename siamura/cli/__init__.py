@@ -14,6 +14,7 @@ from siamura.experiments import Experiment, Run
 from .audit import audit
 from .cases import cases, index, search
 from .data import describe, phantoms
+from .demo import demo
 from .errors import cli_errors, configure_logging
 from .page import serve
 from .probe import probe
@@ -49,6 +50,7 @@ def _root(
         raise typer.Exit
 
 
+app.command()(demo)
 app.command()(phantoms)
 app.command()(describe)
 
