@@ -21,6 +21,7 @@ import pydicom
 import pytest
 import typer
 import typer.main
+from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import CliRunner
 
@@ -103,6 +104,7 @@ SHORTER: dict[str, dict[str, str]] = {
 
 # What lies in the reader's folder.
 THERE: dict[str, tuple[str, ...]] = {
+    "docs/data_sets.md": ("MURA-v1.1", "FracAtlas", "GRAZPEDWRI-DX"),
     "docs/explaining.md": ("runs/finger_tfl", "film.png", "other.png"),
     "docs/exporting.md": ("runs/finger_tfl", "new.png"),
     "docs/howto/audit_your_labels.md": ("runs/first", "phantoms"),
@@ -174,14 +176,33 @@ def things(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     boxes = {"file": ["films/fracture/1_hand_patient1.png"], "x0": [2], "y0": [3], "x1": [9.5], "y1": [12]}
     pd.DataFrame(boxes).to_csv(folder / "lesions.csv", index=False)
     grey = siamura.read_image(films[0])
+    published(folder, films)
     write_dicom(folder / "film.dcm", grey, "1.2.840.99.1")
     for i in (1, 2):
         write_dicom(folder / "archive" / f"scan{i}.dcm", grey, f"1.2.840.99.{i}")
-    from PIL import Image
-
     Image.fromarray(grey).save(folder / "broken.jpg")
     (folder / "broken.jpg").write_bytes((folder / "broken.jpg").read_bytes()[:-400])
     return folder
+
+
+def published(folder: Path, films: list[Path]) -> None:
+    """FracAtlas and GRAZPEDWRI-DX as they are unpacked, with films of phantoms in them."""
+    rows = []
+    for i, film in enumerate(films):
+        name, finding = f"IMG{i:07d}.jpg", i % 2
+        place = folder / "FracAtlas" / "images" / ("Fractured" if finding else "Non_fractured") / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(film).convert("L").save(place)
+        rows.append({"image_id": name, "hand": 1, "hardware": 0, "fractured": finding})
+    pd.DataFrame(rows).to_csv(folder / "FracAtlas" / "dataset.csv", index=False)
+    (folder / "GRAZPEDWRI-DX" / "images").mkdir(parents=True)
+    rows = []
+    for i, film in enumerate(films):
+        name = f"{i // 2:04d}_0{i:09d}_01_WRI-L1_M{i:03d}"
+        (folder / "GRAZPEDWRI-DX" / "images" / f"{name}.png").symlink_to(film)
+        visible = 1 if i // 2 % 2 else None  # empty where none is seen
+        rows.append({"filestem": name, "patient_id": i // 2, "study_number": 1, "fracture_visible": visible})
+    pd.DataFrame(rows).to_csv(folder / "GRAZPEDWRI-DX" / "dataset.csv", index=False)
 
 
 def write_dicom(path: Path, grey: np.ndarray, study: str) -> None:
@@ -231,7 +252,9 @@ def pieces(text: str) -> Iterator[Piece]:
             for command in commands(body or found["indented"]):
                 yield Piece("command", command, line)
         else:
-            assert kind in ("markdown", "{toctree}", "{warning}"), f"line {line}: nothing here reads {kind!r}"
+            assert kind in ("bibtex", "markdown", "{toctree}", "{warning}"), (
+                f"line {line}: nothing here reads {kind!r}"
+            )
 
 
 def commands(text: str) -> Iterator[str]:
