@@ -14,7 +14,8 @@
 # %% [markdown]
 # # Your own CSV, and DICOM
 #
-# Here the radiographs are PHANTOMS, laid out as a person would have them. Put the path of your own table in their place.
+# Here the radiographs are PHANTOMS, laid out as a person would have them. Put the path of your own table in their
+# place.
 
 # %%
 # %matplotlib inline

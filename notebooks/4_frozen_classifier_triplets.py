@@ -14,8 +14,9 @@
 # %% [markdown]
 # # Frozen features, a classifier and triplets compared
 #
-# The same radiographs, the same trunk, three ways. Here the trunk starts at random, since no weights are fetched, and the
-# radiographs are PHANTOMS: take `weights="imagenet"` or a file, and your own radiographs, for an answer that means something.
+# The same radiographs, the same trunk, three ways. Here the trunk starts at random, since no weights are fetched, and
+# the radiographs are PHANTOMS: take `weights="imagenet"` or a file, and your own images, for an answer that means
+# something.
 
 # %%
 # %matplotlib inline

@@ -77,7 +77,7 @@ def draw(answer: Answer, measured: Mapping[str, Any]) -> Figure:
         f"The network reached kappa {with_interval(measured, 'kappa')} per study on {measured['patients']} held-out "
         "phantom patients (95 % interval over patients).",
         "The interval of the probability: training patients drawn again. Heat: the MLP head's log-odds, LayerCAM, "
-        "relative within a film; boxes: 20 % of the maximum.",
+        "relative within a view; boxes: 20 % of the maximum.",
         RESEARCH,
     )
     return figure
@@ -107,8 +107,18 @@ def _probability(axes: Axes, answer: Answer) -> None:
     color = style.ABNORMAL if answer.probability > 0.5 else style.NORMAL
     axes.axvspan(0.5, 1, color=style.ABNORMAL, alpha=0.07, linewidth=0)
     axes.axvspan(0, 0.5, color=style.NORMAL, alpha=0.07, linewidth=0)
-    axes.plot([answer.low, answer.high], [0, 0], color=color, linewidth=3, solid_capstyle="round")
-    axes.plot([answer.probability], [0], marker="o", markersize=9, color=color, markeredgecolor="white")
+    axes.plot(
+        [answer.low, answer.high], [0, 0], color=color, linewidth=3, solid_capstyle="round", clip_on=False
+    )
+    axes.plot(
+        [answer.probability],
+        [0],
+        marker="o",
+        markersize=9,
+        color=color,
+        markeredgecolor="white",
+        clip_on=False,
+    )
     axes.text(answer.probability, 0.16, f"{answer.probability:.2f}", ha="center", fontsize=12, color=color,
               fontweight="bold")  # fmt: skip
     axes.text(0.25, -0.5, answer.classes[0], ha="center", color=style.NORMAL)
