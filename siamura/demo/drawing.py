@@ -119,8 +119,8 @@ def _probability(axes: Axes, answer: Answer) -> None:
         markeredgecolor="white",
         clip_on=False,
     )
-    axes.text(answer.probability, 0.16, f"{answer.probability:.2f}", ha="center", fontsize=12, color=color,
-              fontweight="bold")  # fmt: skip
+    axes.text(min(max(answer.probability, 0.12), 0.88), 0.16, f"{answer.probability:.2f}", ha="center", fontsize=12,
+              color=color, fontweight="bold")  # fmt: skip
     axes.text(0.25, -0.5, answer.classes[0], ha="center", color=style.NORMAL)
     axes.text(0.75, -0.5, answer.classes[1], ha="center", color=style.ABNORMAL)
     axes.set(xlim=(0, 1), ylim=(-0.62, 0.5), xticks=[0, 0.5, 1])
