@@ -48,7 +48,8 @@ def test_stub_and_names_agree() -> None:
 
 
 SOURCE = (
-    "siamura", "losses", "samplers", "tests", "docs", "examples", "benchmarks", ".ci", "setup.cfg", "pyproject.toml",
+    "siamura", "losses", "samplers", "tests", "docs", "examples", "notebooks",
+    "benchmarks", ".ci", "setup.cfg", "pyproject.toml",
     "MANIFEST.in", "Makefile", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
     "CONTRIBUTING.md", "conftest.py",
 )  # fmt: skip
@@ -99,6 +100,8 @@ def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
         for pattern in ("*.py", "*.pyi", "py.typed"):
             for path in (ROOT / source).rglob(pattern):
                 assert f"{installed}/{path.relative_to(ROOT / source).as_posix()}" in held
+    for path in (ROOT / "siamura" / "demo" / "data").rglob("*"):
+        assert path.is_dir() or path.relative_to(ROOT).as_posix() in held
     assert not [name for name in held if name.startswith(("tests/", "benchmarks/", "losses/", "samplers/"))]
 
 
