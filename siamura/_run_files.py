@@ -18,11 +18,10 @@ from siamura.studies import classes_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from siamura.evaluation import OperatingPoint
     from siamura.heads import KNNHead, MLPHead
     from siamura.networks import EmbeddingNet
 
-__all__ = ["align_classes", "load_classes", "load_embeddings", "load_heads", "load_network", "load_points"]
+__all__ = ["align_classes", "load_classes", "load_embeddings", "load_heads", "load_network"]
 
 _log = logging.getLogger(__name__)
 
@@ -101,30 +100,6 @@ def load_embeddings(folder: str | os.PathLike[str]) -> tuple[npt.NDArray[np.floa
     vectors = stored.pop("embedding").astype(np.float32, copy=False)
     text = [name for name, values in stored.items() if values.dtype.kind in "OU"]
     return vectors, pd.DataFrame(stored).astype(dict.fromkeys(text, "str"))
-
-
-def load_points(folder: str | os.PathLike[str], head: str) -> dict[str, OperatingPoint]:
-    """Read the operating points of one head of a run folder, by level; empty where the run has none.
-
-    Examples
-    --------
-    .. code-block:: python
-
-        sorted(load_points("runs/first", "knn"))
-        # ['study', 'view']
-    """
-    from siamura.evaluation import OperatingPoint  # here for the time that it takes to load
-
-    path = Path(folder) / "operating_point.json"
-    if not path.is_file():
-        return {}
-    kept = read_json(path)
-    with naming_damage(path):
-        each = kept.get("heads", {}).get(head, {})
-        points = {str(level): OperatingPoint.from_dict(point) for level, point in each.items()}
-        if any(point.level != level for level, point in points.items()):
-            raise ValueError("an operating point is of another level than its name")
-    return points
 
 
 def load_classes(folder: str | os.PathLike[str], heads: Mapping[str, Any]) -> tuple[str, ...]:

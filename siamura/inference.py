@@ -17,22 +17,16 @@ from tqdm import tqdm
 from siamura import pixels
 from siamura._files import printable
 from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
-from siamura._run_files import (
-    align_classes,
-    load_classes,
-    load_embeddings,
-    load_heads,
-    load_network,
-    load_points,
-)
+from siamura._run_files import align_classes, load_classes, load_embeddings, load_heads, load_network
+from siamura._stored import naming_damage, read_json
 from siamura._validation import check_choice
+from siamura.evaluation import OperatingPoint
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.pixels.checks import check_radiograph
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from siamura.evaluation import OperatingPoint
     from siamura.networks import EmbeddingNet
 
 __all__ = [
@@ -306,6 +300,20 @@ class Predictor:
 
 
 _AT_ONCE = 32  # squares embedded together
+
+
+def load_points(folder: str | os.PathLike[str], head: str) -> dict[str, OperatingPoint]:
+    """Read the operating points of one head of a run folder, by level; empty where the run has none."""
+    path = Path(folder) / "operating_point.json"
+    if not path.is_file():
+        return {}
+    kept = read_json(path)
+    with naming_damage(path):
+        each = kept.get("heads", {}).get(head, {})
+        points = {str(level): OperatingPoint.from_dict(point) for level, point in each.items()}
+        if any(point.level != level for level, point in points.items()):
+            raise ValueError("an operating point is of another level than its name")
+    return points
 
 
 def _answers(
