@@ -142,7 +142,7 @@ def explanation_figures(
         table = embedded[embedded["split"] == "valid"].reset_index(drop=True)
         lesions = read_boxes(boxes, table)
         root = Path(str(run.config["data"]["name"]))
-    table, shown, found = _found(predictor, table, lesions)
+    table, shown, found = _found(predictor, table, lesions, at_half=True)
     if found.empty:
         raise ValueError(f"the run finds none of the {len(shown)} views with a lesion; train it longer.")
     places = localisation(_explained(predictor, found, progress, options), found, lesions)
@@ -221,17 +221,23 @@ def lesion_figures(
 
 
 def _found(
-    predictor: Predictor, table: pd.DataFrame, lesions: pd.DataFrame
+    predictor: Predictor, table: pd.DataFrame, lesions: pd.DataFrame, *, at_half: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Scored views, those of them with a lesion, and of these the ones that are answered right.
 
-    Of two classes an image with a lesion is to be called positive, whatever its label.
+    Of two classes an image with a lesion is to be called positive, whatever its label: by the run's operating point, or
+    with `at_half` by a probability above 0.5.
     """
     table = predictor.views(table)
     shown = table[table["path"].isin(lesions["path"])]
     names = np.array(predictor.classes, dtype=object)
-    wanted = names[1] if len(names) == 2 else names[shown["label"].to_numpy(dtype=np.int64)]
-    return table, shown, shown[shown["answer"].to_numpy() == wanted].reset_index(drop=True)
+    if len(names) > 2:
+        right = shown["answer"].to_numpy() == names[shown["label"].to_numpy(dtype=np.int64)]
+    elif at_half:
+        right = shown["probability"].to_numpy() > 0.5
+    else:
+        right = shown["answer"].to_numpy() == names[1]
+    return table, shown, shown[right].reset_index(drop=True)
 
 
 def _explained(
