@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
+    from siamura.heads.distance_limit import DistanceLimit
+
 
 __all__ = [
     "by_group",
@@ -33,6 +35,7 @@ __all__ = [
     "quality",
     "summary",
     "trivial",
+    "unlike_views",
 ]
 
 LEVELS: tuple[Literal["view"], Literal["study"]] = ("view", "study")
@@ -72,6 +75,23 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
         if name in frame.attrs:
             values[name] = frame.attrs[name]
     return values
+
+
+def unlike_views(
+    limit: DistanceLimit, head: KNNHead, embeddings: npt.NDArray[np.float32], table: pd.DataFrame
+) -> dict[str, Any]:
+    """The views of a split that lie beyond the distance limit, the farthest first, as plain values."""
+    distance = head.kneighbors(embeddings, k=limit.k)[0][:, -1]
+    far = np.flatnonzero(distance > limit.limit)
+    far = far[np.argsort(-distance[far], kind="stable")]
+    rows = table.iloc[far][["path", "patient", "study"]].assign(distance=distance[far])
+    return {
+        "k": limit.k, "limit": limit.limit, "share": limit.share, "views": len(table), "number": len(far),
+        "first": rows.head(_MOST_UNLIKE).to_dict("records"),
+    }  # fmt: skip
+
+
+_MOST_UNLIKE = 50  # rows that metrics.json and the report hold
 
 
 def by_part(frame: pd.DataFrame) -> dict[str, Any]:

@@ -310,7 +310,9 @@ def _measure(
         metrics["groups"] = groups
     for name, head in heads.items():
         head.save(folder / name)
-    DistanceLimit.of(heads["knn"], embeddings["valid"]).save(folder)
+    limit = DistanceLimit.of(heads["knn"], embeddings["valid"])
+    limit.save(folder)
+    metrics["unlike"] = measuring.unlike_views(limit, heads["knn"], embeddings["valid"], valid)
     write_embeddings(folder, np.concatenate([known, embeddings["valid"]]), inputs.table)
     if experiment.lesions is not None:
         metrics["lesions"] = lesion_figures(Predictor(folder, head="mlp"), valid, experiment.lesions)

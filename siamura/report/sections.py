@@ -245,6 +245,27 @@ def quality_section(metrics: Mapping[str, Any]) -> list[Block]:
     return [Paragraph(said), Table("Retrieval and distances, per view", ["", *found], rows)]
 
 
+def unlike_section(metrics: Mapping[str, Any]) -> list[Block]:
+    """Validation views that lie farther from the training views than nearly all others."""
+    found = metrics.get("unlike")
+    if not found:
+        return []
+    said = (
+        "A view is called unlike the training views where its distance to the training view that is number "
+        f"{found['k']} in order of distance is above {found['limit']:.3g}, within which {100 * found['share']:g} % of the "
+        f"{found['views']} validation views lie. {found['number']} of these are beyond it: look whether they are "
+        "radiographs of the part, well exposed."
+    )
+    rows: list[list[Cell]] = [
+        [str(one["patient"]), str(one["study"]), Path(str(one["path"])).name, f"{one['distance']:.3g}"]
+        for one in found["first"]
+    ]
+    table = Table(
+        "Validation views unlike the training views", ["patient", "study", "image", "distance"], rows
+    )
+    return [Paragraph(said), *([table] if rows else [])]
+
+
 def data_section(config: Mapping[str, Any], unreadable: pd.DataFrame | None) -> list[Block]:
     """What was read, and what could not be."""
     data = config.get("data", {})

@@ -85,7 +85,9 @@ def write_page(folder: Path, record: Record) -> Path:
         Section("groups", "Groups of images and patients", sections.groups_section(metrics)),
         Section("published", "Beside the published figures", sections.published_section(record.sheet)),
         Section(
-            "embedding", "The embedding space", [*shown["embedding"], *sections.quality_section(metrics)]
+            "embedding",
+            "The embedding space",
+            [*shown["embedding"], *sections.quality_section(metrics), *sections.unlike_section(metrics)],
         ),
         Section("lesions", "Are the heat maps right?", lesions_section(metrics)),
         Section("layers", "Inside the network", shown["layers"]),

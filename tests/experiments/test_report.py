@@ -1,6 +1,7 @@
 """The page is read with a parser: what stands in it, and what does not."""
 
 import base64
+import dataclasses
 import json
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,7 +12,11 @@ import pandas as pd
 import pytest
 
 from siamura import plots
+from siamura.experiments import Run
+from siamura.experiments.metrics import unlike_views
+from siamura.heads.distance_limit import DistanceLimit
 from siamura.report import write_report
+from siamura.report.sections import unlike_section
 from siamura.report.tables import RESEARCH
 
 INTERVALS = {"kappa": [0.25, 0.75], "accuracy": [0.6, 0.9]}
@@ -198,3 +203,21 @@ def test_what_is_missing_is_named(folder: Path) -> None:
     (folder / "metrics.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"metrics\.json is missing"):
         write_report(folder)
+
+
+def test_validation_views_beyond_the_limit_are_named_in_the_report(done: Run) -> None:
+    limit = DistanceLimit.load(done.folder)
+    vectors, table = done.embeddings()
+    valid = (table["split"] == "valid").to_numpy()
+    distance = done.heads()["knn"].kneighbors(vectors[valid], k=limit.k)[0][:, -1]
+    found = done.metrics["unlike"]
+    assert (found["views"], found["number"]) == (valid.sum(), (distance > limit.limit).sum())
+    tight = dataclasses.replace(limit, limit=float(np.sort(distance)[-3]))  # the two farthest are beyond it
+    two = unlike_views(tight, done.heads()["knn"], vectors[valid], table[valid])
+    assert [one["path"] for one in two["first"]] == table[valid]["path"].iloc[
+        np.argsort(-distance)[:2]
+    ].tolist()
+    said, listed = unlike_section({"unlike": two})
+    assert f"{two['number']} of these are beyond it" in said.text
+    assert [row[2] for row in listed.rows] == [Path(one["path"]).name for one in two["first"]]
+    assert "unlike the training views" in (done.folder / "report.html").read_text(encoding="utf-8")
