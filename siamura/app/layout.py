@@ -29,7 +29,7 @@ START = (
 COLUMNS = ("label", "distance", "patient", "study", "part")
 
 CSS = """
-.gradio-container {max-width: min(1180px, 100vw) !important; margin: 0 auto; overflow-x: hidden}
+.gradio-container {width: 100%; max-width: min(1180px, 100vw) !important; margin: 0 auto; overflow-x: hidden}
 .research p {border-left: .3em solid #d55e00; padding-left: .8em}
 #result, #result > div {padding: 0}
 #result {font-size: 1rem; color: var(--body-text-color); overflow-wrap: anywhere}

@@ -262,7 +262,7 @@ class RowLogger(pl.Callback):
 def _loggers(settings: RunSettings) -> Any:
     """Lightning's loggers by name; none makes no folder."""
     found: list[Any] = []
-    for logger in settings.loggers:
+    for logger in (settings.loggers,) if isinstance(settings.loggers, str) else settings.loggers:
         if not isinstance(logger, str):
             found.append(logger)
         elif settings.out is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_args
 
-from siamura._validation import check_choice, check_number, check_whole
+from siamura._validation import check_choice, check_flag, check_number, check_whole
 
 __all__ = ["Option", "described", "documented", "options_of"]
 
@@ -63,6 +63,8 @@ class Option:
         try:
             if self.choices:
                 check_choice(name, value, self.choices)
+            elif bool in kinds:
+                check_flag(name, value)
             elif int in kinds and float not in kinds:
                 check_whole(name, value, least=cast("int | None", self.least))
             elif any(bound is not None for bound in (self.least, self.most, self.above, self.below)):
@@ -119,7 +121,21 @@ def options_of(kind: type[T], given: Mapping[str, Any], function: str) -> T:
     for name, value in given.items():
         inner, held = about[name]
         held.check(name, value, get_args(inner) or (inner,))
-    return cast("T", {name: given.get(name, held.default) for name, (_, held) in about.items()})
+    chosen = {name: given.get(name, held.default) for name, (_, held) in about.items()}
+    for name, needed in NEEDS.items():
+        if (
+            name in given
+            and chosen.get(needed) is None
+            and chosen[name] not in (None, about[name][1].default)
+        ):
+            raise ValueError(
+                f"{name}={chosen[name]!r} does nothing without {needed}=; give that too, or leave it out."
+            )
+    return cast("T", chosen)
+
+
+#: Options that do nothing without another one.
+NEEDS = {"validate_every": "valid", "monitor": "valid", "checkpoint_every": "out"}
 
 
 def documented(kind: type) -> Callable[[F], F]:

@@ -58,6 +58,20 @@ def test_an_option_that_is_not_there_is_named(data):
         ({"clip": 0}, "clip=0 must be a finite number above 0. None does not clip."),
         ({"warmup_until": 2}, "warmup_until=2 must be a finite number from 0 to 1."),
         ({"workers": -1}, "workers=-1 must be a whole number of at least 0."),
+        ({"channels_last": "no"}, "channels_last='no' must be True or False."),
+        ({"freeze_batchnorm": 1}, "freeze_batchnorm=1 must be True or False."),
+        (
+            {"validate_every": 2},
+            "validate_every=2 does nothing without valid=; give that too, or leave it out.",
+        ),
+        (
+            {"monitor": "valid_p1"},
+            "monitor='valid_p1' does nothing without valid=; give that too, or leave it out.",
+        ),
+        (
+            {"checkpoint_every": 5},
+            "checkpoint_every=5 does nothing without out=; give that too, or leave it out.",
+        ),
         ({"optimizer": None}, "optimizer=None is unknown; choose one of adamw, adam, sgd."),
     ],
 )
