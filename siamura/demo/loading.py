@@ -17,7 +17,7 @@ from siamura._stored import read_json
 from siamura.experiments.data import cache_folder
 from siamura.experiments.folder import load_run, write_embeddings
 from siamura.index import CaseIndex
-from siamura.inference import Predictor, load_embeddings
+from siamura.inference import Predictor, load_embeddings, load_network
 
 from .drawing import draw
 from .reading import Answer, read
@@ -120,7 +120,8 @@ class Demo:
         --------
         >>> import siamura
         >>> figure = siamura.load_demo().draw()
-        >>> figure.savefig("runs/demo.png")
+        >>> len(figure.subfigs)
+        2
         """
         return draw(self.read(study), self.facts["valid"])
 
@@ -195,15 +196,10 @@ def unpack(place: Path) -> Path:
             shutil.copytree(DATA, beside, dirs_exist_ok=True)
             vectors, table = load_embeddings(beside)
             write_embeddings(beside, vectors, table.assign(path=_under(folder, table["path"])))
-            (beside / "cases.db").rename(beside / "shipped.db")
-            shipped = CaseIndex.open(beside / "shipped.db")
-            cases = CaseIndex.create(beside / "cases.db", shipped.dim, model=shipped.fingerprint)
-            held = shipped.table
-            cases.add(shipped.embeddings(), held.assign(path=_under(folder, held["path"])))
-            cases.close()
-            shipped.close()
-            for file in beside.glob("shipped.db*"):
-                file.unlink()
+            held, cases = load_embeddings(beside / "cases")
+            index = CaseIndex.create(beside / "cases.db", model=load_network(beside))
+            index.add(held, cases.assign(path=_under(folder, cases["path"])))
+            index.close()
             (beside / "ready").write_text(str(folder), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             beside.rename(folder)

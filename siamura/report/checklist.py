@@ -51,9 +51,11 @@ def write_checklist(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
 
     Examples
     --------
-    >>> markdown, html = write_checklist("runs/first")
-    >>> markdown.name, html.name
-    ('checklist.md', 'checklist.html')
+    .. code-block:: python
+
+        markdown, html = write_checklist("runs/first")
+        markdown.name, html.name
+        # ('checklist.md', 'checklist.html')
     """
     folder = Path(folder)
     record = read_record(folder)
@@ -120,9 +122,11 @@ def facts_of(record: Record, folder: Path) -> dict[str, tuple[str, str]]:
 
     Examples
     --------
-    >>> from siamura.report import read_record
-    >>> facts_of(read_record(Path("runs/first")), Path("runs/first"))["disjoint"]
-    ('no patient is in two of train, valid (compared by name)', 'embeddings.npz')
+    .. code-block:: python
+
+        from siamura.report import read_record
+        facts_of(read_record(Path("runs/first")), Path("runs/first"))["disjoint"]
+        # ('no patient is in two of train, valid (compared by name)', 'embeddings.npz')
     """
     found = _disjoint(folder)
     for name, (tell, where) in _TELL.items():
