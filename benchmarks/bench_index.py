@@ -1,4 +1,7 @@
-"""Similar cases: one query among 200,000, opening, adding, deleting; beside NumPy and pgvector."""
+"""Similar cases: one query among 200,000, opening, adding, deleting; beside NumPy and pgvector.
+
+`python benchmarks/bench_index.py 200000 1000000` measures those sizes, each in SQLite and in PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def measured(
     query, own = vectors[77] + np.float32(0.01), patient != patient[77]
     found = "" if index.recall is None else f"; recall {index.recall:.3f}"
     first = lambda: CaseIndex.open(place).search(query, 15)  # noqa: E731
-    yield alone(f"open {n:,} and search once", first, 1, "SQLite: all cases are read")
+    yield alone(f"open {n:,} and search once", first, 3, "SQLite: all embeddings are read")
 
     def ours() -> object:
         return index.search(query, 15, exclude_patient="patient0000019")
@@ -105,6 +108,11 @@ def measured(
         note = f"table rows included{found}"
         note += f", of the peer {1000 * processor(lambda peer=peer: peer(vectors, query, own, 15)):.1f} ms"
         yield Row(f"one case among {n:,}, {how}, own patient excluded", times[0], name, times[1], note=note)
+    if how.startswith("pgvector"):
+        every = lambda: index.search(query, 15, exclude_patient="patient0000019", exact=True)  # noqa: E731
+        times = paired(every, lambda: brute_force(vectors, query, own, 15), runs=3)
+        name = f"one case among {n:,}, pgvector, every case compared, own patient excluded"
+        yield Row(name, times[0], "NumPy, brute force", times[1], note="table rows included")
     times = paired(lambda: CaseIndex.open(place), lambda: np.load(file))
     note = f"processor {1000 * processor(lambda: CaseIndex.open(place)):.1f} ms"
     yield Row(f"open {n:,}, {how}", times[0], "np.load of the vectors", times[1], note=note)
@@ -115,7 +123,7 @@ def measured(
     yield alone("search once after it", ours, 1, "SQLite: the new cases are read")
     gone = iter(table["patient"].drop_duplicates()[::7])
     yield alone("delete a patient", lambda: index.delete(patient=next(gone)), 3, "overwritten")
-    yield alone("search once after it", ours, 1, "SQLite: all cases are read")
+    yield alone("search once after it", ours, 1, "SQLite: all embeddings are read")
 
 
 def rows(n: int = CASES) -> Iterator[Row]:
@@ -138,5 +146,6 @@ def rows(n: int = CASES) -> Iterator[Row]:
 
 if __name__ == "__main__":
     print(*markdown([]).splitlines(), sep="\n")
-    for row in rows(int(sys.argv[1]) if len(sys.argv) > 1 else CASES):
-        print(markdown([row]).splitlines()[-1], flush=True)
+    for size in map(int, sys.argv[1:] or [CASES]):
+        for row in rows(size):
+            print(markdown([row]).splitlines()[-1], flush=True)

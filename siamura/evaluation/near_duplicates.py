@@ -16,7 +16,8 @@ from siamura.neighbours import Neighbours
 
 __all__ = ["compare_pictures", "near_duplicates"]
 
-_SIDE, _COARSE = 160, 0.95
+_SIDE, _COARSE = 160, 0.9
+_EXPECTED = 0.1  # pairs of different images above the threshold
 # Least side for each step of the alignment, and its iterations.
 _STEPS = ((32, 50), (64, 40), (_SIDE, 30))
 Gray = NDArray[np.uint8]
@@ -64,7 +65,7 @@ def compare_pictures(a: Gray, b: Gray, *, coarse: float = -1.0) -> tuple[float, 
         warp = scaled.astype(np.float32)
         warp[:, 2] *= _SIDE / side
         # The first step is rough, and only what is far from it is given up there.
-        least = {32: coarse - 0.05, 64: coarse}.get(side, -1.0)
+        least = {32: coarse - 0.1, 64: coarse}.get(side, -1.0)
         if not 0.7 < np.linalg.det(warp[:, :2]) < 1.4 or picture < least:
             return float(picture), 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -79,16 +80,16 @@ def near_duplicates(
     read: Callable[[int], Gray | None],
     *,
     candidates: int = 3,
-    null: int = 200,
+    null: int = 400,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Find pairs of images of two patients, or of two splits, that show the same picture.
 
     The nearest images by the cosine of their embeddings are compared as pictures. What score chance gives is taken
-    from the data: pairs of images of two patients that are near each other, but are each other's 10th to 20th
-    neighbour. On Fisher's scale, ``atanh``, with the median of these and the wider of their median absolute
-    deviation and their upper tail (99 %), the threshold is where one such pair in all that were compared is
-    expected by chance.
+    from the data: pairs of images of two patients that are near each other, but each other's 4th to 10th neighbours,
+    and alike enough at 64 x 64 pixels for their detail to be looked at. On Fisher's scale, ``atanh``, with the median
+    of these and the wider of their median absolute deviation and their upper tail (99 %), the threshold is where a
+    tenth of a pair is expected by chance among all that were compared: one false pair in ten such audits.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def near_duplicates(
     split = pd.factorize(table["split"])[0] if "split" in table else np.zeros(len(table), np.int64)
     # Views of one patient within one split may well be the same image twice: that leaks nothing.
     own = pd.factorize(pd.MultiIndex.from_arrays([patient, split]))[0]
-    near = Neighbours(unit, own).search(unit, 20, groups=own)[1]
+    near = Neighbours(unit, own).search(unit, candidates + 7, groups=own)[1]
     unread: set[int] = set()
 
     @lru_cache(4096)
@@ -137,14 +138,16 @@ def near_duplicates(
         ]
 
     rows = np.arange(len(near))
-    some = np.random.default_rng(seed).permutation(_pairs(near[:, 9:]))[:null]
-    chance = np.arctanh(np.clip([detail for _, detail in compare(some, -1.0)] or [0.0], -0.999, 0.999))
+    some = np.random.default_rng(seed).permutation(_pairs(near[:, candidates : candidates + 7]))[:null]
+    looked = [detail for _, detail in compare(some, _COARSE) if detail]
+    chance = np.arctanh(np.clip(looked or [0.0], -0.999, 0.999))
     middle = float(np.median(chance))
     tail = float(np.quantile(chance, 0.99) - middle) / norm.isf(0.01)
-    spread = max(1.4826 * float(np.median(np.abs(chance - middle))), tail, 0.02)
+    spread = max(1.4826 * float(np.median(np.abs(chance - middle))), tail, 0.02 if len(looked) >= 30 else 0.1)
     pairs = _pairs(near[:, :candidates])
-    threshold = float(np.tanh(middle + spread * norm.isf(1 / max(2, len(pairs)))))
     scores = np.array(compare(pairs, _COARSE)).reshape(-1, 2)
+    above = norm.isf(_EXPECTED / max(1, int((scores[:, 1] != 0).sum())))
+    threshold = float(np.tanh(middle + spread * above))
     a, b = pairs.T
     found = pd.DataFrame({
         "row": rows[a], "other": rows[b], "cosine": (unit[a] * unit[b]).sum(axis=1), "picture": scores[:, 0],
@@ -153,7 +156,7 @@ def near_duplicates(
     }).sort_values("detail", ascending=False, ignore_index=True)  # fmt: skip
     facts = {
         "threshold": threshold, "null_median": float(np.tanh(middle)), "null_highest": float(np.tanh(chance.max())),
-        "null_pairs": len(some), "compared": len(pairs), "unreadable": len(unread),
+        "null_pairs": len(looked), "compared": len(pairs), "unreadable": len(unread),
     }  # fmt: skip
     return found, facts
 

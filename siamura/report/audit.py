@@ -145,9 +145,9 @@ def write_audit(
         sections.append(Section("duplicates", "The same picture twice, of two patients or in two splits", [
             Paragraph(
                 f"{what['compared']} pairs of near images were laid over each other and compared. Of "
-                f"{what['null_pairs']} pairs of different images the detail correlates by {what['null_median']:.2f} in "
-                f"the median and {what['null_highest']:.2f} at most; above {what['threshold']:.2f} one pair of those "
-                f"compared is expected by chance. {int(pairs['duplicate'].sum())} pairs are above it"
+                f"{what['null_pairs']} others the detail correlates by {what['null_median']:.2f} in "
+                f"the median and {what['null_highest']:.2f} at most; above {what['threshold']:.2f} a tenth of "
+                f"a pair is expected by chance. {int(pairs['duplicate'].sum())} pairs are above it"
                 + (f"; {what['unreadable']} images could not be read." if what["unreadable"] else ".")
             ),
             *figures(shown, "pair"),
