@@ -37,6 +37,12 @@ class Audit:
         Patients that look like two, and pairs that look like one; of `audit_patients`.
     facts : dict
         What the lists rest on: ``labels``, ``duplicates``, ``patients``, each a dict.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"patient": ["a", "b", "c", "d"], "study": "s", "part": "p", "label": [0, 0, 1, 1]})
+    >>> audit([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.1]], table, k=1).facts["labels"]["patients"]
+    4
     """
 
     labels: pd.DataFrame
@@ -129,6 +135,13 @@ def audit_labels(
     facts : dict
         ``k``, ``images``, ``patients``, ``log_loss``, and ``prior_log_loss`` of the classes' shares alone: where the
         first is not clearly lower, the embeddings know little of the labels, and neither does the list.
+
+    Examples
+    --------
+    >>> vectors = [[0.0, 1.0], [0.1, 1.0], [0.2, 1.0], [1.0, 0.0], [1.0, 0.1], [1.0, 0.2]]
+    >>> ranked, facts = audit_labels(vectors, [0, 0, 1, 1, 1, 1], ["a", "b", "c", "d", "e", "f"], k=2)
+    >>> ranked[["row", "label", "suggested", "votes"]].iloc[0].tolist()
+    [2, 1, 0, 0]
     """
     vectors = check_vectors("embeddings", embeddings, least=2)
     label = check_per_row("labels", labels, len(vectors))
@@ -198,6 +211,16 @@ def audit_patients(
         ``rows`` (of the images to look at: two each); the most unusual first.
     facts : dict
         For each kind ``compared``, and the ``limit`` of the ratio.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = rng.normal(size=(20, 8)).repeat(2, axis=0) + 0.1 * rng.normal(size=(40, 8))
+    >>> table = pd.DataFrame({"patient": np.arange(40) // 2, "study": "s", "part": "XR_HAND"})
+    >>> table.loc[1, "patient"] = 99  # patient 0 under a second number
+    >>> found, facts = audit_patients(vectors, table)
+    >>> found["kind"][0], int(found["patient"][0]), int(found["other"][0]), bool(found["unusual"][0])
+    ('two like one', 0, 99, True)
     """
     vectors = check_vectors("embeddings", embeddings, least=2)
     keep = np.ones(len(vectors), bool)

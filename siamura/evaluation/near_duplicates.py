@@ -112,6 +112,16 @@ def near_duplicates(
         ``detail``, ``same_patient``, ``splits`` (whether they differ), ``duplicate`` (whether above the threshold).
     facts : dict
         ``threshold``, ``null_median``, ``null_highest``, ``null_pairs``, ``compared``, ``unreadable``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> images = [rng.integers(0, 255, (30, 20)).astype(np.uint8).repeat(6, 0).repeat(6, 1) for _ in range(5)]
+    >>> images.append(images[2][3:, 2:])
+    >>> table = pd.DataFrame({"patient": list("abcdef")})
+    >>> pairs, facts = near_duplicates(rng.normal(size=(6, 3)), table, images.__getitem__, candidates=5)
+    >>> pairs.loc[pairs["duplicate"], ["row", "other"]].to_numpy().tolist()
+    [[2, 5]]
     """
     vectors = check_vectors("embeddings", embeddings, least=1)
     check_whole("candidates", candidates)

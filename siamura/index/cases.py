@@ -31,7 +31,11 @@ Where: TypeAlias = Mapping[str, Any] | None
 
 
 class Cases(int):
-    """How many cases an index holds after an addition, with `added` and `updated` beside it."""
+    """How many cases an index holds after an addition, with `added` and `updated` beside it.
+
+    >>> Cases(3).added
+    0
+    """
 
     added: int = 0
     updated: int = 0
