@@ -103,8 +103,8 @@ def frame_of(rows: Sequence[Sequence[Any]], kinds: Mapping[str, str]) -> pd.Data
         listed = [row[i] for row in rows]
         if None in listed:
             kind = {"int64": "Int64", "bool": "boolean"}.get(kind, kind)
-        made[name] = pd.Series(listed, dtype=_TEXT if kind == "str" else kind)
-    return pd.DataFrame(made).set_axis(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+        made[name] = pd.Series(listed, dtype=_TEXT if kind == "str" else kind).array
+    return pd.DataFrame(made, index=np.fromiter((row[0] for row in rows), np.int64, len(rows)), copy=False)
 
 
 def one_of(column: sa.ColumnElement[Any], numbers: Iterable[int]) -> Any:
@@ -186,7 +186,7 @@ class VectorTable:
         c = self.table.c
         if not self.postgres:  # by its length: nothing larger than a vector is read
             given = (*given, sa.func.length(c.vector) == 4 * self.dim)
-        found = self.select([c.number, c.crc, c.vector], *given)
+        found = self.select([c.number, c.crc, c.vector], *given).fetchall()
         if self.postgres:
             found = ((number, crc, pack(vector)) for number, crc, vector in found)
         return unpack(found, self.dim)
@@ -194,7 +194,7 @@ class VectorTable:
     def frame(self, *given: Any) -> pd.DataFrame:
         """All that is kept of the rows: their columns, ``case_digest`` and ``case_vector``."""
         numbers, vectors = self.embeddings(*given)
-        digests = list(self.select([self.table.c.digest], *given).scalars())
+        digests = self.select([self.table.c.digest], *given).scalars().all()
         rows = self.rows(*given).assign(case_digest=digests).loc[numbers]
         return rows.assign(case_vector=list(vectors)).reset_index(drop=True)
 

@@ -37,8 +37,7 @@ class Cases(int):
     0
     """
 
-    added: int = 0
-    updated: int = 0
+    added = updated = 0
 
 
 class CaseIndex:
@@ -150,8 +149,7 @@ class CaseIndex:
                 found = session.frame(*session.conditions((), [number]))
                 whole += [found] if len(found) else []
         log.warning("%s: %d of %d cases can be read, and are kept in %s.", place, len(whole), state.rows, new)
-        facts = {"dim": state.dim, "fingerprint": state.fingerprint}
-        return cls._made(new, facts, pd.concat(whole) if whole else (), state.exact_up_to)
+        return cls._made(new, vars(state), pd.concat(whole) if whole else (), state.exact_up_to)
 
     def refresh(self) -> Self:
         """Return the index itself: every search sees what other processes have written."""
@@ -351,6 +349,8 @@ class CaseIndex:
             distances, numbers, views = found
             at = query, rank = np.nonzero(numbers >= 0)
             front = (query, rank + 1, distances[at], numbers[at], *([] if views is None else [views[at]]))
-            rows = session.rows(*session.conditions((), np.unique(numbers[at]))).loc[numbers[at]]
-            made = dict(zip(RESULT, front, strict=False)) | {name: rows[name].array for name in rows}
-            return pd.DataFrame(made)
+            rows = session.rows(*session.conditions((), np.unique(numbers[at])))
+            rows = rows.take(np.searchsorted(rows.index, numbers[at])).reset_index(drop=True)
+            for i, (name, values) in enumerate(zip(RESULT, front, strict=False)):
+                rows.insert(i, name, values)
+            return rows

@@ -31,7 +31,7 @@ class InMemory:
         grown = old if old is not None and old.revision in state.since and len(old.numbers) else None
         given = [] if grown is None else [session.table.c.number > int(grown.numbers[-1])]
         self.numbers, rows = session.embeddings(*given)
-        self.names = np.array(list(session.select([session.column("patient")], *given).scalars()), object)
+        self.names = np.array(session.select([session.column("patient")], *given).scalars().all(), object)
         if grown is not None:
             self.numbers, rows = np.append(grown.numbers, self.numbers), np.vstack([grown.near.rows, rows])
             self.names = np.append(grown.names, self.names)
@@ -47,8 +47,8 @@ class InMemory:
     def _mask(self, session: Session, where: Where) -> Any:
         key = pickle.dumps(where)
         if (mask := self._kept.get(key)) is None:
-            found = session.select([session.table.c.number], *session.conditions(where)).scalars()
-            mask = np.isin(self.numbers, np.array(list(found), np.int64))
+            found = session.select([session.table.c.number], *session.conditions(where)).scalars().all()
+            mask = np.isin(self.numbers, np.array(found, np.int64))
             if len(self._kept) > 20:
                 self._kept.clear()
             self._kept[key] = mask

@@ -90,7 +90,7 @@ class Session(VectorTable):
         some = [self.column("patient").in_(patients)] if len(patients) <= 10_000 else []
         known, crcs, made = dict[Any, int](), dict[int, int](), dict[int, dict[str, Any]]()
         c = self.table.c
-        there = self.select([c.number, c.crc, c.digest, *map(self.column, IMAGE)], *some)
+        there = self.select([c.number, c.crc, c.digest, *map(self.column, IMAGE)], *some).fetchall()
         for number, crc, digest, *image in there:
             known.update(dict.fromkeys(_names(image, digest), number))
             crcs[number] = crc
