@@ -7,13 +7,15 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
 from siamura._files import is_disk_full, printable
 
 __all__ = ["cli_errors", "configure_logging"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -51,10 +53,10 @@ class cli_errors(contextlib.ContextDecorator):
     def __init__(self, *, partial: str | None = None) -> None:
         self._partial = partial
 
-    def __call__(self, command: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, command: F) -> F:
         """Decorate a command; one without a docstring has its module's for the help text, as scripts do."""
         wrapped = super().__call__(command)
-        wrapped.__doc__ = command.__doc__ or inspect.getmodule(command).__doc__
+        wrapped.__doc__ = command.__doc__ or getattr(inspect.getmodule(command), "__doc__", None)
         return wrapped
 
     def __enter__(self) -> None:

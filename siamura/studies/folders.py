@@ -89,7 +89,7 @@ def read_folders(
 
 
 @dataclass(frozen=True)
-class Film:
+class Image:
     """An image of a folder: its file, its class folder, its split, its path below both."""
 
     path: str
@@ -107,9 +107,9 @@ class Scan:
     base : Path
     classes : list of str
         The class folders.
-    films : list of Film
+    images : list of Image
     people : list of str or None
-        The patient of each film.
+        The patient of each image.
     guessed : bool
         Whether the patients are a guess.
     left_out : dict
@@ -117,7 +117,7 @@ class Scan:
 
     base: Path
     classes: list[str]
-    films: list[Film]
+    images: list[Image]
     people: list[str | None]
     guessed: bool
     left_out: dict[str, int]
@@ -133,9 +133,9 @@ class Scan:
         """Build the table, and warn of patients who are unknown or may be none."""
         base = printable(self.base)
         rows: list[Row] = []
-        for film, person in zip(self.films, self.people, strict=True):
-            who = f"{film.split}/{film.label}/{film.below}" if person is None else person
-            rows.append((film.path, part, who, None, classes.code(film.label) or 0, film.split))
+        for image, person in zip(self.images, self.people, strict=True):
+            who = f"{image.split}/{image.label}/{image.below}" if person is None else person
+            rows.append((image.path, part, who, None, classes.code(image.label) or 0, image.split))
         unknown = sum(person is None for person in self.people)
         if unknown:
             remedy = "say where the patient stands in the path, with patient=..."
@@ -169,12 +169,13 @@ def scan(root: str | os.PathLike[str], patient: str | Callable[[str], str | None
     places = {split_name(name): base / name for name in splits} or {"train": base}
     if splits and len(places) < len(splits):
         raise ValueError(f"root={str(root)!r} holds one split under two names ({listed(splits)}): join them.")
-    films: list[Film] = []
+    images: list[Image] = []
     held = {split: _subfolders(place, left_out) for split, place in places.items()}
     for split, place in places.items():
         for name in held[split]:
-            films += [
-                Film(str(place / name / below), name, split, below) for below in _walk(place / name, left_out)
+            images += [
+                Image(str(place / name / below), name, split, below)
+                for below in _walk(place / name, left_out)
             ]
     names = sorted({name for found in held.values() for name in found})
     if len(names) < 2:
@@ -183,44 +184,44 @@ def scan(root: str | os.PathLike[str], patient: str | Callable[[str], str | None
             f"{' (' + printable(names[0]) + ')' if names else ''}: one folder a class is needed, as in normal/ "
             "and fracture/."
         )
-    if not films:
+    if not images:
         raise ValueError(
             f"root={str(root)!r} holds no images in its class folders ({listed(names)}); siamura reads "
             f"{', '.join(IMAGE_KINDS)}."
         )
     if not splits:
-        films = _inner_splits(films)
+        images = _inner_splits(images)
     people = (
-        _people(films, base) if patient is None else list(map(_finder(patient), (f.below for f in films)))
+        _people(images, base) if patient is None else list(map(_finder(patient), (f.below for f in images)))
     )
-    return Scan(base, names, films, people, patient is None, left_out)
+    return Scan(base, names, images, people, patient is None, left_out)
 
 
-def _inner_splits(films: list[Film]) -> list[Film]:
+def _inner_splits(images: list[Image]) -> list[Image]:
     """Take folders below the classes as splits where all of them are named so."""
-    first = {PurePosixPath(film.below).parts[0] if "/" in film.below else "" for film in films}
+    first = {PurePosixPath(image.below).parts[0] if "/" in image.below else "" for image in images}
     if not all(split_name(name) in _SPLITS for name in first):
-        return films
-    cut = [film.below.partition("/") for film in films]
+        return images
+    cut = [image.below.partition("/") for image in images]
     return [
-        Film(f.path, f.label, split_name(name), rest) for f, (name, _, rest) in zip(films, cut, strict=True)
+        Image(f.path, f.label, split_name(name), rest) for f, (name, _, rest) in zip(images, cut, strict=True)
     ]
 
 
-def _people(films: list[Film], base: Path) -> list[str | None]:
+def _people(images: list[Image], base: Path) -> list[str | None]:
     """Find the patients: by their usual names, else by a folder whose names could be people."""
     spelled: dict[str, str] = {}
     people: list[str | None] = []
-    for film in films:
-        match = PERSON.search(film.below)
+    for image in images:
+        match = PERSON.search(image.below)
         own = None if match is None else match.group()
         people.append(None if own is None else spelled.setdefault(re.sub(r"[-_ ]", "", own.casefold()), own))
-    rest = [i for i, person in enumerate(people) if person is None and "/" in films[i].below]
+    rest = [i for i, person in enumerate(people) if person is None and "/" in images[i].below]
     if not rest:
         return people
-    folders = {i: films[i].below.split("/")[:-1] for i in rest}
+    folders = {i: images[i].below.split("/")[:-1] for i in rest}
     deepest = max(map(len, folders.values()))
-    level = next((n for n in range(deepest) if _like_people(films, folders, n)), 0)
+    level = next((n for n in range(deepest) if _like_people(images, folders, n)), 0)
     log.info(
         "%s: the patients of %d images are taken from folder %d below the class", base, len(rest), level + 1
     )
@@ -229,14 +230,14 @@ def _people(films: list[Film], base: Path) -> list[str | None]:
     return people
 
 
-def _like_people(films: list[Film], folders: dict[int, list[str]], level: int) -> bool:
+def _like_people(images: list[Image], folders: dict[int, list[str]], level: int) -> bool:
     """Return whether the folders of a level could be people: of one class each, none with most images."""
     files: Counter[str] = Counter()
     classes: dict[str, set[str]] = {}
     for i, names in folders.items():
         if len(names) > level:
             files[names[level]] += 1
-            classes.setdefault(names[level], set()).add(films[i].label)
+            classes.setdefault(names[level], set()).add(images[i].label)
     shared = sum(len(found) > 1 for found in classes.values())
     most = files.most_common(1)[0][1]
     return 2 * shared < len(classes) and (len(folders) < 4 or 2 * most <= len(folders))
