@@ -27,6 +27,7 @@ PACKAGES = {
     "siamura.plots": "Figures",
     "siamura.export": "ONNX",
     "siamura.experiments": "Whole runs: settings, folder, figures",
+    "siamura.demo": "A network trained on phantoms, with all it needs to answer",
     "siamura.report": "The report, and published figures",
     "siamura.reproduction": "The five systems",
 }

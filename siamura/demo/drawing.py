@@ -39,6 +39,13 @@ def draw(answer: Answer, measured: Mapping[str, Any]) -> Figure:
     -------
     matplotlib.figure.Figure
         The views, where the score comes from, the probability with its interval, and the nearest earlier cases.
+
+    Examples
+    --------
+    .. code-block:: python
+
+        demo = siamura.load_demo()
+        draw(demo.read(), demo.facts["valid"]).savefig("demo.png")
     """
     figure = style.new_figure(style.PAGE, 4.35)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.18, 1])

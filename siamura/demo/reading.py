@@ -46,6 +46,13 @@ class Answer:
         The nearest earlier cases, one a study: rank, distance, finding, path, patient, study, ...
     classes : tuple of str
         Names of the classes; the second is the positive one.
+
+    Examples
+    --------
+    .. code-block:: python
+
+        answer = siamura.load_demo().read()
+        print(answer.sentence)  # PHANTOMS: ...
     """
 
     study: str
