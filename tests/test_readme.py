@@ -34,6 +34,9 @@ def test_citations_name_this_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(rf"^version: {re.escape(siamura.__version__)}$", citation, flags=re.M)
     assert f"version = {{{siamura.__version__}}}" in README
+    (released,) = re.findall(r"^date-released: (.+)$", citation, flags=re.M)
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{siamura.__version__}] - {released}\n" in changes
 
 
 def test_the_extra_all_holds_every_extra_of_a_user(setup: ConfigParser) -> None:
