@@ -79,8 +79,22 @@ def reached_sentences(metrics: Mapping[str, Any]) -> list[str]:
         out.append(
             f"Operating point of {_HEADS.get(head, head)}, per study: sensitivity {point['sensitivity']:.2f} wanted, "
             f"calibrated probability above {point['threshold']:.3f}; on validation, where it was not fitted, {reached}."
+            f"{_missed(point, valid)}"
         )
     return [found["how"], *out] if out else out
+
+
+def _missed(point: Mapping[str, Any], valid: Mapping[str, Any]) -> str:
+    """Warn where the interval of the sensitivity reached does not hold the one wanted."""
+    bounds = valid.get("interval", {}).get("recall")
+    if bounds is None or bounds[0] <= point["sensitivity"] <= bounds[1]:
+        return ""
+    less = "less" if bounds[1] < point["sensitivity"] else "more"
+    return (
+        f" That is {less} than wanted, beyond chance: the validation patients differ from those it was fitted on, as "
+        "where they come from another source, or where views of one person stand under several names in train. Do "
+        "not rely on this threshold; fit one on patients like those whom it is for."
+    )
 
 
 def _between(scores: Mapping[str, Any], metric: str) -> str:
@@ -143,6 +157,12 @@ def operating_section(
         Table(f"{caption}; in brackets 95 % intervals over patients", header, rows),
     ]
     if two:
+        out += [
+            Paragraph(f"{HEADS.get(head, head)}, per {level}.{missed}")
+            for head, levels in found["heads"].items()
+            for level in ("study", "view")
+            if (missed := _missed(levels[level]["point"], levels[level]["valid"]))
+        ]
         out.append(
             Paragraph(
                 "The net benefit of acting on these calibrated probabilities is drawn beside the ROC curve. The scores "

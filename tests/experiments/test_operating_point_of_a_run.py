@@ -261,3 +261,23 @@ def test_a_classifier_without_patients_apart_has_no_operating_point(supervised: 
 def test_wrong_settings_are_refused(kind: type, changed: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         kind(**changed)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(0.4, 0.7, "less than wanted"), (0.95, 1.0, "more than wanted")]
+)
+def test_a_sensitivity_that_misses_the_one_wanted_beyond_chance_is_said(
+    low: float, high: float, said: str
+) -> None:
+    point = {"threshold": 0.3, "sensitivity": 0.9, "calibrator": None, "patients": 40}
+    valid = {
+        "recall": 0.5,
+        "specificity": 0.8,
+        "interval": {"recall": [low, high], "specificity": [0.7, 0.9]},
+    }
+    heads = {"knn": {"study": {"point": point, "valid": valid}, "view": {"point": point, "valid": valid}}}
+    metrics = {"operating": {"how": "So.", "heads": heads}}
+    assert said in findings(metrics)[1]
+    assert sum(said in getattr(block, "text", "") for block in operating_section(metrics)) == 2
+    valid["interval"]["recall"] = [0.4, 0.95]
+    assert "beyond chance" not in findings(metrics)[1]

@@ -20,7 +20,7 @@ TINY = {"trunk": "squeezenet1_1", "size": 32, "steps": 2, "k": 2, "dim": 8, "nei
 def films(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Phantoms of all seven parts; what a person calls them is each test's."""
     root = tmp_path_factory.mktemp("films") / "drawn"
-    siamura.make_phantoms(root, parts=PARTS, views=210, seed=4)
+    siamura.make_phantoms(root, parts=PARTS, views=252, seed=4)
     return siamura.read_mura(root)
 
 
