@@ -234,6 +234,7 @@ def reliability(
     bins: int = 10,
     draws: int = 1000,
     seed: int = 0,
+    positive: str = "abnormal",
     note: str = "",
 ) -> Figure:
     """Draw how often a probability comes true: observed against predicted, and how often each is given.
@@ -244,6 +245,8 @@ def reliability(
         As for `roc`; one label alone is allowed.
     bins : int
         Equally wide bins; empty ones are left out.
+    positive : str
+        Name of the positive class.
 
     Returns
     -------
@@ -298,9 +301,9 @@ def reliability(
         below.stairs(size, edges, color=color, linestyle=line, linewidth=1, fill=len(panels) == 1, alpha=0.8)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_ylabel("observed share abnormal")
+    axes.set_ylabel(f"observed share of {positive}")
     below.set_ylabel("rows")
-    below.set_xlabel("predicted probability of abnormal")
+    below.set_xlabel(f"predicted probability of {positive}")
     style.grid(axes, "both")
     style.grid(below)
     _legend(axes)

@@ -264,7 +264,7 @@ def _bands(
         return
     gallery.add(
         "reliability",
-        plots.reliability(models, bins=_BINS, **common),
+        plots.reliability(models, bins=_BINS, positive=gallery.classes[1], **common),
         f"How often a predicted probability comes true, {on}; bars and brackets: {band}; below: how often each "
         "probability is given.",
     )
