@@ -15,7 +15,7 @@ from siamura.inference import load_classes
 
 from .arguments import RunFolder, Seed
 from .errors import cli_errors
-from .output import shown
+from .output import loading, shown
 
 __all__ = ["audit"]
 
@@ -34,9 +34,12 @@ def audit(
 ) -> None:
     """List labels that contradict their neighbourhood, near-duplicates, and patients that look like two or like one.
 
-    A page with pictures, and CSV files. Example: `siamura audit runs/finger --top 200`
+    A page with pictures, and CSV files.
+
+    Example: `siamura audit runs/finger --top 200`
     """
     with cli_errors():
+        loading(run)
         from siamura import evaluation  # here, as it loads SciPy
 
         check_whole("top", top)

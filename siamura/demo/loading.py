@@ -193,7 +193,9 @@ def unpack(place: Path) -> Path:
         check_files(DATA)
         beside = Path(tempfile.mkdtemp(prefix=f".{digest}-", dir=place))
         try:
-            shutil.copytree(DATA, beside, dirs_exist_ok=True)
+            shutil.copytree(DATA, beside, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            for part in (beside, *filter(Path.is_dir, beside.rglob("*"))):
+                part.chmod(0o755)  # those of an installed package may be read-only
             vectors, table = load_embeddings(beside)
             write_embeddings(beside, vectors, table.assign(path=_under(folder, table["path"])))
             held, cases = load_embeddings(beside / "cases")
