@@ -103,7 +103,7 @@ def frame_of(rows: Sequence[Sequence[Any]], kinds: Mapping[str, str]) -> pd.Data
         listed = [row[i] for row in rows]
         if None in listed:
             kind = {"int64": "Int64", "bool": "boolean"}.get(kind, kind)
-        made[name] = pd.Series(listed, dtype=_TEXT if kind == "str" else kind).array
+        made[name] = pd.array(listed, dtype=_TEXT if kind == "str" else kind)
     return pd.DataFrame(made, index=np.fromiter((row[0] for row in rows), np.int64, len(rows)), copy=False)
 
 

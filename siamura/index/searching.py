@@ -59,7 +59,7 @@ class InMemory:
         groups = self.patients.get_indexer(pd.Index(own)) if own else None
         mask = self._mask(at, where) if where or exact else None
         distance, place = self.near.search(queries, k, groups=groups, among=mask)
-        return distance, np.append(self.numbers, -1)[place], None
+        return distance, np.where(place < 0, -1, self.numbers[place]), None
 
     def studies(self, at: Session, views: Any, k: int, own: list[str], where: Where, how: str) -> Found:
         """Search studies by all views of one."""
