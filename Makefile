@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help reproduce test slow tables tree lint bench docs coverage clean
+.PHONY: help reproduce test slow tables tree lint real bench docs coverage clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ lint: $(VENV)/.lint tree  ## ruff, mypy, who may import whom, links in the docs
 	cd $(TREE) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/setup.cfg -p siamura
 	cd $(TREE) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --config $(CURDIR)/setup.cfg --no-cache
 	$(BIN)/python docs/check_links.py
+
+DATA    ?= ../shared/fracatlas
+WEIGHTS ?= ../shared/weights/tf_efficientnet_lite0.safetensors
+real: $(VENV)/.test  ## accuracy on real bones (DATA=, WEIGHTS=; docs/real_bones.md): hours on 2 cores, minutes on a GPU
+	@test -f $(DATA)/films.csv || { echo "$(DATA)/films.csv is missing: docs/real_bones.md says how to get FracAtlas"; exit 2; }
+	$(BIN)/python -m benchmarks.real_bones $(DATA) $(WEIGHTS)
 
 bench: $(VENV)/.test  ## every speed claim, beside a peer, in one table
 	$(BIN)/python -m benchmarks

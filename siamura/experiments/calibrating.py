@@ -128,10 +128,14 @@ def apart_probability(
         others = np.ones(len(table), dtype=bool)
         others[at[some]] = False
         for name, head in heads.items():
-            fitted = clone(head)
-            if "k" in fitted.get_params():
-                fitted.set_params(k=min(head.k, int(others.sum())))
-            fitted.fit(embeddings[others], label[others], groups=patient[others])
+            fitted = head
+            if (
+                getattr(head, "source_", "rows") == "rows"
+            ):  # the network's own classifier saw what the network saw
+                fitted = clone(head)
+                if "k" in fitted.get_params():
+                    fitted.set_params(k=min(head.k, int(others.sum())))
+                fitted.fit(embeddings[others], label[others], groups=patient[others])
             share = fitted.predict_proba(embeddings[at[some]])
             found[name][some] = spread_classes(share, fitted.classes_, number)
     return {name: share[:, 1] if number == 2 else share for name, share in found.items()}

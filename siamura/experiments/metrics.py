@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
     from siamura.heads.distance_limit import DistanceLimit
-
+    from siamura.networks import EmbeddingNet
 
 __all__ = [
     "by_group",
@@ -42,14 +42,19 @@ LEVELS: tuple[Literal["view"], Literal["study"]] = ("view", "study")
 
 
 def fit_heads(
-    embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, neighbours: int, seed: int
+    embeddings: npt.NDArray[np.float32],
+    table: pd.DataFrame,
+    *,
+    neighbours: int,
+    seed: int,
+    net: EmbeddingNet | None = None,
 ) -> dict[str, KNNHead | MLPHead]:
-    """Fit the k-NN and the MLP head on the training views."""
+    """Fit the k-NN and the MLP head on the training views; the MLP is the classifier of `net`, where it learnt one."""
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
-    return {
-        "knn": KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient),
-        "mlp": MLPHead(random_state=seed).fit(embeddings, label, groups=patient),
-    }
+    knn = KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient)
+    if net is not None and net.neck is not None:
+        return {"knn": knn, "mlp": MLPHead.from_network(net, label)}
+    return {"knn": knn, "mlp": MLPHead(random_state=seed).fit(embeddings, label, groups=patient)}
 
 
 def probabilities(

@@ -12,6 +12,7 @@ from pytorch_metric_learning.reducers import MeanReducer
 
 import siamura
 from siamura import losses
+from siamura._run_files import load_network
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.inference import Predictor
 from siamura.networks import EmbeddingNet
@@ -98,8 +99,10 @@ def run(
     try:
         pre = experiment.preprocess()
         net = EmbeddingNet(
-            experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed
+            experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed,
+            dropout=experiment.recipe()["dropout"],
         )  # fmt: skip
+        freeze_first(net, experiment)
         loss = build_loss(experiment)
         inputs = load_data(experiment, pre, folder, cache=cache)
     except (ValueError, OSError):
@@ -202,7 +205,7 @@ def load_data(
         read_boxes(
             experiment.lesions, inputs.splits["valid"].table
         )  # what is wrong with it is said before training
-    on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(inputs)))
+    on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(experiment, inputs)))
     return inputs
 
 
@@ -253,8 +256,9 @@ def finish_run(
     return on_rank_zero(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
 
 
-def _facts(inputs: Inputs) -> dict[str, Any]:
-    return {"data": inputs.facts, "preprocessing": inputs.splits["train"].pre.to_dict()}
+def _facts(experiment: Experiment, inputs: Inputs) -> dict[str, Any]:
+    made = inputs.splits["train"].pre.to_dict()
+    return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe()}
 
 
 def _measure(
@@ -276,8 +280,9 @@ def _measure(
     shown = {"train": inputs.training, "valid": splits["valid"]}
     vectors = {"train": known, "valid": embeddings["valid"]}
     heads = measuring.fit_heads(
-        known, inputs.training.table, neighbours=experiment.neighbours, seed=experiment.seed
-    )
+        known, inputs.training.table, neighbours=experiment.neighbours, seed=experiment.seed,
+        net=load_network(folder) if experiment.recipe()["classify"] else None,
+    )  # fmt: skip
     metrics: dict[str, Any] = {}
     predicted = {}
     for split, data in shown.items():
@@ -321,9 +326,34 @@ def _measure(
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = finish(
-        folder, experiment, _facts(inputs), metrics, history, sheet, captions, inputs, status=status
+        folder,
+        experiment,
+        _facts(experiment, inputs),
+        metrics,
+        history,
+        sheet,
+        captions,
+        inputs,
+        status=status,
     )
     return Run(folder=folder, config=config, metrics=metrics, history=history, experiment=experiment)
+
+
+def freeze_first(net: EmbeddingNet, experiment: Experiment) -> None:
+    """Freeze the first layers of a network's trunk, as an experiment says.
+
+    Examples
+    --------
+    >>> from siamura.networks import EmbeddingNet
+    >>> net = EmbeddingNet("resnet18", dim=8)
+    >>> freeze_first(net, Experiment(trunk="resnet18", train_from="layer4"))
+    >>> net.trunk.model.layer3[0].conv1.weight.requires_grad, net.trunk.model.layer4[0].conv1.weight.requires_grad
+    (False, True)
+    """
+    start = experiment.recipe()["train_from"]
+    if isinstance(start, float):
+        start = net.trunk.block_at(start) if start else 0
+    net.trunk.unfreeze(start)
 
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:

@@ -74,6 +74,13 @@ class Experiment(SettingsBase):
         Labels in a batch, from 2 to as many as the data have, and images of each.
     lr : float
         Highest learning rate.
+    classify, head_first, trunk_lr, weight_decay : float, int or None
+        Of `siamura.fit`. By default as `recipe` says: a joint objective, in which hard losses train at once;
+        with weights given, on a trunk whose first half is kept (docs/real_bones.md).
+    train_from : str or None
+        Of the trunk: see `Trunk.unfreeze`, and `Trunk.block_at` for a share.
+    dropout : float or None
+        Of `EmbeddingNet`.
     accumulate, ema, keep_best, patience, precision, workers
         Of `siamura.fit`; with `keep_best` or `patience` it validates once an epoch.
     logger : str or None
@@ -136,6 +143,24 @@ class Experiment(SettingsBase):
     p: int = setting(2, "Labels in a batch.")
     k: int = setting(16, "Images of each label in a batch.")
     lr: float = setting(1e-3, option("lr").text)
+    classify: float | None = setting(
+        None, "Weight of a cross-entropy beside the loss; by default 1, and 0 trains on the loss alone."
+    )
+    head_first: int | None = setting(
+        None, "Steps of the head alone before the run, on frozen features; by default 0."
+    )
+    train_from: str | None = setting(
+        None,
+        "First block of the trunk that learns, as in blocks.4 or layer3, or the share of layers that stay frozen, "
+        "as in 0.5; by default 0.5 with --weights, else 0.",
+    )
+    trunk_lr: float | None = setting(
+        None, "Highest rate of the trunk; by default 0.3 times --lr with --weights, else --lr."
+    )
+    dropout: float | None = setting(
+        None, "Dropout before the embedding layer; by default 0.2 with --weights, else 0."
+    )
+    weight_decay: float | None = setting(None, "Weight decay; by default 0.05 with --weights, else 0.01.")
     accumulate: int = setting(1, option("accumulate").text)
     ema: float | None = setting(None, option("ema").text)
     keep_best: bool = setting(False, option("keep_best").text)
@@ -209,6 +234,7 @@ class Experiment(SettingsBase):
             )
         for name in ("lr", "margin", "sigma"):
             check_number(name, getattr(self, name), above=0)
+        self._check_recipe()
         for name in ("margin", "sigma"):
             if name not in LOSS_SETTINGS[self.loss] and not isinstance(getattr(self, name), NotGiven):
                 having = ", ".join(loss for loss, names in LOSS_SETTINGS.items() if name in names)
@@ -217,6 +243,48 @@ class Experiment(SettingsBase):
                     f"loss that has it: {having}."
                 )
         self._check_size_and_seed()
+
+    def _check_recipe(self) -> None:
+        for name in ("classify", "weight_decay"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least=0)
+        if self.head_first is not None:
+            check_whole("head_first", self.head_first, least=0, most=MOST)
+        if self.trunk_lr is not None:
+            check_number("trunk_lr", self.trunk_lr, above=0)
+        if self.dropout is not None:
+            check_number("dropout", self.dropout, least=0, below=1)
+        if self.train_from is not None:
+            self._check_text("train_from")
+            if (share := _share_of(self.train_from)) is not None:
+                check_number("train_from", share, least=0, below=1)
+
+    def recipe(self) -> dict[str, Any]:
+        """How the network is trained, with what was left out settled.
+
+        Returns
+        -------
+        dict
+            ``classify``, ``head_first``, ``train_from``, ``trunk_lr``, ``dropout`` and ``weight_decay``.
+
+        Examples
+        --------
+        >>> Experiment().recipe()["train_from"], Experiment(weights="imagenet").recipe()["train_from"]
+        (0.0, 0.5)
+        """
+        given = self.weights is not None
+        settled: dict[str, Any] = {
+            "classify": 1.0,
+            "head_first": 0,
+            "train_from": 0.5 if given else 0.0,
+            "trunk_lr": 0.3 * self.lr if given else self.lr,
+            "dropout": 0.2 if given else 0.0,
+            "weight_decay": 0.05 if given else 0.01,
+        }
+        own = {name: getattr(self, name) for name in settled if getattr(self, name) is not None}
+        if "train_from" in own and (share := _share_of(own["train_from"])) is not None:
+            own["train_from"] = share
+        return settled | own
 
     def preprocess(self) -> pixels.Preprocess:
         """What an image goes through before the network."""
@@ -235,12 +303,22 @@ class Experiment(SettingsBase):
             "workers",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
+        recipe = self.recipe()
+        found |= {name: recipe[name] for name in ("classify", "head_first", "trunk_lr", "weight_decay")}
         found["accelerator"] = self.accelerator
         if self.logger is not None:
             found["loggers"] = (self.logger,)
         if self.keep_best or self.patience is not None:
             found["valid"] = valid
         return found
+
+
+def _share_of(text: str) -> float | None:
+    """The share that a text names; None where it names a block."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from siamura._arrays import load_tensors
 from siamura._files import atomic_path
-from siamura._validation import check_flag, check_number, check_whole
+from siamura._validation import check_choice, check_flag, check_number, check_whole
 
 from ._base import Head, plain
 from ._keys import as_keys
@@ -110,6 +110,8 @@ class MLPHead(Head):
         Loss of the rows set aside after each epoch; empty without them.
     best_epoch_ : int
         The epoch whose weights are kept, counted from 1.
+    source_ : {"rows", "network"}
+        What it was made from: `fit`, or `from_network`.
 
     Examples
     --------
@@ -187,6 +189,7 @@ class MLPHead(Head):
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
+        self.source_ = "rows"
         keys = None if groups is None else as_keys(groups, len(rows), "groups")
         random = check_random_state(self.random_state)
         aside = self._set_aside(codes, keys, random)
@@ -195,6 +198,70 @@ class MLPHead(Head):
         with seeded(int(random.randint(2**31 - 1)), device):
             self._train(rows, codes, aside, weight, device)
         return self
+
+    @classmethod
+    def from_network(cls, net: Any, labels: ArrayLike, *, balanced: bool = True) -> Self:
+        """Take the classifier that a network learnt beside its embedding, as a head without hidden layers.
+
+        Parameters
+        ----------
+        net : EmbeddingNet
+            Trained by ``fit(..., classify=...)``.
+        labels : array of shape (N,), int
+            Codes 0 to C - 1 of the training rows: how frequent the classes are.
+        balanced : bool
+            Whether training drew as many images of each class, as `PKBatchSampler` does. The logits then get the
+            logarithm of each class's share added (Saerens et al., "Adjusting the outputs of a classifier to new a
+            priori probabilities", 2002), so that the probabilities are those of classes as frequent as in `labels`.
+
+        Returns
+        -------
+        MLPHead
+
+        Raises
+        ------
+        ValueError
+            If the network has no classifier, or a label is none of its classes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from siamura.networks import EmbeddingNet
+        >>> net = EmbeddingNet("squeezenet1_1", dim=4, classes=2)
+        >>> head = MLPHead.from_network(net, [0, 0, 0, 1])
+        >>> even = MLPHead.from_network(net, [0, 0, 0, 1], balanced=False).predict_proba(np.eye(4))
+        >>> odds = head.predict_proba(np.eye(4))[:, 1] / head.predict_proba(np.eye(4))[:, 0]
+        >>> np.allclose(odds, even[:, 1] / even[:, 0] / 3)
+        True
+        """
+        neck = getattr(net, "neck", None)
+        if neck is None:
+            raise ValueError(f"{type(net).__name__} has no classifier; train it by fit(..., classify=1.0).")
+        codes, classes = np.asarray(labels), int(neck.dense.out_features)
+        if (
+            codes.ndim != 1
+            or codes.dtype.kind not in "iu"
+            or not len(codes)
+            or not (0 <= codes.min() <= codes.max() < classes)
+        ):
+            raise ValueError(
+                f"labels holds {np.unique(codes)[:5]}; give the codes of the training rows, 0 to {classes - 1}."
+            )
+        there, count = np.unique(codes, return_counts=True)
+        mean, scale, weight, bias = (values.detach().cpu() for values in neck.affine())
+        head = cls(hidden=(), early_stopping=False)
+        head.classes_ = there
+        head.n_features_in_ = len(mean)
+        with seeded(0, torch.device("cpu")):
+            module = network(len(mean), (), len(there), head.dropout)
+        weight, bias = weight[there], bias[there]
+        if balanced:
+            bias = bias + torch.from_numpy(np.log(count / len(codes) * len(there))).to(bias)
+        module.load_state_dict({"0.mean": mean, "0.scale": scale, "1.weight": weight, "1.bias": bias})
+        head.module_ = module.eval().requires_grad_(False)
+        head.loss_curve_, head.validation_loss_curve_, head.best_epoch_ = [], [], 0
+        head.source_ = "network"
+        return head
 
     def _check_settings(self) -> None:
         if np.ndim(self.hidden) != 1:
@@ -340,6 +407,7 @@ class MLPHead(Head):
             "loss_curve": self.loss_curve_,
             "validation_loss_curve": self.validation_loss_curve_,
             "best_epoch": self.best_epoch_,
+            "source": self.source_,
         }
 
     def _read(self, folder: Path, header: dict[str, Any]) -> None:
@@ -355,6 +423,7 @@ class MLPHead(Head):
         self.loss_curve_ = [float(value) for value in header["loss_curve"]]
         self.validation_loss_curve_ = [float(value) for value in header["validation_loss_curve"]]
         self.best_epoch_ = check_whole("best_epoch", header["best_epoch"], least=0)
+        self.source_ = check_choice("source", header.get("source", "rows"), ("rows", "network"))
         shapes = state_shapes(self.n_features_in_, self.hidden, len(self.classes_))
         state = load_tensors(folder / "head.safetensors", shapes)
         if (state["0.scale"] <= 0).any():

@@ -106,6 +106,11 @@ def check_sizes(arguments: Mapping[str, Any], shapes: Mapping[str, list[int]], p
         raise ValueError(
             f"{path}: its dense layers have {wanted} outputs, those of the weights beside it {held}."
         )
+    classes, neck = arguments.get("classes", 0), shapes.get("neck.dense.weight", [0])[0]
+    if classes != neck:
+        raise ValueError(
+            f"{path}: classes={classes}, and the classifier of the weights beside it has {neck}."
+        )
     positions = [shape for name, shape in shapes.items() if name.endswith("encoder.pos_embedding")]
     if positions and (side := arguments.get("image_size")):
         patches = positions[0][1] - 1
@@ -193,6 +198,7 @@ _EMBEDDING: dict[str, Check] = {
     "batch_norm": _truth,
     "dropout": _share,
     "normalize": _truth,
+    "classes": lambda name, value: check_whole(name, value, least=2, most=_WIDTH),
 }
 _TOP: dict[str, Check] = {
     "pool": _one_of("avg", "max", "gem", "cls", "flatten"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from siamura._files import atomic_path, atomic_write, writing
 
 from ._config import check_sizes, read_config
-from .heads import EmbeddingHead, Pooling
+from .heads import EmbeddingHead, Neck, Pooling
 from .hub import fetched
 from .trunks import Trunk, check_trunk
 from .weights import load_weights, weight_shapes
@@ -181,6 +181,9 @@ class EmbeddingNet(GreyNet):
         See `Trunk`.
     preprocess : Preprocess, optional
         How the images were made. `fit` sets it from the data; it is saved with the weights.
+    classes : int
+        Where 2 or more, a classifier of so many classes stands on the embedding (`Neck`), for a loss beside the
+        distance: ``fit(..., classify=1.0)``, which adds one itself where there is none.
     seed : int
         Of the weights drawn. The global random state is left alone.
 
@@ -188,6 +191,7 @@ class EmbeddingNet(GreyNet):
     ----------
     trunk : Trunk
     head : EmbeddingHead
+    neck : Neck or None
 
     Examples
     --------
@@ -209,6 +213,7 @@ class EmbeddingNet(GreyNet):
         normalize: bool = True,
         image_size: int | None = None,
         preprocess: Preprocess | None = None,
+        classes: int = 0,
         seed: int = 0,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -232,6 +237,42 @@ class EmbeddingNet(GreyNet):
             "dropout": dropout,
             "normalize": normalize,
         }
+        self.neck: Neck | None = None
+        if classes:
+            self.add_neck(classes, seed=seed)
+
+    def add_neck(self, classes: int, *, seed: int = 0) -> None:
+        """Put a new classifier of so many classes on the embedding, in place of one that is there.
+
+        Parameters
+        ----------
+        classes : int
+            At least 2.
+        seed : int
+            Of the weights drawn.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.neck = Neck(self.dim, classes).to(self.mean.device)
+        self.config["classes"] = classes
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Give the classifier's logits, float32 (B, classes), of embeddings, float32 (B, dim).
+
+        Training draws as many images of each class, so their softmax is a probability for classes that are equally
+        frequent; `siamura.MLPHead.from_network` corrects that.
+
+        Raises
+        ------
+        ValueError
+            If the network has no classifier.
+        """
+        if self.neck is None:
+            raise ValueError(
+                "the network has no classifier; give classes=, or train by fit(..., classify=1.0)."
+            )
+        out: Tensor = self.neck(embeddings)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed grey images, uint8 or float (B, 1, S, S) from 0 to 255, as float32 (B, dim)."""

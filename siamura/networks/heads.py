@@ -152,3 +152,55 @@ class EmbeddingHead(nn.Module):
     def pools_first(self) -> bool:
         """Whether the pooling has no weights, so that pooled features can be kept."""
         return not any(True for _ in self.pool.parameters())
+
+
+class Neck(nn.Module):
+    """A classifier beside the embedding: batch normalisation, then one dense layer, in float32.
+
+    The triplet loss and the cross-entropy pull the same vector in different ways; the normalisation between them lets
+    both converge (Luo et al., "Bag of tricks and a strong baseline for deep person re-identification", 2019).
+
+    Parameters
+    ----------
+    dim : int
+        Dimensions of the embedding.
+    classes : int
+        Classes, at least 2.
+
+    Examples
+    --------
+    >>> Neck(8, 2)(torch.rand(4, 8)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ValueError(f"classes={classes} must be at least 2.")
+        self.norm = nn.BatchNorm1d(dim)
+        self.dense = nn.Linear(dim, classes)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Give the logits, float32 (B, classes), of embeddings (B, dim)."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            out: Tensor = self.dense(self.norm(embeddings.float()))
+            return out
+
+    @torch.no_grad()
+    def affine(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give the same in evaluation mode as a standardisation and a dense layer.
+
+        Returns
+        -------
+        mean, scale : Tensor (dim,)
+        weight : Tensor (classes, dim)
+        bias : Tensor (classes,)
+            The logits are ``weight @ ((x - mean) / scale) + bias``.
+        """
+        norm, dense = self.norm, self.dense
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = (norm.running_var + norm.eps).sqrt()
+        weight = dense.weight * norm.weight
+        bias = dense.bias + dense.weight @ norm.bias
+        return norm.running_mean.clone(), scale, weight, bias

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from siamura._validation import check_number
+
 from ._torchvision import torchvision_models
 from .grey import fold_grey
 from .timm_trunks import TIMM, import_timm
@@ -259,6 +261,42 @@ class Trunk(nn.Module):
             if name in listed or name.rpartition(".")[2] in _UNDECAYED
         }
 
+    def block_at(self, share: float) -> str:
+        """Name the block in front of which about such a share of the layers lies, so that whole blocks are frozen.
+
+        Parameters
+        ----------
+        share : float
+            Of the layers, at least 0 and below 1.
+
+        Returns
+        -------
+        str
+            For `unfreeze`.
+
+        Examples
+        --------
+        >>> Trunk("resnet18").block_at(0.5)
+        'layer3'
+        """
+        check_number("share", share, least=0, below=1)
+        names = self.layers()
+        starts: dict[str, int] = {}
+
+        def divide(prefix: str, at: int, count: int) -> None:
+            # What holds most of the layers (features, blocks, encoder.layers) is no block, but a row of blocks.
+            if count <= max(1.0, _ROW * len(names)):
+                starts[prefix] = at
+                return
+            depth = prefix.count(".") + 2 if prefix else 1
+            parts = [".".join(name.split(".")[:depth]) for name in names[at : at + count]]
+            for block in dict.fromkeys(parts):
+                if block != prefix:  # weights of the row's own, such as position embeddings
+                    divide(block, at + parts.index(block), parts.count(block))
+
+        divide("", 0, len(names))
+        return min(starts, key=lambda block: abs(starts[block] - share * len(names)))
+
     def freeze(self) -> None:
         """Keep every weight of the trunk as it is."""
         self.unfreeze(None)
@@ -368,6 +406,8 @@ class _Undrawn(TorchFunctionMode):
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
+
+_ROW = 0.6
 
 _UNDECAYED = {"cls_token", "class_token", "reg_token", "dist_token", "pos_embed", "pos_embedding",
               "relative_position_bias_table"}  # fmt: skip

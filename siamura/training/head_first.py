@@ -149,7 +149,7 @@ def train_head(
     )
     built = settings.build(learning)
     optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
-    head.train()
+    learning.train()
     losses: list[float] = []
     for step, positions in enumerate(Stream(batches, steps, count=count)):
         with torch.enable_grad(), own_rng(place, seed, 5, step):

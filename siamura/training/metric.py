@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 from pytorch_metric_learning.reducers import MeanReducer
 from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from siamura.losses import TripletLoss
 
 from .callbacks import Averaging, CollapseWatch, Validation
 from .curriculum import Curriculum
-from .data import augmentation_of, batch_count, check_sampler, check_valid, known_labels
+from .data import augmentation_of, batch_count, check_sampler, check_valid, known_labels, labels_of
+from .early_features import keep_early_features
 from .engine import RunSettings, run_training
 from .head_first import head_steps, share_or_steps, train_head
 from .machine import check_weights
-from .module import Feed, MetricModule, measured, mines_triplets
+from .module import Feed, MetricModule, cross_entropy, measured, mines_triplets
 from .neighbour_check import NeighbourCheck
 from .optimisers import OptimiserSettings
 from .options import ClassifierOptions, FitOptions
@@ -62,7 +63,8 @@ def fit(
         One row a step: step, epoch, loss, lr, active_fraction, mean_distance, hardest_positive,
         hardest_negative, objective (the loss that trained, the final one where both did), share (the final loss's
         weight), and with `valid` valid_loss, valid_p1 and valid_kappa of a 15-NN vote among at most 512 training
-        images (NaN between measurements). ``history.attrs["interrupted"]`` says whether Ctrl-C ended it; ``attrs``
+        images (NaN between measurements); with `classify` also metric_loss and classification_loss, the two terms of
+        the loss. ``history.attrs["interrupted"]`` says whether Ctrl-C ended it; ``attrs``
         also holds the ``steps`` that it was to take, ``precision`` and ``channels_last``.
 
     Raises
@@ -111,6 +113,8 @@ def fit(
     _check_triplets(loss, batches, data)
     check_weights(net)
     _adopt_preprocess(net, data)
+    if chosen["classify"]:
+        _add_classifier(net, data, seed)
     settings = RunSettings.of(chosen, net)
     optimiser = OptimiserSettings.of(chosen, total, fused=settings.fused)
     alone = head_steps(chosen["head_first"], total)
@@ -126,30 +130,80 @@ def fit(
             precision=settings.numbers,
             accelerator=chosen["accelerator"],
         )
-    beside = watching(chosen, check, max(batch_count(batches), -(-total // 5)), total)
+    measure = None if check is None else lambda learner: check(getattr(learner, "net", learner))
+    beside = watching(chosen, measure, max(batch_count(batches), -(-total // 5)), total)
     if chosen["on_collapse"] is not None:
         beside.append(CollapseWatch(chosen["on_collapse"]))
     # The data set's own augmentation is in the feed, where its draws belong to a step.
     with augmentation_of(data, chosen["augment"]) as augment:
-        feed = Feed(data, batches, total, augment, seed, chosen["workers"], head_first=alone)
-        module = MetricModule(net, curriculum, feed, optimiser, channels_last=settings.layout)
         head_loss: list[float] = []
         if alone and settings.starts:
-            final = measured(loss)
-            head_loss = train_head(
-                net,
-                data,
-                batches,
-                alone,
-                lambda emb, labels, _: final(emb, labels),
-                beside=final,
-                optimiser=optimiser,
-                seed=seed,
-                accelerator=chosen["accelerator"],
+            head_loss = _train_head(net, data, batches, alone, loss, chosen, optimiser)
+        learner, rows, images = net, data, True
+        cut = None
+        if not chosen["compile"]:
+            cut = keep_early_features(
+                net, data, augment, chosen["cache_features"], accelerator=chosen["accelerator"]
             )
+        if cut is not None:
+            learner, rows, augment = cut
+            images = False
+        feed = Feed(rows, batches, total, augment, seed, chosen["workers"], images, alone)
+        module = MetricModule(
+            learner, curriculum, feed, optimiser, classify=chosen["classify"], channels_last=settings.layout
+        )
         history = run_training(module, settings, [*beside, *chosen["callbacks"]])
+    net.eval()
     history.attrs["head_loss"] = head_loss
     return history
+
+
+def _add_classifier(net: Any, data: Dataset[Any], seed: int) -> None:
+    """See that the network has a classifier of as many classes as the labels are, or give it one."""
+    if not hasattr(net, "add_neck"):
+        raise ValueError(f"classify needs an EmbeddingNet; a {type(net).__name__} takes no classifier.")
+    labels = labels_of(data)
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    if labels.min(initial=0) < 0 or classes < 2:
+        raise ValueError(
+            f"classify needs labels that are codes from 0 on, of two classes or more; data has {np.unique(labels)[:5]}."
+        )
+    if net.neck is None:
+        net.add_neck(classes, seed=seed)
+    elif net.neck.dense.out_features < classes:
+        raise ValueError(
+            f"the network's classifier has {net.neck.dense.out_features} classes, and data has labels up to "
+            f"{classes - 1}; give net.add_neck({classes})."
+        )
+
+
+def _train_head(
+    net: Any,
+    data: Dataset[Any],
+    batches: Iterable[Any],
+    steps: int,
+    loss: nn.Module,
+    chosen: FitOptions,
+    optimiser: OptimiserSettings,
+) -> list[float]:
+    """Train the head alone, by the loss and, where asked for, its cross-entropy."""
+    final, weight = measured(loss), chosen["classify"]
+
+    def objective(emb: Tensor, labels: Tensor, _: list[int]) -> Tensor:
+        value: Tensor = final(emb, labels)
+        return value + weight * cross_entropy(net, emb, labels) if weight else value
+
+    return train_head(
+        net,
+        data,
+        batches,
+        steps,
+        objective,
+        beside=nn.ModuleList([final, net.neck]) if weight else final,
+        optimiser=optimiser,
+        seed=chosen["seed"],
+        accelerator=chosen["accelerator"],
+    )
 
 
 def watching(
@@ -214,7 +268,12 @@ def _curriculum(loss: nn.Module, options: FitOptions, total: int) -> Curriculum:
         length = share_or_steps("warmup_steps", length)
     if warmup == "auto":
         warmup = None
-        if type(loss).__name__ in _HARD and type(loss).__module__.startswith("siamura."):
+        # A cross-entropy on the same embedding keeps it from becoming one point.
+        if (
+            not options["classify"]
+            and type(loss).__name__ in _HARD
+            and type(loss).__module__.startswith("siamura.")
+        ):
             # Over all triplets, not only the active ones: solved batches then weigh less than unsolved ones.
             margin, distance = getattr(loss, "margin", 0.2), getattr(loss, "distance", None)
             warmup = TripletLoss(

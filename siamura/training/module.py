@@ -21,7 +21,7 @@ from .distributed import gather_rows, rank_and_world
 from .optimisers import OptimiserSettings
 from .seeds import own_rng, step_generator, step_seed
 
-__all__ = ["Feed", "MetricModule", "NothingToLearn", "TrainModule", "mines_triplets"]
+__all__ = ["Feed", "MetricModule", "NothingToLearn", "TrainModule", "cross_entropy", "mines_triplets"]
 
 # Steps without a single triplet after which a run is given up.
 PATIENCE = 50
@@ -222,13 +222,18 @@ class MetricModule(TrainModule):
     ----------
     curriculum : Curriculum
         The losses.
+    classify : float
+        Weight of a cross-entropy by the network's neck.
     net, feed, optimiser, channels_last
         See `TrainModule`.
     """
 
-    def __init__(self, net: nn.Module, curriculum: Curriculum, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, net: nn.Module, curriculum: Curriculum, *args: Any, classify: float = 0.0, **options: Any
+    ) -> None:
         super().__init__(net, *args, **options)
         self.curriculum = curriculum
+        self.classify = classify
         self.loss = curriculum.loss
         self.warmup = curriculum.warmup
         self._mines = mines_triplets(curriculum.loss)
@@ -262,6 +267,10 @@ class MetricModule(TrainModule):
         assert used is not None
         figures = statistics_of(used, emb.detach(), labels)
         row = {name: figures.get(name, float("nan")) for name in STATISTICS}
+        if self.classify:
+            beside = cross_entropy(self.net, emb, labels)
+            row |= {"metric_loss": float(loss.detach()), "classification_loss": float(beside.detach())}
+            loss = loss + self.classify * beside
         return loss, row | {"objective": type(used).__name__, "share": share}
 
     def on_train_batch_end(self, *args: Any) -> None:
@@ -305,6 +314,12 @@ class MetricModule(TrainModule):
         super().on_load_checkpoint(checkpoint)
         self.curriculum.load_state_dict(checkpoint["siamura"]["curriculum"])
         self._had_triplets = checkpoint["siamura"].get("had_triplets", True)
+
+
+def cross_entropy(net: Any, emb: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of a network's classifier on embeddings, their mean over a batch."""
+    logits: Tensor = net.neck(emb)
+    return nn.functional.cross_entropy(logits, labels)
 
 
 def mines_triplets(loss: nn.Module) -> bool:

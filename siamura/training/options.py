@@ -216,6 +216,26 @@ class TrainingOptions(TypedDict, total=False):
 class FitOptions(TrainingOptions, total=False):
     """What `fit` takes."""
 
+    classify: Annotated[
+        float,
+        Option(
+            0.0,
+            "Weight of a cross-entropy beside the loss, by a classifier on the embedding (`networks.heads.Neck`), "
+            "which is added where the network has none. The labels are then the codes 0 to C - 1. It keeps the "
+            'embeddings apart, so that ``warmup_loss="auto"`` gives no start on all triplets.',
+            least=0,
+        ),
+    ]
+    cache_features: Annotated[
+        bool | None,
+        Option(
+            None,
+            "Where the trunk's first layers are frozen (``net.trunk.unfreeze(...)``), compute what they give once, in "
+            "half precision, and train the rest on it: the same steps, without most of their cost. By default where "
+            "the images are not augmented, or flipped alone, and it takes less than 4 GiB.",
+        ),
+    ]
+
     warmup_loss: Annotated[
         "nn.Module | str | None",
         Option(
@@ -223,7 +243,7 @@ class FitOptions(TrainingOptions, total=False):
             "The loss of the first steps. From scratch, losses that mine hard triplets can stay at the margin for "
             'ever; ``"auto"`` gives batch hard, semi-hard and triplet focal a start on all triplets (`TripletLoss` '
             "with the same margin and distance; 0.2 for a soft margin, and on similarities the default distance), "
-            "and others none.",
+            "and others none; none beside a cross-entropy (`classify`).",
             'Module, "auto" or None',
         ),
     ]

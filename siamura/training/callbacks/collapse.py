@@ -89,7 +89,7 @@ class CollapseWatch(pl.Callback):
         margin = getattr(module.loss, "margin", None)
         still = row["mean_distance"] < self.distance
         if still and isinstance(margin, float):
-            still = abs(row["loss"] - margin) < 0.1 * margin
+            still = abs(row.get("metric_loss", row["loss"]) - margin) < 0.1 * margin
         self.count = self.count + 1 if still else 0
         if self.count < self.patience:
             return

@@ -1,0 +1,252 @@
+"""Accuracy on real bones: siamura's trainings beside frozen features, a classifier and plain scripts.
+
+``python -m benchmarks.real_bones DATA WEIGHTS`` trains every method on FracAtlas with three seeds, measures on its
+valid split, and prints the tables of docs/real_bones.md. DATA is a folder with ``films.csv`` (columns file, finding,
+patient, study, region, hardware, split) and the files that it names; WEIGHTS is timm's
+``tf_efficientnet_lite0.safetensors``. Each training is kept in ``--out`` and not repeated. ``--device auto`` takes a
+GPU, where 30 trainings are minutes; on 2 cores they are hours, ``--methods`` and ``--seeds`` choose some.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import siamura
+from siamura.evaluation import frozen_baseline
+from siamura.evaluation.intervals import bootstrap
+from siamura.evaluation.metrics import score_draws
+from siamura.experiments import Experiment
+from siamura.experiments.running import build_loss, freeze_first
+from siamura.heads import KNNHead, MLPHead
+from siamura.networks import Classifier, EmbeddingNet
+from siamura.pixels import Preprocess, RadiographDataset
+from siamura.training import embed, fit_classifier, predict_proba
+from siamura.training.embedding import forward_rows
+from siamura.training.head_first import FrozenTrunk
+
+from .plain_pml import embed_plain, train_plain
+
+TRUNK = "tf_efficientnet_lite0"
+METRICS = ("kappa", "auroc", "average_precision")
+#: Methods in the order of the table: name in files, name in the table.
+METHODS = {
+    "frozen": "none: frozen features",
+    "classifier": "cross-entropy classifier (siamura.fit_classifier)",
+    "plain_hard": "plain script, PML batch hard",
+    "plain_all": "plain script, PML all triplets",
+    "default": "siamura, default with weights, 224 px",
+    "best": "siamura, best: 448 px, 600 steps",
+}
+HEADS = {"knn": "k-NN", "head": "classifier or MLP", "logistic": "logistic regression"}
+
+
+def read(data: Path, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two splits of one region (``"all"``: of all, as one)."""
+    table = siamura.read_studies(
+        data / "films.csv", columns={"file": "path", "finding": "label"}, positive="fracture"
+    )
+    if part != "all":
+        table = table[table["region"] == part].reset_index(drop=True)
+    return siamura.train_valid(table)
+
+
+def frozen(train: Any, valid: Any, settings: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """k-NN and logistic regression on pooled features."""
+    net = FrozenTrunk(EmbeddingNet(f"timm:{TRUNK}", weights=settings.weights, preprocess=train.pre)).eval()
+    x, v = (forward_rows(net, d, accelerator=settings.device)[0].flatten(1).numpy() for d in (train, valid))
+    found = frozen_baseline(x, train.table, v, valid.table, draws=0, seed=seed)
+    return {"knn": found.probability["k-NN"], "logistic": found.probability["logistic"]}
+
+
+def classifier(train: Any, valid: Any, settings: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The whole trunk by cross-entropy, as many steps and films."""
+    net = Classifier(f"timm:{TRUNK}", weights=settings.weights, preprocess=train.pre, seed=seed)
+    fit_classifier(
+        net, train, batch_size=32, steps=settings.steps, lr=3e-4, augment="flip", keep_best=False,
+        seed=seed, accelerator=settings.device, progress=False,
+    )  # fmt: skip
+    return {"head": predict_proba(net, valid, accelerator=settings.device, progress=False)}
+
+
+def plain(train: Any, valid: Any, settings: argparse.Namespace, seed: int, mining: str) -> dict[str, Any]:
+    """A plain script."""
+    device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+    net = train_plain(
+        _pixels(train), train.labels, trunk=TRUNK, weights=settings.weights, mining=mining, steps=settings.steps,
+        seed=seed, device=device, half=device == "cuda",
+    )  # fmt: skip
+    x, v = (embed_plain(net, _pixels(d), device) for d in (train, valid))
+    return by_heads(
+        x, v, train, valid, MLPHead(random_state=seed).fit(x, train.labels, groups=train.patients)
+    )
+
+
+def joint(train: Any, valid: Any, settings: argparse.Namespace, seed: int, **more: Any) -> dict[str, Any]:
+    """Siamura's training with weights given; `more` are settings of the experiment."""
+    chosen: dict[str, Any] = {"size": train.pre.size, "steps": settings.steps, **more}
+    experiment = Experiment(
+        data="films", trunk=f"timm:{TRUNK}", weights=str(settings.weights), seed=seed, **chosen
+    )
+    net = EmbeddingNet(
+        experiment.trunk, dim=experiment.dim, weights=settings.weights, preprocess=train.pre, seed=seed,
+        dropout=experiment.recipe()["dropout"],
+    )  # fmt: skip
+    freeze_first(net, experiment)
+    batches = siamura.samplers.PKBatchSampler(train.labels, p=2, k=16, groups=train.patients, seed=seed)
+    options = experiment.training() | {"accelerator": settings.device, "progress": False}
+    history = siamura.fit(net, train, batches, build_loss(experiment), **options)
+    x, v = (embed(net, d, accelerator=settings.device, progress=False) for d in (train, valid))
+    head = (
+        MLPHead(random_state=seed).fit(x, train.labels, groups=train.patients)
+        if net.neck is None
+        else MLPHead.from_network(net, train.labels)
+    )
+    rates = history["lr"].to_numpy()
+    return {**by_heads(x, v, train, valid, head), "share": float(np.average(history["share"], weights=rates))}
+
+
+def by_heads(x: Any, v: Any, train: Any, valid: Any, head: MLPHead) -> dict[str, Any]:
+    """Probabilities on valid by k-NN and by a head."""
+    knn = KNNHead(k=15).fit(x, train.labels, groups=train.patients)
+    return {
+        "knn": knn.predict_proba(v, groups=valid.patients)[:, 1],
+        "head": head.predict_proba(v)[:, 1],
+    }
+
+
+def _pixels(data: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(data.images)
+
+
+RUNS: Mapping[str, tuple[int, Callable[..., dict[str, Any]], dict[str, Any]]] = {
+    "frozen": (224, frozen, {}),
+    "classifier": (224, classifier, {}),
+    "plain_hard": (224, plain, {"mining": "hard"}),
+    "plain_all": (224, plain, {"mining": "all"}),
+    "default": (224, joint, {}),
+    "best": (448, joint, {"steps": 600}),
+}
+
+
+def train_one(settings: argparse.Namespace, part: str, method: str, seed: int) -> None:
+    """Train one method with one seed, if that is not done yet, and keep its answers on valid."""
+    file = settings.out / f"{part}-{method}-{seed}.npz"
+    if file.is_file():
+        return
+    size, how, more = RUNS[method]
+    if settings.smoke:
+        size, more = 64, {name: value for name, value in more.items() if name != "steps"}
+    train, valid = (
+        RadiographDataset(table, Preprocess(size), cache=settings.out / "cache")
+        for table in read(settings.data, part)
+    )
+    started = time.perf_counter()
+    answers = how(train, valid, settings, seed, **more)
+    minutes = (time.perf_counter() - started) / 60
+    np.savez(file.with_suffix(".tmp.npz"), minutes=minutes, **{k: np.asarray(v) for k, v in answers.items()})
+    file.with_suffix(".tmp.npz").replace(file)
+    print(f"{part} {method} seed {seed}: {minutes:.2f} min", flush=True)
+
+
+def table_of(settings: argparse.Namespace, part: str) -> str:
+    """Every method's figures: means over the seeds, with patient intervals, and differences to the best other one."""
+    valid = read(settings.data, part)[1]
+    label, patient = valid["label"].to_numpy(), pd.factorize(valid["patient"])[0]
+    found: dict[tuple[str, str], list[Any]] = {}
+    minutes: dict[str, list[float]] = {}
+    for method in METHODS:
+        for file in sorted(settings.out.glob(f"{part}-{method}-[0-9]*.npz")):
+            with np.load(file) as held:
+                minutes.setdefault(method, []).append(float(held["minutes"]))
+                for head in HEADS:
+                    if head in held:
+                        found.setdefault((method, head), []).append(held[head])
+    lines = [
+        f"{part}: {len(valid)} views of {patient.max() + 1} patients, {label.mean():.0%} fractured.",
+        "",
+        "| training | read out by | seeds | kappa | AUROC | average precision | AUROC, spread over seeds | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    scores = {}
+    for (method, head), answers in found.items():
+        measured = _means(label, patient, answers)
+        scores[method, head] = measured
+        cells = [f"{measured.value[m]:.3f} [{measured.low[m]:.3f}, {measured.high[m]:.3f}]" for m in METRICS]
+        each = [float(score_draws(label, p, only=("auroc",))["auroc"][0]) for p in answers]
+        spread = f"{min(each):.3f} to {max(each):.3f}" if len(each) > 1 else "–"
+        lines.append(
+            f"| {METHODS[method]} | {HEADS[head]} | {len(answers)} | {' | '.join(cells)} | {spread} | "
+            f"{np.mean(minutes[method]):.1f} |"
+        )
+    lines += [
+        "",
+        "| siamura, its best read-out | beside | kappa | AUROC | average precision |",
+        "|---|---|---|---|---|",
+    ]
+    for mine in (m for m in ("default", "best") if (m, "head") in found):
+        for (method, head), answers in found.items():
+            if method in ("default", "best"):
+                continue
+            gap = _differences(label, patient, found[mine, "head"], answers)
+            cells = [f"{gap.value[m]:+.3f} [{gap.low[m]:+.3f}, {gap.high[m]:+.3f}]" for m in METRICS]
+            lines.append(f"| {METHODS[mine]} | {METHODS[method]}, {HEADS[head]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _scores(label: Any, patient: Any, answers: list[Any], counts: Any) -> dict[str, Any]:
+    each = [score_draws(label, p, counts, groups=patient, only=METRICS) for p in answers]
+    return {m: np.mean([s[m] for s in each], axis=0) for m in METRICS}
+
+
+def _means(label: Any, patient: Any, answers: list[Any]) -> Any:
+    return bootstrap(
+        lambda counts: _scores(label, patient, answers, counts), int(patient.max()) + 1, 2000, 0.95, 0
+    )
+
+
+def _differences(label: Any, patient: Any, first: list[Any], second: list[Any]) -> Any:
+    def gaps(counts: Any) -> dict[str, Any]:
+        a, b = (_scores(label, patient, p, counts) for p in (first, second))
+        return {m: a[m] - b[m] for m in METRICS}
+
+    return bootstrap(gaps, int(patient.max()) + 1, 2000, 0.95, 0, floor=-np.inf)
+
+
+def main() -> None:
+    """Train what is missing, then print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_bones", description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("build/real_bones"))
+    parser.add_argument("--parts", default="hand,all")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--smoke", action="store_true", help="64 px: shows that the code runs, measures nothing"
+    )
+    settings = parser.parse_args()
+    settings.out.mkdir(parents=True, exist_ok=True)
+    for seed in map(int, settings.seeds.split(",")):
+        for method in settings.methods.split(","):
+            for part in settings.parts.split(","):
+                if method != "frozen" or seed == 0:  # nothing is drawn there
+                    train_one(settings, part, method, seed)
+    text = "\n\n".join(table_of(settings, part) for part in settings.parts.split(","))
+    (settings.out / "tables.md").write_text(text + "\n", encoding="utf-8")
+    (settings.out / "settings.json").write_text(json.dumps(vars(settings), default=str), encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
