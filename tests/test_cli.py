@@ -123,7 +123,7 @@ def test_explain_writes_a_figure_and_boxes_within_the_film(done: Run, film: Path
     result = call("explain", done.folder, film, "--out", tmp_path / "heat.png", "--method", "gradcam")
     said = json.loads(result.stdout)
     assert (tmp_path / "heat.png").read_bytes().startswith(b"\x89PNG")
-    assert said["target"] == "log-odds of label 1"
+    assert said["target"] == "log-odds of abnormal"
     height, width = siamura.read_image(film).shape
     for x0, y0, x1, y1 in said["boxes"]:
         assert 0 <= x0 < x1 <= width

@@ -152,17 +152,18 @@ def explain(
         if like is not None:
             target = Similarity(embed_image(predictor.net, siamura.read_image(like)), like.name)
         found = siamura.explain(predictor.net, siamura.read_image(image), target, method=method)
+        named = found.target.replace(f"label {shown_class}", predictor.classes[shown_class])
         drawn = "phantom " if studies.is_phantom(image) else ""
         figure = plots.heat_map(
             *found.downscaled(),
-            title=f"{found.target}: {found.score:.2f}",
+            title=f"{named}: {found.score:.2f}",
             note=f"Where the score of {drawn}{image.name} comes from: {found.description}",
         )
         figure.savefig(out, dpi=200)
         said = {
             "figure": str(out),
             "boxes": found.boxes.tolist(),
-            "target": found.target,
+            "target": named,
             "class": predictor.classes[shown_class],
             "score": found.score,
         }
