@@ -12,11 +12,14 @@ help:  ## list the commands
 reproduce: $(VENV)/.core  ## set up, then run the finger experiment on phantoms
 	$(BIN)/python examples/finger_tfl.py --out runs/finger_tfl --overwrite
 
+# One thread a process, as several processes share the cores; a file's tests stay together, as they share what is set up.
+WORKERS ?= 2
+PARALLEL = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 test: $(VENV)/.test  ## set up, then run the tests
-	$(BIN)/python -m pytest
+	$(PARALLEL)
 
 slow: $(VENV)/.test  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(PARALLEL) -m slow
 
 tables: $(VENV)/.test  ## every published table on phantoms, in its quick setting: half an hour
 	$(BIN)/python -m pytest -m tables

@@ -37,6 +37,17 @@ PAGES = sorted(
     if not {"generated", "_build", "auto_examples"} & set(path.parts)
 )
 
+# Pages that train or export for more than some seconds: `make slow` plays them.
+LONG = {
+    "docs/start.md",
+    "docs/exporting.md",
+    "docs/explaining.md",
+    "docs/training.md",
+    "docs/howto/export.md",
+    "docs/howto/mura.md",
+    "docs/howto/own_data.md",
+}
+
 NOT_RUN = {
     r"git clone |cd |python3 -m venv |\. \.venv|pip install ": "sets up what `make test` has set up",
     r"make ": "a target of the Makefile, of which `make test` is running",
@@ -377,7 +388,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page in LONG else page for page in PAGES]
+)
 def test_page(page: str, folder: Path, things: Path, done: Run) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for long, short in SHORTER.get(page, {}).items():

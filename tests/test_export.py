@@ -67,6 +67,7 @@ def test_network_alone(tmp_path):
     assert "classes" not in json.loads((tmp_path / "a.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_difference_is_not_written(tmp_path, monkeypatch):
     import siamura.export as export
 

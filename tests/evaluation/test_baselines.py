@@ -126,6 +126,7 @@ def test_the_part_is_a_trivial_sign():
     )
 
 
+@pytest.mark.slow
 def test_trees_answer_where_they_are_better_on_training_patients():
     table, features = split_table(rows=1200)
     sign = np.sin(6 * features["mean"]) > 0  # no square follows it
@@ -140,6 +141,7 @@ def test_trees_answer_where_they_are_better_on_training_patients():
     assert trivial_baselines(table, features).attrs["model"] == "logistic"
 
 
+@pytest.mark.slow
 def test_names_and_order_of_files_play_no_part():
     table, features = split_table()
     other = table.assign(path=[f"{label}.png" for label in table["label"]])

@@ -58,6 +58,7 @@ def coverage(skill, hospitals, draws, patients=150):
     return {name: hits / hospitals for name, hits in inside.items()}
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     found = coverage(MIDDLING, hospitals=150, draws=300)
     calibration_error = found.pop("ece")
@@ -67,6 +68,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.90 <= calibration_error <= 0.99
 
 
+@pytest.mark.slow
 def test_the_calibration_error_of_a_perfect_model_may_be_zero():
     """Labels drawn from the very probabilities: the plain error is far above 0, its interval must not be."""
     rng = np.random.default_rng(0)
@@ -84,6 +86,7 @@ def test_the_calibration_error_of_a_perfect_model_may_be_zero():
     assert 0.91 <= held / 200 <= 1
 
 
+@pytest.mark.slow
 def test_rows_taken_as_independent_would_be_too_sure():
     # What the bootstrap over patients is for: the same simulation, each view drawn for itself.
     value, _ = truth(MIDDLING)

@@ -151,6 +151,7 @@ def test_calibration_error_bin_by_bin(seed, bins, decimals):
     assert score_draws(y, p, bins=bins)["ece"][0] == pytest.approx(naive_ece(y, p, bins), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 9999), decimals=st.sampled_from([1, 3, 8]))
 def test_a_draw_is_the_score_of_the_rows_it_repeats(seed, decimals):

@@ -53,6 +53,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_measured_by_part_and_kept(grid: Path) -> None:
     (done,) = run_grid({"cell": TINY}, grid).values()
     figures = done.metrics["valid"]["study"]["classifier"]
@@ -79,6 +80,7 @@ def test_a_classifier_is_trained_measured_by_part_and_kept(grid: Path) -> None:
         load_run(grid / "cell")
 
 
+@pytest.mark.slow
 def test_the_trivial_baseline_stands_beside_by_default(grid: Path) -> None:
     (done,) = run_grid({"cell": TINY}, grid).values()
     table = done.predictions()
@@ -99,6 +101,7 @@ def test_the_trivial_baseline_stands_beside_by_default(grid: Path) -> None:
     assert shown[0] == f"{trivial['accuracy']:.3f}"
 
 
+@pytest.mark.slow
 def test_features_of_a_file_are_measured_once(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (done,) = run_grid({"cell": TINY}, grid).values()
     table = done.predictions()
@@ -175,6 +178,7 @@ def _same(figure: Published, experiment: ClassifierExperiment) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_run_anew(grid: Path) -> None:
     run_grid({"cell": TINY}, grid)
     (again,) = run_grid({"cell": replace(TINY, tune_epochs=0)}, grid).values()

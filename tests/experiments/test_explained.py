@@ -58,6 +58,7 @@ def test_the_script_measures_what_the_functions_measure(done: Run, cache: Path, 
     assert all(float(low) - 0.01 <= float(value) <= float(high) + 0.01 for value, low, high in rows)
 
 
+@pytest.mark.slow
 def test_the_runs_own_phantoms_are_refused(done: Run, cache: Path, tmp_path: Path) -> None:
     refused = start(done.folder, tmp_path / "out", cache, "--seed", str(done.experiment.seed))
     assert refused.returncode == 2
@@ -65,6 +66,7 @@ def test_the_runs_own_phantoms_are_refused(done: Run, cache: Path, tmp_path: Pat
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_finds_nothing_says_so(done: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Predictor, "probability", lambda self, embeddings: 0.0 * embeddings[:, 0])
     with pytest.raises(ValueError, match="finds none of the"):

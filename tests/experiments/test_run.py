@@ -109,6 +109,7 @@ def test_history_and_config_say_what_was_run(done: Run) -> None:
     assert "PHANTOMS" in done.table()
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_figures(done: Run, cache: Path, tmp_path: Path) -> None:
     experiment = Experiment.from_dict(json.loads((done.folder / "config.json").read_text())["experiment"])
     again = run(experiment, tmp_path / "again", cache=cache)
@@ -183,6 +184,7 @@ def test_unknown_values_are_named(option: str, value: str, phantoms: Path, tmp_p
     assert not (tmp_path / "run" / "model").exists()
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_left_out_counted_and_listed(mura: Path, cache: Path, tmp_path: Path) -> None:
     bad = sorted(mura.rglob("train/**/*.png"))[0]
     bad.write_bytes(bad.read_bytes()[:200])
@@ -193,6 +195,7 @@ def test_an_unreadable_image_is_left_out_counted_and_listed(mura: Path, cache: P
     assert str(bad.resolve()) not in set(done.embeddings()[1]["path"])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_gone_on_with(done: Run, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(replace(TINY, steps=1), folder, cache=cache)
@@ -239,6 +242,7 @@ def test_ctrl_c_leaves_a_complete_run_folder(tmp_path: Path) -> None:
     assert "kappa" in stopped.metrics["valid"]["study"]["knn"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_training_ends_with_130_and_one_line(
     done: Run, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,7 @@ for i in range(20):
 """
 
 
+@pytest.mark.slow
 def test_two_writers_and_a_reader(place):
     index = CaseIndex.create(place, dim=8)
     code = WRITER.format(here=HERE)

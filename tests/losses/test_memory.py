@@ -94,6 +94,7 @@ def test_pmls_own_losses_are_still_served():
 WORKER = Path(__file__).with_name("gloo_worker.py")
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(tmp_path):
     """Every loss, plain and in a memory: within 1e-6 of one process on the joined batch."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -127,6 +127,7 @@ def test_positions_that_do_not_fit_the_size(tmp_path):
         EmbeddingNet.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_all_kinds_still_come_back(tmp_path):
     x = torch.randint(0, 256, (1, 1, 64, 64), dtype=torch.uint8)
     nets = [

@@ -115,6 +115,7 @@ EmbeddingNet.from_pretrained("hf-hub:me/finger", local_files_only=True)
 """
 
 
+@pytest.mark.slow
 def test_a_network_goes_to_the_hub_and_comes_back(hub, folder, tmp_path):
     endpoint, held = hub
     # The Hub's library reads its address as it is imported: hence a process of its own.

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 import numpy as np
@@ -23,6 +25,7 @@ assert torch._dynamo.utils.is_compile_supported("cpu") in (True, False)
 """
 
 
+@pytest.mark.slow
 def test_embedding_imports_neither_lightning_nor_a_compiler(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, cwd=tmp_path

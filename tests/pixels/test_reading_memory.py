@@ -50,6 +50,7 @@ def bomb(width: int, height: int, depth: int, colour: int) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_a_decompression_bomb_is_read_within_a_gibibyte(tmp_path: Path) -> None:
     file = tmp_path / "bomb.png"
     file.write_bytes(bomb(8900, 8900, 8, 0))

@@ -102,6 +102,7 @@ def test_unfreezing_from_a_layer_trains_that_much(data):
         assert torch.equal(value, before[name]) == (layer not in learning), name
 
 
+@pytest.mark.slow
 def test_plateau_and_patience(data, valid):
     net = make_classifier()
     history = fit_classifier(
@@ -131,6 +132,7 @@ def test_ensembles_average_probabilities(tmp_path, valid):
         Ensemble.from_pretrained(tmp_path / "member0")
 
 
+@pytest.mark.slow
 def test_metric_networks_and_heads_may_be_members(data, valid):
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -212,6 +212,7 @@ def test_clipping_bounds_the_step(data):
     assert moved[0] > 1e-3
 
 
+@pytest.mark.slow
 def test_half_precision_learns_too(data, valid):
     history = fit(make_net(), data, make_batches(data), BatchHardTripletLoss(margin=0.2), steps=30, valid=valid,
                   precision="bf16", clip=1.0, workers=1, progress=False)  # fmt: skip

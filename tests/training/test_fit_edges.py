@@ -189,6 +189,7 @@ def test_patients_on_both_sides_are_noticed(data, valid):
         fit(make_net(), first, make_batches(data), TripletLoss(), steps=1, valid=second, progress=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, data):
     options = {"steps": 2, "out": tmp_path, "progress": False}
     fit(make_net(), data, make_batches(data), TripletLoss(), **options)

@@ -46,7 +46,7 @@ def whole(tmp_path_factory, data, valid):
     return run(tmp_path_factory.mktemp("whole"), data, valid)
 
 
-@pytest.mark.parametrize("step", [2, 5, 6, 13])
+@pytest.mark.parametrize("step", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 6, 13))])
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end", "on_after_backward"])
 def test_after_a_crash_the_end_is_bit_identical(tmp_path, data, valid, whole, step, hook):
     with pytest.raises(SystemError):
@@ -58,6 +58,7 @@ def test_after_a_crash_the_end_is_bit_identical(tmp_path, data, valid, whole, st
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "history.csv"), history, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_complete_stays_so(tmp_path, data, valid, whole):
     run(tmp_path, data, valid)
     history, weights = run(tmp_path, data, valid, resume=True)
@@ -65,6 +66,7 @@ def test_a_run_that_was_complete_stays_so(tmp_path, data, valid, whole):
     assert_same(weights, whole[1])
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_never_cut(tmp_path, data, valid):
     options = {"accumulate": 4, "checkpoint_every": 2, "ema": None, "keep_best": False}
     expected = run(tmp_path / "a", data, valid, **options)
@@ -84,6 +86,7 @@ def test_a_checkpoint_that_is_none(tmp_path, data, valid):
         run(tmp_path, data, valid, resume=True)
 
 
+@pytest.mark.slow
 def test_a_classifier_goes_on_too(tmp_path, data, valid):
     def classify(out, **options):
         net = Classifier("squeezenet1_1", "b_densenet169", hidden=(8,), dropout=0.3)
