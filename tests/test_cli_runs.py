@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+import siamura
 from siamura import evaluation
 from siamura.cli import app
 from siamura.cli.output import Format, emit, loading, shown
@@ -116,6 +117,7 @@ def test_info_names_versions_device_and_cache(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "kept.bin").write_bytes(bytes(3_000_000))
     facts = table(call("info")).set_index("what")["value"]
     assert torch.__version__.startswith(facts["torch"])
+    assert facts["siamura"] == siamura.__version__
     assert facts["cache"] == str(tmp_path)
     assert facts["cache size"] == "3 MB"
     assert int(facts["cores"]) >= 1

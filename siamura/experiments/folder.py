@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
+import siamura
 from siamura._files import atomic_write
 from siamura._stored import naming_damage, read_json
 from siamura.inference import load_embeddings, load_heads, load_network
@@ -309,6 +310,7 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
+    found["siamura"] = siamura.__version__  # an editable installation may hold an earlier one's metadata
     return found
 
 
