@@ -103,7 +103,13 @@ def test_a_table_without_split_and_study_has_both_made_and_said(
     kinds = films["label"].map({0: "unremarkable", 1: "broken"})
     table = pd.DataFrame({"file": films["path"], "finding": kinds, "patient": films["patient"]})
     table.to_csv(tmp_path / "films.csv", index=False)
-    settings = Experiment(data=str(tmp_path / "films.csv"), positive="broken", part="all", **TINY)
+    settings = Experiment(
+        data=str(tmp_path / "films.csv"),
+        columns="file=path,finding=label",
+        positive="broken",
+        part="all",
+        **TINY,
+    )
     run = siamura.run(settings, tmp_path / "run", cache=cache)
     data = run.config["data"]
     assert data["classes"] == ["unremarkable", "broken"]
