@@ -96,15 +96,19 @@ def fit(
     return columns, values
 
 
-def frame_of(rows: Sequence[Sequence[Any]], kinds: Mapping[str, str]) -> pd.DataFrame:
-    """Make a table of rows from the database, whose first values are whole numbers for the table's index."""
-    made: dict[str, Any] = {}
+def frame_of(
+    rows: Sequence[Sequence[Any]], kinds: Mapping[str, str], front: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Make a table of rows from the database; their first values are its index, unless columns stand in `front`."""
+    made = dict[str, Any]() if front is None else dict(front)
     for i, (name, kind) in enumerate(kinds.items(), 1):
         listed = [row[i] for row in rows]
         if None in listed:
             kind = {"int64": "Int64", "bool": "boolean"}.get(kind, kind)
-        made[name] = pd.array(listed, dtype=_TEXT if kind == "str" else kind)
-    return pd.DataFrame(made, index=np.fromiter((row[0] for row in rows), np.int64, len(rows)), copy=False)
+        dtype: Any = _TEXT if kind == "str" else kind
+        made[name] = pd.array(listed, dtype=dtype)
+    numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    return pd.DataFrame(made, index=numbers if front is None else pd.RangeIndex(len(rows)), copy=False)
 
 
 def one_of(column: sa.ColumnElement[Any], numbers: Iterable[int]) -> Any:
@@ -180,6 +184,15 @@ class VectorTable:
         """Rows under these conditions; the frame's index holds their numbers."""
         found = self.select([self.table.c.number, *map(self.column, self.columns)], *given)
         return frame_of(found.fetchall(), self.columns or dict.fromkeys(self.required, "str"))
+
+    def rows_of(self, numbers: NDArray[np.int64], front: Mapping[str, Any]) -> pd.DataFrame:
+        """Rows of these numbers in their order, behind the columns of `front`."""
+        columns = [self.table.c.number, *map(self.column, self.columns)]
+        found = {
+            row[0]: row for row in self.select(columns, one_of(self.table.c.number, set(numbers.tolist())))
+        }
+        rows = [found[number] for number in numbers.tolist()]
+        return frame_of(rows, self.columns or dict.fromkeys(self.required, "str"), front)
 
     def embeddings(self, *given: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers and vectors of the rows under these conditions, of those whose checksum is right."""

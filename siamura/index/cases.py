@@ -349,8 +349,4 @@ class CaseIndex:
             distances, numbers, views = found
             at = query, rank = np.nonzero(numbers >= 0)
             front = (query, rank + 1, distances[at], numbers[at], *([] if views is None else [views[at]]))
-            rows = session.rows(*session.conditions((), np.unique(numbers[at])))
-            rows = rows.take(np.searchsorted(rows.index, numbers[at])).reset_index(drop=True)
-            for i, (name, values) in enumerate(zip(RESULT, front, strict=False)):
-                rows.insert(i, name, values)
-            return rows
+            return session.rows_of(numbers[at], dict(zip(RESULT, front, strict=False)))
