@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,14 @@ from tqdm import tqdm
 
 from siamura import pixels
 from siamura._files import printable
-from siamura._image_files import IMAGE_KINDS, find_images, natural_order, summarize_passed_over
 from siamura._run_files import align_classes, load_classes, load_embeddings, load_heads, load_network
 from siamura._stored import naming_damage, read_json
 from siamura._validation import check_choice
 from siamura.evaluation import OperatingPoint
 from siamura.heads.distance_limit import DistanceLimit
+from siamura.heads.feature_limit import FeatureLimit
 from siamura.pixels.checks import check_radiograph
+from siamura.studies.listing import list_views
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,11 +38,6 @@ __all__ = [
     "load_network",
     "studies_of",
 ]
-
-_log = logging.getLogger(__name__)
-
-#: The name of a study's folder in MURA: these alone are taken for studies without `study`.
-MURA_STUDY = re.compile(r"study\d+_(positive|negative)")
 
 
 class _Run(Protocol):
@@ -73,62 +67,6 @@ class _Folder:
 
     def embeddings(self) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
         return load_embeddings(self.folder)
-
-
-def list_views(paths: Iterable[str | os.PathLike[str]], *, study: str = "auto") -> pd.DataFrame:
-    """List the image files behind files and folders, and say which belong to one study.
-
-    Parameters
-    ----------
-    paths : iterable of path
-        Files, and folders that are searched with all below them, by content: DICOM files need no suffix. What
-        is passed over there (hidden files, files that are no images) is logged as a warning, with reasons.
-    study : {"auto", "folder", "file"}
-        ``folder``: the files of one folder are the views of one study. ``file``: each file is a study of its own.
-        ``auto``: the first for folders named exactly as MURA names them (``study1_positive``), the second elsewhere.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``path`` and ``study``, one row a file, sorted, no file twice.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path is not there, or no image is found at all.
-    ValueError
-        If `study` is none of the three.
-
-    Examples
-    --------
-    >>> import cv2, tempfile
-    >>> folder = Path(tempfile.mkdtemp()) / "study1_positive"
-    >>> folder.mkdir()
-    >>> for name in ("a.png", "b.png"):
-    ...     _ = cv2.imwrite(str(folder / name), np.zeros((8, 8), np.uint8))
-    >>> list_views([folder])["study"].nunique()
-    1
-    """
-    check_choice("study", study, ("auto", "folder", "file"))
-    found: set[Path] = set()
-    for given in map(Path, paths):
-        if given.is_dir():
-            images, passed_over = find_images(given)
-            found.update(images)
-            if said := summarize_passed_over(passed_over):
-                _log.warning("%s: %s", printable(given), said)
-        elif given.is_file():
-            found.add(given)
-        else:
-            raise FileNotFoundError(f"{given} does not exist; give image files or folders that hold some.")
-    if not found:
-        raise FileNotFoundError(f"no image files found; siamura reads {', '.join(IMAGE_KINDS)}.")
-    rows = sorted({path.resolve() for path in found}, key=lambda path: natural_order(str(path)))
-    together = [
-        study == "folder" or (study == "auto" and bool(MURA_STUDY.fullmatch(p.parent.name))) for p in rows
-    ]
-    names = [str(p.parent) if whole else str(p) for p, whole in zip(rows, together, strict=True)]
-    return pd.DataFrame({"path": [str(p) for p in rows], "study": names})
 
 
 class Predictor:
@@ -188,6 +126,7 @@ class Predictor:
         self.points = load_points(self.run.folder, head)
         self._preprocess = self.net.preprocess
         self._limit: DistanceLimit | None = None
+        self._feature_limit = FeatureLimit.load(self.run.folder)
 
     def embed(self, images: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Embed greyscale images, uint8 (H, W) each, through the run's preprocessing: float32 (N, dim).
@@ -254,6 +193,29 @@ class Predictor:
             return np.empty(0)
         return np.asarray(self.heads["knn"].kneighbors(embeddings, k=self.limit.k)[0][:, -1])
 
+    def embed_with_features(
+        self, squares: Sequence[npt.NDArray[np.uint8]]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """`embed_squares`, and the trunk's pooled features of the same pass, float32 (N, C), for `unlike`."""
+        # Here, as it loads torch.
+        from siamura.training.pooled import embed_with_features
+
+        return embed_with_features(self.net, np.stack(squares), progress=False)
+
+    def unlike(
+        self, embeddings: npt.NDArray[np.float32], features: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether views are unlike the training views, bool (N,), by what `embed_with_features` gives.
+
+        By either of two rules, each of which 99 % of the validation views pass: the distance to the k-th nearest
+        training view, and the distance of the pooled features from what the training views span. A trained embedding
+        can place a checkerboard amid radiographs; a run from before the second rule goes by the first alone.
+        """
+        far = self.distance(embeddings) > self.limit.limit
+        if self._feature_limit is not None:
+            far |= self._feature_limit.beyond(features)
+        return far
+
     def views(self, table: pd.DataFrame) -> pd.DataFrame:
         """Score the views of a table with a ``path`` column.
 
@@ -261,12 +223,13 @@ class Predictor:
         -------
         pandas.DataFrame
             Every row, with ``answer``, ``probability`` and ``calibrated`` as `answers` gives them, ``distance``
-            (to the k-th nearest training view) and ``unlike`` (whether that is beyond the limit); for one that could
-            not be read they are missing, and ``problem`` has the reason.
+            (to the k-th nearest training view) and ``unlike`` (see `unlike`); for one that could not be read they are
+            missing, and ``problem`` has the reason.
         """
         rows: list[int] = []
         squares: list[npt.NDArray[np.uint8]] = []
         embeddings: list[npt.NDArray[np.float32]] = [np.empty((0, self.net.dim), np.float32)]
+        odd: list[npt.NDArray[np.bool_]] = []
         problems: list[str] = []
         for row, path in enumerate(tqdm(table["path"], desc="scoring", unit="view", disable=None)):
             square, problem = self._square(path)
@@ -274,16 +237,19 @@ class Predictor:
             if square is not None:
                 squares.append(square)
                 rows.append(row)
-            if len(squares) == _AT_ONCE or row == len(table) - 1:
-                embeddings.append(self.embed_squares(squares))
+            if squares and (len(squares) == _AT_ONCE or row == len(table) - 1):
+                vectors, features = self.embed_with_features(squares)
+                embeddings.append(vectors)
+                odd.append(self.unlike(vectors, features))
                 squares = []
         vectors = np.concatenate(embeddings)
         shape = (len(table),) if len(self.classes) == 2 else (len(table), len(self.classes))
         probability, distance = np.full(shape, np.nan), np.full(len(table), np.nan)
         if rows:
             probability[rows], distance[rows] = self.probability(vectors), self.distance(vectors)
-        unlike = pd.array(distance > self.limit.limit, dtype="boolean")
-        unlike[np.isnan(distance)] = pd.NA
+        unlike = pd.array([pd.NA] * len(table), dtype="boolean")
+        if rows:
+            unlike[rows] = np.concatenate(odd)
         said = np.array(problems, dtype=str)
         answers = {str(name): values.to_numpy() for name, values in self.answers(probability).items()}
         return table.assign(**answers, distance=distance, unlike=unlike, problem=said)

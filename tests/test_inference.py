@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 import siamura
+from siamura import EmbeddingNet, embed
 from siamura.experiments import Run
 from siamura.explanation import embed_image
 from siamura.heads import KNNHead
 from siamura.heads.distance_limit import DistanceLimit
+from siamura.heads.feature_limit import FeatureLimit
 from siamura.inference import Predictor, check_radiograph, list_views, load_embeddings, studies_of
+from siamura.training.pooled import embed_with_features
 
 
 def touch(*paths: Path) -> None:
@@ -205,3 +208,48 @@ def test_a_view_beyond_the_limit_is_unlike(done: Run) -> None:
     assert (predictor.distance(valid + 10) > predictor.limit.limit).all()
     views = pd.DataFrame({"study": ["a", "a"], "probability": [0.1, np.nan], "unlike": [True, pd.NA]})
     assert studies_of(views)["unlike"].tolist() == [1]
+
+
+def test_what_no_training_view_showed_is_unlike_by_its_features(tmp_path: Path) -> None:
+    """The embedding of a collapsed head puts everything at one place; the trunk's features still differ."""
+    net = EmbeddingNet("squeezenet1_1", dim=4, preprocess=siamura.Preprocess(size=64), seed=0).eval()
+    rng = np.random.default_rng(0)
+    bars = [
+        np.tile(np.uint8(128 + 60 * np.sin(np.arange(64) / 9 + p)), (64, 1)) for p in rng.uniform(0, 6, 80)
+    ]
+    views = np.stack([np.uint8(bar + rng.integers(0, 5, bar.shape)) for bar in bars])
+    checker = np.uint8(255 * (np.indices((64, 64)).sum(0) // 4 % 2))
+    embeddings, features = embed_with_features(net, np.concatenate([views, [checker]]), progress=False)
+    np.testing.assert_array_equal(embeddings, embed(net, np.concatenate([views, [checker]]), progress=False))
+    rule = FeatureLimit.of(features[:50], features[50:80])
+    assert not rule.beyond(features[50:80]).any()  # 99 % of 30 are all of them
+    naive = features[50:] - features[:50].mean(0)
+    basis = np.linalg.svd(features[:50].astype(float) - features[:50].mean(0))[2][:25]
+    wanted = np.linalg.norm(naive - naive @ basis.T @ basis, axis=1)
+    np.testing.assert_allclose(rule.residual(features[50:]), wanted, rtol=1e-4)
+    assert rule.residual(features[80:])[0] > 3 * rule.limit
+    (tmp_path / "knn").mkdir()
+    rule.save(tmp_path)
+    loaded = FeatureLimit.load(tmp_path)
+    np.testing.assert_allclose(loaded.residual(features), rule.residual(features), rtol=1e-4)
+    np.savez(
+        tmp_path / "knn" / "feature_limit.npz",
+        mean=rule.mean * np.nan,
+        directions=rule.directions,
+        limits=[1.0, 0.9],
+    )
+    with pytest.raises(ValueError, match=r"feature_limit\.npz is damaged"):
+        FeatureLimit.load(tmp_path)
+    assert FeatureLimit.load(tmp_path / "elsewhere") is None
+
+
+def test_a_run_keeps_the_rule_on_features_and_predicts_by_it(done: Run) -> None:
+    predictor = Predictor(done)
+    squares = [np.uint8(255 * (np.indices((64, 64)).sum(0) // 4 % 2))]
+    vectors, features = predictor.embed_with_features(squares)
+    rule = FeatureLimit.load(done.folder)
+    assert features.shape[1] == len(rule.mean)
+    far = predictor.distance(vectors) > predictor.limit.limit
+    assert predictor.unlike(vectors, features).tolist() == (far | rule.beyond(features)).tolist()
+    predictor._feature_limit = None  # a run from before the rule
+    assert predictor.unlike(vectors, features).tolist() == far.tolist()

@@ -152,9 +152,9 @@ class Reader:
             parts.append((name, small, heat, boxes))
         if not squares:
             return Reading(f"{study}: no readable view", problems=problems)
-        embeddings = self.predictor.embed_squares(squares)
+        embeddings, features = self.predictor.embed_with_features(squares)
         each = self.probabilities(embeddings)
-        unlike = self.predictor.distance(embeddings) > self.predictor.limit.limit
+        unlike = self.predictor.unlike(embeddings, features)
         views = [
             View(name, row, bool(far), small, heat, boxes, self.classes, self.points.get("view"))
             for (name, small, heat, boxes), row, far in zip(parts, each, unlike, strict=True)

@@ -83,11 +83,15 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def unlike_views(
-    limit: DistanceLimit, head: KNNHead, embeddings: npt.NDArray[np.float32], table: pd.DataFrame
+    limit: DistanceLimit,
+    head: KNNHead,
+    embeddings: npt.NDArray[np.float32],
+    table: pd.DataFrame,
+    odd: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
-    """The views of a split that lie beyond the distance limit, the farthest first, as plain values."""
+    """The views of a split that lie beyond the distance limit or are `odd` by their features, the farthest first."""
     distance = head.kneighbors(embeddings, k=limit.k)[0][:, -1]
-    far = np.flatnonzero(distance > limit.limit)
+    far = np.flatnonzero((distance > limit.limit) | (False if odd is None else odd))
     far = far[np.argsort(-distance[far], kind="stable")]
     rows = table.iloc[far][["path", "patient", "study"]].assign(distance=distance[far])
     return {

@@ -14,6 +14,7 @@ import siamura
 from siamura import losses
 from siamura._run_files import load_network
 from siamura.heads.distance_limit import DistanceLimit
+from siamura.heads.feature_limit import FeatureLimit
 from siamura.inference import Predictor
 from siamura.networks import EmbeddingNet
 from siamura.report.card import write_card
@@ -23,6 +24,7 @@ from siamura.samplers import PKBatchSampler
 from siamura.studies import read_boxes
 from siamura.training import embed, fit
 from siamura.training.distributed import on_rank_zero
+from siamura.training.pooled import embed_with_features
 
 from . import metrics as measuring
 from ._settings import parts_of
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
-    from siamura.pixels import Preprocess
+    from siamura.pixels import Preprocess, RadiographDataset
 
 
 __all__ = ["build_loss", "finish_run", "load_data", "run", "start_run"]
@@ -317,7 +319,8 @@ def _measure(
         head.save(folder / name)
     limit = DistanceLimit.of(heads["knn"], embeddings["valid"])
     limit.save(folder)
-    metrics["unlike"] = measuring.unlike_views(limit, heads["knn"], embeddings["valid"], valid)
+    odd = _feature_rule(folder, inputs, splits["valid"], experiment.accelerator)
+    metrics["unlike"] = measuring.unlike_views(limit, heads["knn"], embeddings["valid"], valid, odd)
     write_embeddings(folder, np.concatenate([known, embeddings["valid"]]), inputs.table)
     if experiment.lesions is not None:
         metrics["lesions"] = lesion_figures(Predictor(folder, head="mlp"), valid, experiment.lesions)
@@ -354,6 +357,22 @@ def freeze_first(net: EmbeddingNet, experiment: Experiment) -> None:
     if isinstance(start, float):
         start = net.trunk.block_at(start) if start else 0
     net.trunk.unfreeze(start)
+
+
+_RULE_ROWS = 2000  # training views that the rule on features is learned from, at most
+
+
+def _feature_rule(
+    folder: Path, inputs: Inputs, valid: RadiographDataset, accelerator: str
+) -> npt.NDArray[np.bool_]:
+    """Learn from pooled features what the training views span; give which validation views lie beyond it."""
+    net, train = load_network(folder), inputs.training
+    some = np.unique(np.linspace(0, len(train) - 1, min(len(train), _RULE_ROWS)).astype(np.int64))
+    known = embed_with_features(net, train, rows=some, accelerator=accelerator, progress=False)[1]
+    asked = embed_with_features(net, valid, accelerator=accelerator, progress=False)[1]
+    rule = FeatureLimit.of(known, asked)
+    rule.save(folder)
+    return rule.beyond(asked)
 
 
 def build_loss(experiment: Experiment) -> BaseMetricLossFunction:

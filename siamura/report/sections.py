@@ -253,8 +253,8 @@ def unlike_section(metrics: Mapping[str, Any]) -> list[Block]:
     said = (
         "A view is called unlike the training views where its distance to the training view that is number "
         f"{found['k']} in order of distance is above {found['limit']:.3g}, within which {100 * found['share']:g} % of "
-        f"the {found['views']} validation views lie. {found['number']} of these are beyond it: look whether they are "
-        "radiographs of the part, well exposed."
+        f"the {found['views']} validation views lie, or where the features of its image leave what the training views "
+        f"span. {found['number']} of these are unlike: look whether they are radiographs of the part, well exposed."
     )
     rows: list[list[Cell]] = [
         [str(one["patient"]), str(one["study"]), Path(str(one["path"])).name, f"{one['distance']:.3g}"]

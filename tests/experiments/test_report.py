@@ -15,6 +15,7 @@ from siamura import plots
 from siamura.experiments import Run
 from siamura.experiments.metrics import unlike_views
 from siamura.heads.distance_limit import DistanceLimit
+from siamura.inference import Predictor
 from siamura.report import write_report
 from siamura.report.sections import unlike_section
 from siamura.report.tables import RESEARCH
@@ -211,13 +212,14 @@ def test_validation_views_beyond_the_limit_are_named_in_the_report(done: Run) ->
     valid = (table["split"] == "valid").to_numpy()
     distance = done.heads()["knn"].kneighbors(vectors[valid], k=limit.k)[0][:, -1]
     found = done.metrics["unlike"]
-    assert (found["views"], found["number"]) == (valid.sum(), (distance > limit.limit).sum())
+    assert found["views"] == valid.sum()
+    assert found["number"] == Predictor(done).views(table[valid])["unlike"].sum()  # as predict says it
     tight = dataclasses.replace(limit, limit=float(np.sort(distance)[-3]))  # the two farthest are beyond it
     two = unlike_views(tight, done.heads()["knn"], vectors[valid], table[valid])
     assert [one["path"] for one in two["first"]] == table[valid]["path"].iloc[
         np.argsort(-distance)[:2]
     ].tolist()
     said, listed = unlike_section({"unlike": two})
-    assert f"{two['number']} of these are beyond it" in said.text
+    assert f"{two['number']} of these are unlike" in said.text
     assert [row[2] for row in listed.rows] == [Path(one["path"]).name for one in two["first"]]
     assert "unlike the training views" in (done.folder / "report.html").read_text(encoding="utf-8")
