@@ -47,7 +47,7 @@ class LateNet(nn.Module):
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
-        self.start = _first_learning(net.trunk)
+        self.start = _first_learning(getattr(net, "trunk", None))
         # In a list, so that its weights are not counted twice; a deep copy keeps them shared.
         self._late = [_without_first(net.trunk.model, self.start.split("."))]
 

@@ -164,6 +164,16 @@ class TrainingOptions(TypedDict, total=False):
             "layers train, the trunk at `trunk_lr` with `layer_decay`.",
         ),
     ]
+    cache_features: Annotated[
+        bool | None,
+        Option(
+            None,
+            "Compute once what frozen layers give, keep it (at most 4 GiB), and train the rest on it: the same "
+            "steps, without most of their cost. `fit` does so for the trunk's frozen first layers "
+            "(``net.trunk.unfreeze(...)``), in half precision, where the augmentation is at most mirroring; "
+            "`fit_classifier` for a trunk that is frozen whole, without augmentation. By default where it can be done.",
+        ),
+    ]
     validate_every: Annotated[
         int | None,
         Option(
@@ -224,15 +234,6 @@ class FitOptions(TrainingOptions, total=False):
             "which is added where the network has none. The labels are then the codes 0 to C - 1. It keeps the "
             'embeddings apart, so that ``warmup_loss="auto"`` gives no start on all triplets.',
             least=0,
-        ),
-    ]
-    cache_features: Annotated[
-        bool | None,
-        Option(
-            None,
-            "Where the trunk's first layers are frozen (``net.trunk.unfreeze(...)``), compute what they give once, in "
-            "half precision, and train the rest on it: the same steps, without most of their cost. By default where "
-            "the images are not augmented, or flipped alone, and it takes less than 4 GiB.",
         ),
     ]
 
@@ -306,14 +307,6 @@ class ClassifierOptions(TrainingOptions, total=False):
     ]
     keep_best: Annotated[
         bool, Option(True, "End with the weights of the best validation instead of the last ones.")
-    ]
-    cache_features: Annotated[
-        bool | None,
-        Option(
-            None,
-            "Compute the trunk's features once and train the top on them. By default where the trunk is frozen, "
-            "nothing is augmented, and they take less than 4 GiB.",
-        ),
     ]
 
 
