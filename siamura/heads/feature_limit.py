@@ -47,9 +47,10 @@ class FeatureLimit:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> plane = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 8))  # views vary in two directions of eight
-    >>> limit = FeatureLimit.of(plane[:100], plane[100:])
-    >>> limit.beyond([plane[0], plane[0] + 1]).tolist()
+    >>> views = np.pad(rng.normal(size=(200, 2)), ((0, 0), (0, 6)))  # they vary in two directions of eight
+    >>> views += 0.01 * rng.normal(size=views.shape)
+    >>> limit = FeatureLimit.of(views[:100], views[100:])
+    >>> limit.beyond([limit.mean, limit.mean + 9]).tolist()
     [False, True]
     """
 
@@ -74,7 +75,9 @@ class FeatureLimit:
                 f"train has {len(rows)} rows and valid {len(aside)}; the limit needs 2 and 1 at least."
             )
         mean = rows.mean(axis=0)
-        found = np.linalg.svd(rows - mean, full_matrices=False)[2][: min(DIRECTIONS, len(rows) // 2)]
+        found = np.linalg.svd(rows - mean, full_matrices=False)[2]
+        # Half of what there is at most: all directions together leave no residual.
+        found = found[: max(1, min(DIRECTIONS, len(rows) // 2, rows.shape[1] // 2))]
         # As `save` keeps them, so that the rule is the same when it is read again.
         mean, found = mean.astype(np.float32).astype(np.float64), found.astype(np.float32).astype(np.float64)
         made = cls(mean, found, 0.0, share)

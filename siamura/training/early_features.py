@@ -221,7 +221,7 @@ def _flips_of(augment: Any) -> Any | None:
     """The augmentation, if it mirrors at most; None for none."""
     if augment is None:
         return None
-    from siamura.pixels.augmentation import Augmentation
+    from siamura.pixels.augmentation import Augmentation  # here, as it loads torchvision
 
     own = next((cell for cell in _held(augment) if isinstance(cell, Augmentation)), None)
     if own is None or any(value for name, value in own.settings.items() if name != "hflip"):
