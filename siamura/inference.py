@@ -249,7 +249,7 @@ class Predictor:
             probability[rows], distance[rows] = self.probability(vectors), self.distance(vectors)
         unlike = pd.array([pd.NA] * len(table), dtype="boolean")
         if rows:
-            unlike[rows] = np.concatenate(odd)
+            unlike[np.array(rows)] = np.concatenate(odd)
         said = np.array(problems, dtype=str)
         answers = {str(name): values.to_numpy() for name, values in self.answers(probability).items()}
         return table.assign(**answers, distance=distance, unlike=unlike, problem=said)

@@ -147,7 +147,7 @@ def calibrated(each: npt.NDArray[np.float64], point: OperatingPoint | None = Non
     if point is None:
         return each
     if len(each) != 2:
-        return point.calibrate(each[None])[0]
+        return np.asarray(point.calibrate(each[None])[0])
     positive = float(point.calibrate(each[1:])[0])
     return np.array([1 - positive, positive])
 

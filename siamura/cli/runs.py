@@ -71,7 +71,7 @@ def export(
 
         done = load_run(run)
         mlp = done.heads()["mlp"] if head else None
-        written = to_onnx(done.network(), out, mlp)  # type: ignore[arg-type]
+        written = to_onnx(done.network(), out, mlp)
         typer.echo(shown(written))
         typer.echo(shown(written.with_suffix(".json")))
 

@@ -48,7 +48,7 @@ def draw(answer: Answer, measured: Mapping[str, Any]) -> Figure:
         draw(demo.read(), demo.facts["valid"]).savefig("demo.png")
     """
     figure = style.new_figure(style.PAGE, 4.35)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.18, 1])
+    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=[1.18, 1], squeeze=False))
     shown = answer.views[:VIEWS]
     grid = upper.subplots(1, 2 * len(shown) + 1, width_ratios=[1.0] * 2 * len(shown) + [1.35], squeeze=False)[
         0

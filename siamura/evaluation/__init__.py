@@ -16,7 +16,8 @@ from .metrics import METRICS, score_draws
 from .multiclass import class_draws, one_vs_rest
 from .near_duplicates import compare_pictures, near_duplicates
 from .net_benefit import net_benefit
-from .operating import OperatingPoint, fit_operating_point, out_of_fold_probability
+from .operating import fit_operating_point, out_of_fold_probability
+from .operating_point import OperatingPoint
 from .retrieval import embedding_quality
 from .scores import evaluate
 from .worklist import threshold_for_sensitivity, work_list, work_list_gain

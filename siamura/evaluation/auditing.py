@@ -246,8 +246,9 @@ def audit_patients(
                 least[code] = float(
                     np.fmin(np.fmin.reduce(distance, axis=1), np.nanmax(reach, axis=1)).mean()
                 )
-            first, second = (*sorted(least, key=lambda code: least[code])[:2], None)[:2]
-            ratio = least[first] / max(least[second], 1e-12) if second is not None else 1.0
+            order = sorted(least, key=least.__getitem__)
+            first = order[0]
+            ratio = least[first] / max(least[order[1]], 1e-12) if len(order) > 1 else 1.0
             i, j = np.argwhere(own[near[images]] == first)[0]
             best.append((first, ratio, int(images[i]), int(near[images[i], j])))
         for code, (other, ratio, mine, theirs) in enumerate(best):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -178,8 +179,11 @@ def _pairs(near: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(pairs, axis=0).reshape(-1, 2)
 
 
-def _small(image: NDArray[np.generic], side: int) -> NDArray[np.float32]:
-    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+def _small(image: NDArray[Any], side: int) -> NDArray[np.float32]:
+    small: NDArray[np.float32] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
+    return small
 
 
 def _detail(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 FEWEST = 10  # patients of each class that are held back, or none are
-LEVELS = ("view", "study")
+LEVELS: tuple[Literal["view"], Literal["study"]] = ("view", "study")
 
 Points = dict[str, dict[str, OperatingPoint]]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from siamura._files import write_csv
@@ -112,7 +113,9 @@ def run_classifier(
         last = histories[0].iloc[-1]
         histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
     history = pd.concat(histories, ignore_index=True)
-    probability = {split: predict_proba(net, data) for split, data in inputs.splits.items()}
+    probability = {
+        split: predict_proba(net, data).astype(np.float64) for split, data in inputs.splits.items()
+    }
     return on_rank_zero(
         lambda: _measure(
             experiment, folder, inputs, facts, history, net, probability,

@@ -248,9 +248,8 @@ def _explained(
         given = {"head": predictor.head, **options}
         yield from explain_views(predictor.net, found, progress=progress, **given)
         return
-    for row in found.itertuples():
-        target = HeadLogit(predictor.head, int(row.label))
-        yield explain(predictor.net, read_image(str(row.path)), target, **options)
+    for path, label in zip(found["path"], found["label"].astype(int), strict=True):
+        yield explain(predictor.net, read_image(str(path)), HeadLogit(predictor.head, label), **options)
 
 
 def explanation_table(figures: dict[str, pd.DataFrame]) -> str:

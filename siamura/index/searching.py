@@ -25,7 +25,7 @@ _STUDY = ("part", "patient", "study")
 class InMemory:
     """Numbers, embeddings and patients of an SQLite index at one revision; of `old` it takes what still holds."""
 
-    def __init__(self, session: Session, old: InMemory | None = None) -> None:
+    def __init__(self, session: Session, old: Any = None) -> None:
         state, self._kept = session.state, dict[bytes, Any]()  # what was read of other columns
         self.revision = state.revision
         grown = old if old is not None and old.revision in state.since and len(old.numbers) else None
@@ -81,7 +81,7 @@ class InPostgres:
         for i, query in enumerate(queries):
             others = [*given, *(patient != name for name in own[i : i + 1])]
             found.append(_pgvector.nearest(at.connection, c.number, c.vector, query, k, others, exact=exact))
-        return *map(np.array, zip(*found, strict=True)), None
+        return *map(np.array, zip(*found, strict=True)), None  # type: ignore[return-value]
 
     def studies(self, at: Session, views: Any, k: int, own: list[str], where: Where, how: str) -> Found:
         """Search studies by all views of one."""

@@ -130,8 +130,9 @@ def fit(
             precision=settings.numbers,
             accelerator=chosen["accelerator"],
         )
-    measure = None if check is None else lambda learner: check(getattr(learner, "net", learner))
-    beside = watching(chosen, measure, max(batch_count(batches), -(-total // 5)), total)
+    beside = watching(
+        chosen, None if check is None else _OfWhole(check), max(batch_count(batches), -(-total // 5)), total
+    )
     if chosen["on_collapse"] is not None:
         beside.append(CollapseWatch(chosen["on_collapse"]))
     # The data set's own augmentation is in the feed, where its draws belong to a step.
@@ -156,6 +157,17 @@ def fit(
     net.eval()
     history.attrs["head_loss"] = head_loss
     return history
+
+
+class _OfWhole:
+    """Measures the whole network, of which the later layers alone may be training."""
+
+    def __init__(self, check: NeighbourCheck) -> None:
+        self.check = check
+
+    def __call__(self, learner: nn.Module) -> dict[str, float]:
+        whole: nn.Module = getattr(learner, "net", learner)
+        return self.check(whole)
 
 
 def _add_classifier(net: Any, data: Dataset[Any], seed: int) -> None:
