@@ -181,7 +181,7 @@ def knn(points: Float32, rows: Float32, number: int, threads: int | None = None)
     threads = faiss.omp_get_max_threads() if threads is None else threads
     threads = min(threads, len(rows) // max(_PART, number))
     if len(points) >= threads or threads < 2:
-        return faiss.knn(points, rows, number)  # type: ignore[no-any-return]
+        return faiss.knn(points, rows, number)
     bounds = list(pairwise(np.linspace(0, len(rows), threads + 1).astype(int).tolist()))
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda part: faiss.knn(points, rows[part[0] : part[1]], number), bounds))

@@ -58,9 +58,10 @@ def compare_pictures(a: Gray, b: Gray, *, coarse: float = -1.0) -> tuple[float, 
         scaled[:, 2] *= side / _SIDE
         stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-5)
         try:
-            picture, scaled = cv2.findTransformECC(
+            aligned: Any = cv2.findTransformECC(
                 first, second, scaled, cv2.MOTION_AFFINE, stop, np.ones_like(first, np.uint8), 3
             )
+            picture, scaled = aligned
         except cv2.error:  # it found no overlap, or an image of one grey
             return 0.0, 0.0
         warp = scaled.astype(np.float32)
@@ -70,7 +71,7 @@ def compare_pictures(a: Gray, b: Gray, *, coarse: float = -1.0) -> tuple[float, 
         if not 0.7 < np.linalg.det(warp[:, :2]) < 1.4 or picture < least:
             return float(picture), 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(second, warp, (_SIDE, _SIDE), flags=flags)
+    moved: Any = cv2.warpAffine(second, warp, (_SIDE, _SIDE), flags=flags)
     inside = cv2.warpAffine(np.ones_like(second), warp, (_SIDE, _SIDE), flags=flags) > 0.99
     return float(picture), _correlation(_detail(first)[inside], _detail(moved)[inside])
 

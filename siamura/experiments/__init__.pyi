@@ -13,11 +13,12 @@ from siamura.reproduction import (
     trunk_grid,
 )
 
+from .classifier_settings import ClassifierExperiment as ClassifierExperiment
 from .classifying import run_classifier
 from .folder import ClassifierRun, Run, load_classifier, load_run
 from .heatmap_quality import explanation_figures, explanation_table
 from .running import finish_run, load_data, run, start_run
-from .settings import ClassifierExperiment, Experiment
+from .settings import Experiment
 
 __all__ = [
     "PUBLISHED",

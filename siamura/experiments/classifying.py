@@ -22,13 +22,12 @@ from siamura.training.distributed import on_rank_zero
 from . import metrics as measuring
 from .beside import baseline_answers, compare_with_baselines
 from .calibrating import fit_points, score_points
+from .classifier_settings import ClassifierExperiment
 from .data import Inputs, cache_folder, load
 from .finishing import finish
 from .folder import ClassifierRun, open_folder, write_config, write_points
-from .settings import ClassifierExperiment
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -113,8 +112,8 @@ def run_classifier(
         last = histories[0].iloc[-1]
         histories.append(more.assign(step=more["step"] + last["step"], epoch=more["epoch"] + last["epoch"]))
     history = pd.concat(histories, ignore_index=True)
-    probability = {
-        split: predict_proba(net, data).astype(np.float64) for split, data in inputs.splits.items()
+    probability: dict[str, npt.NDArray[np.float64]] = {
+        split: np.asarray(predict_proba(net, data), dtype=np.float64) for split, data in inputs.splits.items()
     }
     return on_rank_zero(
         lambda: _measure(
@@ -137,7 +136,7 @@ def _measure(
     facts: dict[str, Any],
     history: pd.DataFrame,
     net: Classifier,
-    probability: Mapping[str, npt.NDArray[np.floating[Any]]],
+    probability: Mapping[str, npt.NDArray[np.float64]],
     *,
     status: str,
 ) -> ClassifierRun:

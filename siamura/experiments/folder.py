@@ -21,7 +21,8 @@ from siamura._files import atomic_write
 from siamura._stored import naming_damage, read_json
 from siamura.inference import load_embeddings, load_heads, load_network
 
-from .settings import ClassifierExperiment, Experiment
+from .classifier_settings import ClassifierExperiment
+from .settings import Experiment
 
 if TYPE_CHECKING:
     import numpy.typing as npt

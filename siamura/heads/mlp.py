@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import nn
 
 from siamura._arrays import load_tensors
 from siamura._files import atomic_path
@@ -23,48 +22,7 @@ from siamura._validation import check_choice, check_flag, check_number, check_wh
 
 from ._base import Head, plain
 from ._keys import as_keys
-
-
-class Standardise(nn.Module):
-    """Take the training rows' mean away and divide by their deviation, inside the network."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("scale", torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the standardised rows, shape as given."""
-        return (x - self.mean) / self.scale
-
-
-def network(dim: int, hidden: Sequence[int], classes: int, dropout: float) -> nn.Sequential:
-    """Build the head's module: embeddings (N, dim) to logits (N, classes)."""
-    layers: list[nn.Module] = [Standardise(dim)]
-    for width in hidden:
-        layers += [nn.Linear(dim, width), nn.ReLU(), nn.Dropout(dropout)]
-        dim = width
-    return nn.Sequential(*layers, nn.Linear(dim, classes))
-
-
-def state_shapes(dim: int, hidden: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what that module holds, without building it."""
-    shapes: dict[str, tuple[int, ...]] = {"0.mean": (dim,), "0.scale": (dim,)}
-    for layer, width in enumerate((*hidden, classes)):
-        shapes |= {f"{1 + 3 * layer}.weight": (width, dim), f"{1 + 3 * layer}.bias": (width,)}
-        dim = width
-    return shapes
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from `seed` inside, and leave torch's global generators as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+from ._module import Standardise, network, seeded, state_shapes
 
 
 class MLPHead(Head):

@@ -17,7 +17,8 @@ from siamura._files import atomic_path, atomic_write, writing
 from ._config import check_sizes, read_config
 from .heads import EmbeddingHead, Neck, Pooling
 from .hub import fetched
-from .trunks import Trunk, check_trunk
+from .trunk_check import check_trunk
+from .trunks import Trunk
 from .weights import load_weights, weight_shapes
 
 if TYPE_CHECKING:

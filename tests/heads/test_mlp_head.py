@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from siamura.heads import MLPHead
-from siamura.heads.mlp import seeded
+from siamura.heads._module import seeded
 
 
 def test_scikit_learn_accepts_it():
