@@ -17,7 +17,6 @@ from siamura._files import printable
 from siamura._run_files import align_classes, load_classes, load_embeddings, load_heads, load_network
 from siamura._stored import naming_damage, read_json
 from siamura._validation import check_choice
-from siamura.evaluation import OperatingPoint
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.heads.feature_limit import FeatureLimit
 from siamura.pixels.checks import check_radiograph
@@ -26,6 +25,7 @@ from siamura.studies.listing import list_views
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from siamura.evaluation import OperatingPoint
     from siamura.networks import EmbeddingNet
 
 __all__ = [
@@ -273,6 +273,9 @@ def load_points(folder: str | os.PathLike[str], head: str) -> dict[str, Operatin
     path = Path(folder) / "operating_point.json"
     if not path.is_file():
         return {}
+    # Here, as the scores load SciPy, which the command line's help does without.
+    from siamura.evaluation.operating_point import OperatingPoint
+
     kept = read_json(path)
     with naming_damage(path):
         each = kept.get("heads", {}).get(head, {})

@@ -289,7 +289,8 @@ def read(command: str) -> tuple[typer.Typer, list[str]] | None:
         words = ["python", *words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]]
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        missing = [name for name in words[1:] if not re.search(rf"^{name}:", makefile, flags=re.M)]
+        targets = [word for word in words[1:] if "=" not in word]
+        missing = [name for name in targets if not re.search(rf"^{name}:", makefile, flags=re.M)]
         assert not missing, f"{command}: the Makefile has no {missing}"
     elif "install" in words:
         setup = ConfigParser()

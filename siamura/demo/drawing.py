@@ -44,6 +44,7 @@ def draw(answer: Answer, measured: Mapping[str, Any]) -> Figure:
     --------
     .. code-block:: python
 
+        import siamura
         demo = siamura.load_demo()
         draw(demo.read(), demo.facts["valid"]).savefig("demo.png")
     """

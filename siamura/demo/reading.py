@@ -51,6 +51,7 @@ class Answer:
     --------
     .. code-block:: python
 
+        import siamura
         answer = siamura.load_demo().read()
         print(answer.sentence)  # PHANTOMS: ...
     """

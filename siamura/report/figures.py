@@ -297,8 +297,8 @@ def _decisions(
             note=f"{gallery.note('valid', level='study')}",
         ),
         f"Net benefit of acting on a study that is called {gallery.classes[1]}, by the threshold, of the validation "
-        f"{gallery.kind} ({gallery.rests_on('valid', 'study')}); bands: 95 %, {DRAWS:,} bootstrap draws over patients. "
-        "A model is of use where it lies above both dashed and dotted lines: acting on all, and on none.",
+        f"{gallery.kind} ({gallery.rests_on('valid', 'study')}); bands: 95 %, {DRAWS:,} bootstrap draws over patients; "
+        "a model is of use where it lies above both dashed and dotted lines: acting on all, and on none.",
     )
 
 
