@@ -13,7 +13,7 @@ from siamura.reproduction import (
     trunk_grid,
 )
 
-from .classifier_settings import ClassifierExperiment as ClassifierExperiment
+from .classifier_settings import ClassifierExperiment
 from .classifying import run_classifier
 from .folder import ClassifierRun, Run, load_classifier, load_run
 from .heatmap_quality import explanation_figures, explanation_table
