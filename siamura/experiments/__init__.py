@@ -8,11 +8,12 @@ from typing import Any
 #: Where each public name lies. Those of other packages stay importable from here; they are imported by name when they
 #: are used, since `siamura.reproduction` builds on this package.
 _WHERE = {
+    "siamura.experiments.classifier_settings": ("ClassifierExperiment",),
     "siamura.experiments.classifying": ("run_classifier",),
     "siamura.experiments.folder": ("ClassifierRun", "Run", "load_classifier", "load_run"),
     "siamura.experiments.heatmap_quality": ("explanation_figures", "explanation_table"),
     "siamura.experiments.running": ("finish_run", "load_data", "run", "start_run"),
-    "siamura.experiments.settings": ("ClassifierExperiment", "Experiment"),
+    "siamura.experiments.settings": ("Experiment",),
     "siamura.report": ("PUBLISHED", "Published", "published", "write_report"),
     "siamura.reproduction": (
         "classifier_tables", "compared", "finger_grid", "finger_tables", "loss_grid", "loss_table", "part_grid",
