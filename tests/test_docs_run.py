@@ -304,7 +304,9 @@ def read(command: str) -> tuple[typer.Typer, list[str]] | None:
     elif words[:2] == ["python", "-m"]:
         assert (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file(), command
     elif words[0] == "siamura":
-        PROGRAMS[words[1]].make_context(words[1], words[2:])
+        assert words[1] in PROGRAMS, command
+        if words[2:]:  # else the command is spoken of, and its arguments are left out
+            PROGRAMS[words[1]].make_context(words[1], words[2:])
         return app, words[1:]
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file(), command
