@@ -170,7 +170,7 @@ def test_grades_of_two_parts_run_end_to_end(done: Run, cache: Path, tmp_path: Pa
 
     film = table["path"].iloc[0]
     assert call("predict", run.folder, film)["answer"].isin(names).all()
-    measured = call("evaluate", run.folder).set_index(["level", "metric"])["value"]
+    measured = call("evaluate", run.folder, "--plain").set_index(["level", "metric"])["value"]
     assert measured["study", "kappa"] == pytest.approx(scores["kappa"])
     CliRunner().invoke(app, ["index", str(run.folder), str(tmp_path / "cases.db")])
     found = call("search", run.folder, tmp_path / "cases.db", film, "--label", "severe")
