@@ -106,7 +106,9 @@ def test_features_of_a_file_are_measured_once(grid: Path, monkeypatch: pytest.Mo
     (done,) = run_grid({"cell": TINY}, grid).values()
     table = done.predictions()
     first = measuring.trivial(table, seed=0)
-    monkeypatch.setattr("siamura.evaluation.baselines.read_image", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr(
+        "siamura.evaluation.baselines.read_image", lambda path: pytest.fail(f"{path} is read again")
+    )
     np.testing.assert_array_equal(measuring.trivial(table, seed=0), first)
     os.utime(table["path"][0])  # drawn anew
     with pytest.raises(pytest.fail.Exception, match="read again"):
