@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ._counting import count_active_triplets
 from ._distances import HELD, Kernel, blocks, find_kernel, normalize, normalize_backward, pair_matrix
-from ._mining import FAR, every_triplet
+from ._mining import FAR, list_all_triplets
 from ._pairs import Batch, Block
 from .base import Mined, Statistics, Summed
 
@@ -69,7 +69,7 @@ class TripletAccumulator:
 
 
 def _figures(distances: Tensor, block: Block, active: Tensor, inverted: bool) -> Tensor:
-    up, down = (weight.sum(1) for weight in block.weights)
+    up, down = (count.sum(1) for count in block.times)
     counts = (up > 0) & (down > 0)
     positive, negative = block.positive, block.negative
     if inverted:
@@ -107,7 +107,7 @@ def _statistics(sums: Tensor, rows: int) -> Statistics:
     }
 
 
-def all_triplets(
+def sum_all_triplets(
     distance: Any,
     batch: Batch,
     margin: float,
@@ -128,28 +128,32 @@ def all_triplets(
         Anchors whose distances are held at a time; None decides by size.
     """
     if reduction is None or batch.triplets is not None:
-        return every_triplet(distance, batch)
-    sums = TripletAccumulator(margin, distance.is_inverted, transform)
+        return list_all_triplets(distance, batch)
+    accumulator = TripletAccumulator(margin, distance.is_inverted, transform)
     kernel = find_kernel(distance, batch.embeddings)
     if kernel is not None:
-        loss, gx, gy = _by_rows(kernel, batch, sums, reduction, chunk)
+        loss, gx, gy = _loss_and_gradients(kernel, batch, accumulator, reduction, chunk)
 
         def again(embeddings: Tensor, ref_emb: Tensor) -> Tensor:
-            return _from_matrix(distance, batch, replace(sums, sums=None), reduction, embeddings, ref_emb)
+            return _from_matrix(
+                distance, batch, replace(accumulator, sums=None), reduction, embeddings, ref_emb
+            )
 
         ref_emb = None if batch.same_set else batch.ref_emb
         loss = _KnownGradient.apply(batch.embeddings, ref_emb, loss, gx, gy, again)
     elif chunk is None and batch.shape[0] * batch.shape[1] <= HELD:
-        loss = _from_matrix(distance, batch, sums, reduction, batch.embeddings, batch.ref_emb)
+        loss = _from_matrix(distance, batch, accumulator, reduction, batch.embeddings, batch.ref_emb)
     else:
-        loss = _in_chunks(distance, batch, sums, reduction, chunk or max(1, HELD // 16 // batch.shape[1]))
-    assert sums.sums is not None
-    statistics = partial(_statistics, sums.sums.detach(), len(batch.embeddings))
+        loss = _in_chunks(
+            distance, batch, accumulator, reduction, chunk or max(1, HELD // 16 // batch.shape[1])
+        )
+    assert accumulator.sums is not None
+    statistics = partial(_statistics, accumulator.sums.detach(), len(batch.embeddings))
     return Summed(loss.to(batch.embeddings.dtype), statistics)
 
 
-def _by_rows(
-    kernel: Kernel, batch: Batch, sums: TripletAccumulator, reduction: str, chunk: int | None
+def _loss_and_gradients(
+    kernel: Kernel, batch: Batch, accumulator: TripletAccumulator, reduction: str, chunk: int | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the loss and its gradients: each block of rows leaves its part of the gradient and goes."""
     wanted = torch.is_grad_enabled() and (batch.embeddings.requires_grad or batch.ref_emb.requires_grad)
@@ -168,14 +172,14 @@ def _by_rows(
         for start, stop in cuts:
             rows = x if whole else x[start:stop]
             distances = kernel.rows(rows, y, start if same else None)
-            weights = sums.add(distances, batch.block(start, stop))
+            weights = accumulator.add(distances, batch.block(start, stop))
             if wanted and whole:
                 gx, gy = kernel.gradient(rows, y, distances, weights)
             elif wanted:
                 for_rows, for_all = kernel.gradient(rows, y, distances, weights)
                 gx[start:stop] += for_rows
                 gy += for_all
-        loss, factor = sums.reduce(reduction)
+        loss, factor = accumulator.reduce(reduction)
         if not wanted:
             return loss, None, None
         dtype = batch.embeddings.dtype
@@ -221,18 +225,25 @@ class _KnownGradient(torch.autograd.Function):
 
 
 def _from_matrix(
-    distance: Any, batch: Batch, sums: TripletAccumulator, reduction: str, embeddings: Tensor, ref_emb: Tensor
+    distance: Any,
+    batch: Batch,
+    accumulator: TripletAccumulator,
+    reduction: str,
+    embeddings: Tensor,
+    ref_emb: Tensor,
 ) -> Tensor:
     """Return the loss by the whole matrix of distances and its graph."""
-    sums.add(pair_matrix(distance, embeddings, ref_emb), batch.block())
-    return sums.reduce(reduction)[0]
+    accumulator.add(pair_matrix(distance, embeddings, ref_emb), batch.block())
+    return accumulator.reduce(reduction)[0]
 
 
-def _in_chunks(distance: Any, batch: Batch, sums: TripletAccumulator, reduction: str, size: int) -> Tensor:
+def _in_chunks(
+    distance: Any, batch: Batch, accumulator: TripletAccumulator, reduction: str, size: int
+) -> Tensor:
     """Do the same by parts of the matrix, each made once more on the way back."""
 
     def part(rows: Tensor, ref_emb: Tensor, start: int, stop: int) -> Tensor:
-        own = replace(sums, sums=None)
+        own = replace(accumulator, sums=None)
         own.add(pair_matrix(distance, rows, ref_emb), batch.block(start, stop))
         assert own.sums is not None
         return own.sums
@@ -242,5 +253,5 @@ def _in_chunks(distance: Any, batch: Batch, sums: TripletAccumulator, reduction:
         added = checkpoint(
             part, rows, batch.ref_emb, start, stop, use_reentrant=False, preserve_rng_state=False
         )
-        sums.sums = added if sums.sums is None else sums.sums + added
-    return sums.reduce(reduction)[0]
+        accumulator.sums = added if accumulator.sums is None else accumulator.sums + added
+    return accumulator.reduce(reduction)[0]

@@ -144,7 +144,7 @@ def sort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 def _searched(keys: Tensor, block: Block, margin: float) -> tuple[Tensor, Tensor]:
     """Do the same with torch alone, for any device and for pairs that count more than once."""
-    up, down = (weight.to(keys.dtype) for weight in block.weights)
+    up, down = (count.to(keys.dtype) for count in block.times)
     ordered, order = sort_rows(keys.masked_fill(~block.negative, torch.inf))
     if keys.dtype == torch.float32 and keys.device.type != "mps":
         reach, inclusive = _reach(margin)

@@ -46,7 +46,7 @@ def check_chunk(chunk: int | None, unused: str = "") -> int | None:
     return int(chunk)
 
 
-def anchor_triplets(
+def mine_per_anchor(
     distance: Any, batch: Batch, mining: str = "hard", quantile: float = 1.0, *, easy_positive: bool = False
 ) -> Mined:
     """Choose one triplet of every anchor that has a positive and a negative.
@@ -62,7 +62,7 @@ def anchor_triplets(
         For "hard": take the easiest positive instead.
     """
     if batch.triplets is not None:
-        return listed_triplets(distance, batch, batch.triplets)
+        return take_given_triplets(distance, batch, batch.triplets)
     if mining == "weighted":
         return _weighted(distance, batch)
     choose: Choice = (
@@ -136,10 +136,10 @@ def _weighted(distance: Any, batch: Batch) -> Mined:
     return Mined(a, p, n, positive, negative, mean_distance(matrix, batch.same_set))
 
 
-def pair_triplets(distance: Any, batch: Batch) -> Mined:
+def mine_per_positive_pair(distance: Any, batch: Batch) -> Mined:
     """Choose for every positive pair the nearest negative beyond it, or else the farthest negative."""
     if batch.triplets is not None:
-        return listed_triplets(distance, batch, batch.triplets)
+        return take_given_triplets(distance, batch, batch.triplets)
     matrix = pair_matrix(distance, batch.embeddings, batch.ref_emb)
     block = batch.block()
     with torch.no_grad():
@@ -153,13 +153,13 @@ def pair_triplets(distance: Any, batch: Batch) -> Mined:
     return Mined(a, p, n, pick(matrix, a, p), pick(matrix, a, n), mean)
 
 
-def every_triplet(distance: Any, batch: Batch, *, swap: bool = False) -> Mined:
+def list_all_triplets(distance: Any, batch: Batch, *, swap: bool = False) -> Mined:
     """List all triplets of the labels or of a miner's pairs."""
-    triplets = convert_to_triplets(batch.mined, batch.labels, batch.ref_labels, t_per_anchor="all")
-    return listed_triplets(distance, batch, triplets, swap=swap)
+    triplets = convert_to_triplets(batch.indices, batch.labels, batch.ref_labels, t_per_anchor="all")
+    return take_given_triplets(distance, batch, triplets, swap=swap)
 
 
-def listed_triplets(
+def take_given_triplets(
     distance: Any, batch: Batch, triplets: tuple[Tensor, ...], *, swap: bool = False
 ) -> Mined:
     """Take triplets as they are; with `swap`, the negative is seen from the positive where it is nearer there."""

@@ -36,7 +36,7 @@ class Block:
     times_negative: Tensor | None = None
 
     @property
-    def weights(self) -> tuple[Tensor, Tensor]:
+    def times(self) -> tuple[Tensor, Tensor]:
         """How often each pair counts as a positive and as a negative."""
         up = self.positive if self.times_positive is None else self.times_positive
         down = self.negative if self.times_negative is None else self.times_negative
@@ -53,13 +53,13 @@ class Batch:
         The same object where the batch is compared with itself.
     labels, ref_labels : (B,), (R,) or None
         Where they are the same object, an item is no positive of itself.
-    mined : 3 or 4 tensors of int64, optional
+    indices : 3 or 4 tensors of int64, optional
         A miner's triplets or pairs, as `check_indices` returns them. They take the place of the labels.
     """
 
     embeddings: Tensor
     labels: Tensor | None
-    mined: tuple[Tensor, ...] | None
+    indices: tuple[Tensor, ...] | None
     ref_emb: Tensor
     ref_labels: Tensor | None
     _times: tuple[Tensor, Tensor, bool] | None = field(default=None, repr=False)
@@ -77,14 +77,14 @@ class Batch:
     @property
     def triplets(self) -> tuple[Tensor, ...] | None:
         """The miner's triplets, if it gave triplets."""
-        return self.mined if self.mined is not None and len(self.mined) == 3 else None
+        return self.indices if self.indices is not None and len(self.indices) == 3 else None
 
     def block(self, start: int = 0, stop: int | None = None) -> Block:
         """Return the pairs of rows `start` to `stop`, by the miner or by the labels."""
         rows = slice(start, stop)
-        if self.mined is not None:
+        if self.indices is not None:
             if self._times is None:
-                a, p, b, n = self.mined
+                a, p, b, n = self.indices
                 up, down = _times(a, p, self.shape), _times(b, n, self.shape)
                 once = not bool(((up > 1) | (down > 1) | ((up > 0) & (down > 0))).any())
                 self._times = up, down, once

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ._mining import anchor_triplets, check_mining
+from ._mining import check_mining, mine_per_anchor
 from ._pairs import Batch
 from .base import Mined, TripletBase, check_finite
 
@@ -80,7 +80,7 @@ class BatchHardTripletLoss(TripletBase):
 
     def mine(self, batch: Batch) -> Mined:
         """Choose one triplet of each anchor."""
-        return anchor_triplets(self.distance, batch, self.mining, self.quantile)
+        return mine_per_anchor(self.distance, batch, self.mining, self.quantile)
 
     def term(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the hinge, or softplus in its place."""

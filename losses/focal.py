@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ._all_triplets import all_triplets
-from ._mining import MININGS, anchor_triplets, check_chunk, check_mining, pair_triplets
+from ._all_triplets import sum_all_triplets
+from ._mining import MININGS, check_chunk, check_mining, mine_per_anchor, mine_per_positive_pair
 from ._pairs import Batch
 from .base import (
     AvgNonZeroReducer,
@@ -129,12 +129,12 @@ class TripletFocalLoss(TripletBase):
         """Choose triplets as `mining` says."""
         self._dtype = batch.embeddings.dtype
         if self.mining == "all":
-            return all_triplets(
+            return sum_all_triplets(
                 self.distance, batch, self.margin, self.reduction, transform=self.transform, chunk=self.chunk
             )
         if self.mining == "semi-hard":
-            return pair_triplets(self.distance, batch)
-        return anchor_triplets(self.distance, batch, self.mining, self.quantile)
+            return mine_per_positive_pair(self.distance, batch)
+        return mine_per_anchor(self.distance, batch, self.mining, self.quantile)
 
     def term(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the hinge between the exponentials."""

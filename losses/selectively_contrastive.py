@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ._mining import anchor_triplets
+from ._mining import mine_per_anchor
 from ._pairs import Batch
 from .base import CosineSimilarity, Mined, TripletBase, check_finite
 
@@ -82,7 +82,7 @@ class SelectivelyContrastiveLoss(TripletBase):
 
     def mine(self, batch: Batch) -> Mined:
         """Choose the hardest negative of each anchor, and its easiest or hardest positive."""
-        return anchor_triplets(self.distance, batch, easy_positive=self.positives == "easy")
+        return mine_per_anchor(self.distance, batch, easy_positive=self.positives == "easy")
 
     def term(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the softmax loss, or the negative's similarity where it beats the positive's."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ._mining import pair_triplets
+from ._mining import mine_per_positive_pair
 from ._pairs import Batch
 from .base import Mined, TripletBase, check_finite
 
@@ -55,7 +55,7 @@ class SemiHardTripletLoss(TripletBase):
 
     def mine(self, batch: Batch) -> Mined:
         """Choose one negative for every positive pair."""
-        return pair_triplets(self.distance, batch)
+        return mine_per_positive_pair(self.distance, batch)
 
     def term(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the hinge."""

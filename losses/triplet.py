@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ._all_triplets import all_triplets
-from ._mining import check_chunk, every_triplet, listed_triplets
+from ._all_triplets import sum_all_triplets
+from ._mining import check_chunk, list_all_triplets, take_given_triplets
 from ._pairs import Batch
 from .base import AvgNonZeroReducer, Mined, Summed, TripletBase, check_finite, get_random_triplet_indices
 
@@ -108,15 +108,15 @@ class TripletLoss(TripletBase):
 
     def mine(self, batch: Batch) -> Mined | Summed:
         """Take all triplets, counted where nothing asks for their list, or random ones."""
-        if self.triplets_per_anchor != "all" and batch.mined is None:
+        if self.triplets_per_anchor != "all" and batch.indices is None:
             with torch.device("cpu"):  # PML draws there, whatever the default device
                 drawn = get_random_triplet_indices(
                     batch.labels, batch.ref_labels, t_per_anchor=self.triplets_per_anchor
                 )
-            return listed_triplets(self.distance, batch, drawn, swap=self.swap)
+            return take_given_triplets(self.distance, batch, drawn, swap=self.swap)
         if self.swap or self.smooth_loss:
-            return every_triplet(self.distance, batch, swap=self.swap)
-        return all_triplets(self.distance, batch, self.margin, self.reduction, chunk=self.chunk)
+            return list_all_triplets(self.distance, batch, swap=self.swap)
+        return sum_all_triplets(self.distance, batch, self.margin, self.reduction, chunk=self.chunk)
 
     def term(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the hinge, or softplus in its place."""

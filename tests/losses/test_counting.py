@@ -10,7 +10,7 @@ from siamura.losses._pairs import Block
 
 
 def brute(keys, block, margin):
-    up, down = (weight.to(keys.dtype) for weight in block.weights)
+    up, down = (count.to(keys.dtype) for count in block.times)
     excess = (keys[:, :, None] - keys[:, None, :]) + torch.tensor(margin, dtype=keys.dtype)
     active = (excess > 0) * up[:, :, None] * down[:, None, :]
     return active.sum(2) - active.sum(1), active.sum()

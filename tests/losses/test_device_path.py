@@ -18,7 +18,7 @@ from siamura.losses import (
     _all_triplets,
     _counting,
 )
-from siamura.losses._mining import anchor_triplets
+from siamura.losses._mining import mine_per_anchor
 from triplet_oracles import batch, batch_hard, close, euclidean
 
 CASES = st.fixed_dictionaries(
@@ -59,7 +59,7 @@ class EasyPositive(BatchHardTripletLoss):
     """The easiest positive, for any distance."""
 
     def mine(self, batch):
-        return anchor_triplets(self.distance, batch, easy_positive=True)
+        return mine_per_anchor(self.distance, batch, easy_positive=True)
 
 
 def call(loss, x, y, r, ry, pairs=None):
