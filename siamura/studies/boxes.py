@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from siamura._files import printable
 from siamura._validation import check_choice
 
-from .checks import listing
+from .checks import join_problems
 from .labels import missing
 from .names import listed
 from .table import locate, open_sheet
@@ -110,7 +110,7 @@ def read_boxes(
         rows.append((match, *box))  # type: ignore[arg-type]
         places.append(i)
     if bad and on_error == "raise":
-        raise ValueError(listing(bad, name))
+        raise ValueError(join_problems(bad, name))
     if known is not None and len(frame) and not rows and not bad:
         raise ValueError(
             f"none of the {len(frame)} boxes of {name} is of a file of the table; the first is of "

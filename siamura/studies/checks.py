@@ -1,4 +1,4 @@
-"""What only a whole table shows: contradictions, leaks, doubtful patients; and how problems are worded."""
+"""The table of checked rows, and what only the whole shows: contradictions, leaks, doubtful patients; the wording of problems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Row = tuple[str, str, str, str | None, int, str]
 _HELD_OUT: Final = {"train": 0, "valid": 2, "test": 3}
 
 
-def finish(
+def make_table(
     rows: list[Row],
     bad: list[tuple[str, str]],
     left_out: Mapping[str, int],
@@ -88,7 +88,7 @@ def finish(
         table, more = contradictions(table, classes, by_view)
         bad = bad + more
     if bad and on_error == "raise":
-        raise ValueError(listing(bad, name))
+        raise ValueError(join_problems(bad, name))
     if bad:
         log.warning(
             "%s: left out %d rows or files; siamura.studies.problems(table) lists them", name, len(bad)
@@ -227,7 +227,7 @@ def check_table(table: pd.DataFrame, needed: Iterable[str] = COLUMNS) -> None:
         )
 
 
-def listing(bad: list[tuple[str, str]], name: str, most: int = 5) -> str:
+def join_problems(bad: list[tuple[str, str]], name: str, most: int = 5) -> str:
     """Join problems into one message: how many, the first few, and the remedy."""
     shown = "\n".join(f"  {printable(path)}: {printable(reason)}" for path, reason in bad[:most])
     rest = f"\n  ... and {len(bad) - most} more" if len(bad) > most else ""

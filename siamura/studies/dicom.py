@@ -17,7 +17,7 @@ from siamura._files import printable
 from siamura._image_files import image_kind, not_one_grey_image
 from siamura._validation import check_choice
 
-from .checks import LEAK, Row, callers_level, doubtful_patients, finish
+from .checks import LEAK, Row, callers_level, doubtful_patients, make_table
 from .identifiers import namer
 from .labels import Classes, missing, two_classes
 from .names import listed, part_name
@@ -179,7 +179,7 @@ class Archive:
             kept.append(image.kept)
         extra = _columns(kept) if keep else None
         options = {"classes": classes.names, "extra": extra, "by_view": keep}
-        table = finish(rows, bad, self.left_out, self.name, on_error, **options)  # type: ignore[arg-type]
+        table = make_table(rows, bad, self.left_out, self.name, on_error, **options)  # type: ignore[arg-type]
         if any(self.left_out.values()):
             log.info(
                 "%s: passed over %d hidden files and %d that are no radiographs",

@@ -16,7 +16,7 @@ from siamura._files import printable
 from siamura._image_files import HIDDEN, IMAGE_KINDS, find_images
 from siamura._validation import check_choice
 
-from .checks import Row, doubtful_patients, finish, warn_unknown
+from .checks import Row, doubtful_patients, make_table, warn_unknown
 from .labels import Classes, choose_classes, label_key, two_classes
 from .names import UNKNOWN_PART, asked_for, listed, split_name
 
@@ -145,7 +145,7 @@ class Scan:
                 "%s: passed over %d hidden files and %d that are no images", base, *self.left_out.values()
             )
         options = {"classes": classes.names, "extra": extra, "by_view": by_view}
-        table = finish(rows, [], self.left_out, base, on_error, **options)  # type: ignore[arg-type]
+        table = make_table(rows, [], self.left_out, base, on_error, **options)  # type: ignore[arg-type]
         if self.guessed and unknown < len(rows) and len(table):
             doubtful_patients(table, base, _REMEDY)
         return table

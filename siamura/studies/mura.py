@@ -14,7 +14,7 @@ from siamura._files import printable
 from siamura._image_files import image_kind, is_named_as_image
 from siamura._validation import check_choice
 
-from .checks import Row, finish
+from .checks import Row, make_table
 from .names import asked_for, part_name, split_name
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def read_mura(
             + (f"; leave split={split!r} out, or choose the other one." if split else ".")
         )
     bad = [(where, why) for where, why, about in walk.bad if about is None or about in wanted]
-    table = finish(rows, bad, {"hidden": len(walk.hidden), "other": walk.other}, str(base), on_error)
+    table = make_table(rows, bad, {"hidden": len(walk.hidden), "other": walk.other}, str(base), on_error)
     if walk.hidden or walk.other:
         log.info(
             "%s: passed over %d hidden files and %d that are no images", base, len(walk.hidden), walk.other

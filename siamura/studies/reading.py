@@ -16,12 +16,12 @@ from siamura._files import printable
 from siamura._validation import check_choice
 
 from . import dicom, folders
-from .checks import COLUMNS, finish
+from .checks import COLUMNS, make_table
 from .kinds import WORDS, Source, kind_of, refuse_idle
 from .labels import ABNORMAL, NORMAL, Classes, Seen, choose_classes, classes_of, label_key, missing
 from .mura import read_mura
 from .names import UNKNOWN_PART, asked_for, listed, part_name, pick, split_name
-from .table import Sheet, build, open_sheet
+from .table import Sheet, check_rows, open_sheet
 
 log = logging.getLogger(__name__)
 
@@ -181,11 +181,11 @@ def _from_table(
         chosen = np.array([p is None or p in wanted for p in parts])
     values = list(sheet.frame["label"] if chosen is None else sheet.frame["label"][chosen])
     classes = given.choose(values, sheet.name)
-    rows, places, bad = build(sheet, classes, parts, chosen, splits)
+    rows, places, bad = check_rows(sheet, classes, parts, chosen, splits)
     extra = sheet.extra().iloc[places].reset_index(drop=True)
     label = [sheet.frame["label"].iloc[i] for i in places]
     extra = _findings(extra, [row[4] for row in rows], label, classes, sheet.name)
-    table = finish(rows, bad, {}, sheet.name, on_error, classes=classes.names, extra=extra, by_view=True)
+    table = make_table(rows, bad, {}, sheet.name, on_error, classes=classes.names, extra=extra, by_view=True)
     table.attrs["ordered"] = classes.ordered
     empty = sum("it is empty" in reason for _, reason in bad)
     if empty:

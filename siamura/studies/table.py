@@ -17,7 +17,7 @@ import pandas as pd
 from siamura._files import neutralize, printable
 from siamura._validation import check_choice
 
-from .checks import COLUMNS, Row, finish, identifier, lost_digits, names_nobody, warn_unknown
+from .checks import COLUMNS, Row, identifier, lost_digits, make_table, names_nobody, warn_unknown
 from .labels import Classes, Seen, missing, two_classes
 from .names import UNKNOWN_PART, listed, split_names
 from .sheets import read_sheet, sensible
@@ -88,8 +88,8 @@ def read_table(
     check_choice("on_error", on_error, ("raise", "report"))
     sheet = open_sheet(source, root, columns)
     classes = two_classes(sheet.frame["label"], positive, sheet.name)
-    rows, _, bad = build(sheet, classes, sheet.parts(str))
-    return finish(rows, bad, {}, sheet.name, on_error, classes=classes.names)
+    rows, _, bad = check_rows(sheet, classes, sheet.parts(str))
+    return make_table(rows, bad, {}, sheet.name, on_error, classes=classes.names)
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _likely(frame: pd.DataFrame, column: str) -> str:
     return next((plain[u] for u in usual.get(column, ()) if u in plain), "its name")
 
 
-def build(
+def check_rows(
     sheet: Sheet,
     classes: Classes,
     parts: Sequence[str | None] | None,
