@@ -160,18 +160,18 @@ def decode_image(data: bytes, path: str | os.PathLike[str] = "the image") -> Gre
     UnreadableImage
         As for :func:`read_image`.
     """
-    grey, remarks = decode_checked(data, path)
+    grey, remarks = decode_with_remarks(data, path)
     if remarks:
-        warnings.warn(remarked(path, remarks), UserWarning, stacklevel=2)
+        warnings.warn(join_remarks(path, remarks), UserWarning, stacklevel=2)
     return grey
 
 
-def remarked(path: str | os.PathLike[str], remarks: list[str]) -> str:
+def join_remarks(path: str | os.PathLike[str], remarks: list[str]) -> str:
     """Say what of one file's header was not used."""
     return f"{printable(path)}: {'; '.join(remarks)}."
 
 
-def decode_checked(data: bytes, path: str | os.PathLike[str] = "the image") -> tuple[Grey, list[str]]:
+def decode_with_remarks(data: bytes, path: str | os.PathLike[str] = "the image") -> tuple[Grey, list[str]]:
     """Decode the bytes of an image file, and say what of its header was not used.
 
     Parameters

@@ -31,7 +31,7 @@ from .digests import digests_of, fingerprint_of
 from .parallel import parallel_map
 from .pixel_file import PixelFile
 from .preprocessing import Preprocess
-from .reading import UnreadableImage, decode_checked, read_bytes, remarked
+from .reading import UnreadableImage, decode_with_remarks, join_remarks, read_bytes
 
 __all__ = ["StoreError", "Stored", "map_store", "open_store", "preprocess_all"]
 
@@ -96,11 +96,11 @@ def preprocess_all(paths: Sequence[str], pre: Preprocess, *, progress: bool = Tr
 
     def one(row: int) -> str | None:
         try:
-            image, said = decode_checked(read_bytes(paths[row]), paths[row])
+            image, said = decode_with_remarks(read_bytes(paths[row]), paths[row])
         except UnreadableImage as error:
             return error.reason
         if said:
-            remarks[row] = remarked(paths[row], said)
+            remarks[row] = join_remarks(paths[row], said)
         images[row] = pre(image)
         return None
 
@@ -310,9 +310,9 @@ class _Build:
                     raise StoreError(
                         f"{printable(path)} changed while the store was built: run again once it stays as it is"
                     )
-            image, said = decode_checked(data, path)
+            image, said = decode_with_remarks(data, path)
             if said:
-                self.remarks[row] = remarked(path, said)
+                self.remarks[row] = join_remarks(path, said)
             return self.pre(image)
         except UnreadableImage as error:
             return error.reason

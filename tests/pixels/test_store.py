@@ -43,13 +43,13 @@ def reads(monkeypatch):
     import siamura.pixels.store as store
 
     seen = []
-    decode = store.decode_checked
+    decode = store.decode_with_remarks
 
     def counted(data, path):
         seen.append(str(path))
         return decode(data, path)
 
-    monkeypatch.setattr(store, "decode_checked", counted)
+    monkeypatch.setattr(store, "decode_with_remarks", counted)
     return seen
 
 
@@ -218,16 +218,16 @@ def test_what_becomes_readable_is_read(tmp_path, monkeypatch):
     from siamura.pixels import UnreadableImage
 
     paths = png_files(tmp_path / "in", 5)
-    decode = store.decode_checked
+    decode = store.decode_with_remarks
 
     def without_decoder(data, path):
         if str(path) == paths[2]:
             raise UnreadableImage(path, 'its codec is missing: pip install "siamura[dicom]"')
         return decode(data, path)
 
-    monkeypatch.setattr(store, "decode_checked", without_decoder)
+    monkeypatch.setattr(store, "decode_with_remarks", without_decoder)
     assert [row for row, _ in open_store(paths, PRE, tmp_path / "cache", progress=False).unreadable] == [2]
-    monkeypatch.setattr(store, "decode_checked", decode)
+    monkeypatch.setattr(store, "decode_with_remarks", decode)
     stored = open_store(paths, PRE, tmp_path / "cache", progress=False)
     assert stored.unreadable == ()
     np.testing.assert_array_equal(stored.images, fresh(paths))
@@ -286,12 +286,12 @@ BUILD = textwrap.dedent(
     import siamura.pixels.store as store
     from siamura.pixels import Preprocess
     paths, cache, delay = json.load(open(sys.argv[1])), sys.argv[2], float(sys.argv[3])
-    decode, decoded = store.decode_checked, []
+    decode, decoded = store.decode_with_remarks, []
     def slowly(data, path):
         time.sleep(delay)
         decoded.append(path)
         return decode(data, path)
-    store.decode_checked = slowly
+    store.decode_with_remarks = slowly
     print("ready", flush=True)
     stored = store.open_store(paths, Preprocess(size=32), cache, progress=False)
     print(len(decoded), stored.file, int(stored.images.astype(int).sum()), flush=True)
