@@ -1,4 +1,4 @@
-"""The table of checked rows, and what only the whole shows: contradictions, leaks, doubtful patients; the wording of problems."""
+"""The table of checked rows, what only the whole of it shows (contradictions, leaks), and how problems are worded."""
 
 from __future__ import annotations
 
