@@ -21,7 +21,7 @@ from .embedding import forward_rows
 from .engine import RunSettings, run_training
 from .head_first import FEATURE_BYTES, FrozenTrunk, head_steps, train_head
 from .machine import check_weights
-from .metric import run_length, watching
+from .metric import averaging_and_validation, run_length
 from .module import Feed, TrainModule
 from .neighbour_check import kappa
 from .optimisers import OptimiserSettings
@@ -119,7 +119,7 @@ def fit_classifier(
     total = run_length(batches, chosen["epochs"], chosen["steps"])
     settings = RunSettings.of(chosen, net)
     optimiser = OptimiserSettings.of(chosen, total, fused=settings.fused)
-    place: dict[str, Any] = {"precision": settings.numbers, "accelerator": chosen["accelerator"]}
+    place: dict[str, Any] = {"precision": settings.precision, "accelerator": chosen["accelerator"]}
     weight = _weights(chosen["weights"], data, labels)
     alone = head_steps(chosen["head_first"], total)
     with augmentation_of(data, chosen["augment"]) as augment:
@@ -127,9 +127,9 @@ def fit_classifier(
         check = (
             None
             if valid is None
-            else _Check(valid, {**place, "precision": "32" if cached else settings.numbers})
+            else _Check(valid, {**place, "precision": "32" if cached else settings.precision})
         )
-        beside = watching(chosen, check, len(batches), total)
+        beside = averaging_and_validation(chosen, check, len(batches), total)
         head_loss: list[float] = []
         if alone and settings.starts:
             head_loss = train_head(
@@ -153,7 +153,7 @@ def fit_classifier(
         feed = Feed(
             _Weighted(data, weight), batches, total, augment, seed, chosen["workers"], not cached, alone
         )
-        module = ClassifierModule(learner, feed, optimiser, channels_last=settings.layout)
+        module = ClassifierModule(learner, feed, optimiser, channels_last=settings.channels_last)
         history = run_training(module, settings, [*beside, *chosen["callbacks"]])
     history.attrs["head_loss"] = head_loss
     net.eval()

@@ -97,7 +97,7 @@ class Stream(Sampler[list[int]]):
                 if skip:
                     skip -= 1
                     continue
-                yield self._share(batch)
+                yield self._own_positions(batch)
                 step += 1
                 if step == self.total:
                     return
@@ -105,7 +105,7 @@ class Stream(Sampler[list[int]]):
                 raise ValueError("batches ended before its first batch; is its length 0?")
             epoch += 1
 
-    def _share(self, batch: Any) -> list[int]:
+    def _own_positions(self, batch: Any) -> list[int]:
         try:
             positions = [int(i) for i in batch]
         except TypeError:

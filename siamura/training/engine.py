@@ -33,15 +33,15 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how a run computes; see `TrainingOptions`."""
+    """Where and how a run computes, settled for a network on this machine; see `TrainingOptions`."""
 
     out: Path | None
     resume: bool
     checkpoint_every: int | None
     precision: str
-    channels_last: bool | None
+    channels_last: bool
     compile: bool
-    freeze_batchnorm: bool | None
+    freeze_batchnorm: bool
     clip: float | None
     accumulate: int
     accelerator: str
@@ -50,28 +50,27 @@ class RunSettings:
 
     @classmethod
     def of(cls, options: TrainingOptions, net: torch.nn.Module) -> RunSettings:
-        """Take them from the options of a run, and settle them for a network on this machine."""
+        """Settle the options of a run: what a network on this machine computes in; a resumed run keeps what it had."""
         given: dict[str, Any] = {held.name: options.get(held.name) for held in fields(cls)}
         given["out"] = None if options["out"] is None else Path(options["out"])
         if options["resume"] and options["out"] is None:
             raise ValueError("resume=True needs the folder of the run to go on with; give out=.")
-        return cls(**given).resolved(net)
-
-    def resolved(self, net: torch.nn.Module) -> RunSettings:
-        """Settle precision and memory layout for a network on this machine; a resumed run keeps what it had."""
+        settings = cls(**given)
         held: dict[str, Any] = {}
-        if not self.starts:
-            assert self.checkpoint is not None
-            held = SafeCheckpointIO().load_checkpoint(self.checkpoint)["siamura"].get("computed", {})
-        precision = held.get("precision", "auto") if self.precision == "auto" else self.precision
-        precision = resolve_precision(precision, self.device, net)
-        layout = held.get("channels_last") if self.channels_last is None else self.channels_last
-        layout = resolve_channels_last(layout, precision, self.device, net)
-        frozen = held.get("freeze_batchnorm") if self.freeze_batchnorm is None else self.freeze_batchnorm
+        if not settings.starts:
+            assert settings.checkpoint is not None
+            held = SafeCheckpointIO().load_checkpoint(settings.checkpoint)["siamura"].get("computed", {})
+        precision = held.get("precision", "auto") if given["precision"] == "auto" else given["precision"]
+        precision = resolve_precision(precision, settings.device, net)
+        last = held.get("channels_last") if given["channels_last"] is None else given["channels_last"]
+        last = resolve_channels_last(last, precision, settings.device, net)
+        frozen = (
+            held.get("freeze_batchnorm") if given["freeze_batchnorm"] is None else given["freeze_batchnorm"]
+        )
         if frozen is None:
             frozen = bool(getattr(getattr(net, "trunk", None), "weights_given", False))
-        _LOG.info("computing in %s, channels %s", precision, "last" if layout else "first")
-        return replace(self, precision=precision, channels_last=layout, freeze_batchnorm=frozen)
+        _LOG.info("computing in %s, channels %s", precision, "last" if last else "first")
+        return replace(settings, precision=precision, channels_last=last, freeze_batchnorm=frozen)
 
     @property
     def starts(self) -> bool:
@@ -84,19 +83,9 @@ class RunSettings:
         return resolve_device(self.accelerator)
 
     @property
-    def numbers(self) -> str:
-        """What it computes in."""
-        return resolve_precision(self.precision, self.device)
-
-    @property
     def fused(self) -> bool:
         """Whether the optimiser may use torch's fused step: Lightning does not clip for it in half precision."""
-        return self.numbers == "32" or (self.numbers == "bf16" and self.clip is None)
-
-    @property
-    def layout(self) -> bool:
-        """Whether channels come last."""
-        return resolve_channels_last(self.channels_last, self.numbers, self.device)
+        return self.precision == "32" or (self.precision == "bf16" and self.clip is None)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -127,15 +116,15 @@ def run_training(
     """
     net = module.net
     module.computed = {
-        "precision": settings.numbers,
-        "channels_last": settings.layout,
-        "freeze_batchnorm": bool(settings.freeze_batchnorm),
+        "precision": settings.precision,
+        "channels_last": settings.channels_last,
+        "freeze_batchnorm": settings.freeze_batchnorm,
     }
     local, nodes = processes()
     many = local * nodes > 1
     place = next(net.parameters()).device
     source = None if settings.starts else settings.checkpoint
-    if settings.layout:
+    if settings.channels_last:
         net.to(memory_format=torch.channels_last)
     plugins: list[Any] = [SafeCheckpointIO()]
     if many and settings.device.type == "cpu":
@@ -152,7 +141,7 @@ def run_training(
             devices=local if many else 1,
             num_nodes=nodes,
             strategy="ddp" if many else "auto",
-            precision=_PRECISIONS[settings.numbers],
+            precision=_PRECISIONS[settings.precision],
             max_epochs=1,
             gradient_clip_val=settings.clip,
             accumulate_grad_batches=settings.accumulate,

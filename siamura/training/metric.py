@@ -22,13 +22,13 @@ from .early_features import keep_early_features
 from .engine import RunSettings, run_training
 from .head_first import head_steps, share_or_steps, train_head
 from .machine import check_weights
-from .module import Feed, MetricModule, cross_entropy, measured, mines_triplets
+from .module import Feed, MetricModule, cross_entropy, mines_triplets, without_memory
 from .neighbour_check import NeighbourCheck
 from .optimisers import OptimiserSettings
 from .options import ClassifierOptions, FitOptions
 from .typed_options import documented, options_of
 
-__all__ = ["fit", "run_length", "watching"]
+__all__ = ["averaging_and_validation", "fit", "run_length"]
 
 # Losses that, from scratch, may stay at the margin for ever without a start on all triplets. The selectively
 # contrastive one pushes hard negatives away and pulls nothing there: it does not collapse, and has no such value.
@@ -127,10 +127,10 @@ def fit(
             loss,
             batch_size=_batch_size(batches),
             seed=seed,
-            precision=settings.numbers,
+            precision=settings.precision,
             accelerator=chosen["accelerator"],
         )
-    beside = watching(
+    beside = averaging_and_validation(
         chosen, None if check is None else _OfWhole(check), max(batch_count(batches), -(-total // 5)), total
     )
     if chosen["on_collapse"] is not None:
@@ -151,7 +151,12 @@ def fit(
             images = False
         feed = Feed(rows, batches, total, augment, seed, chosen["workers"], images, alone)
         module = MetricModule(
-            learner, curriculum, feed, optimiser, classify=chosen["classify"], channels_last=settings.layout
+            learner,
+            curriculum,
+            feed,
+            optimiser,
+            classify=chosen["classify"],
+            channels_last=settings.channels_last,
         )
         history = run_training(module, settings, [*beside, *chosen["callbacks"]])
     net.eval()
@@ -199,7 +204,7 @@ def _train_head(
     optimiser: OptimiserSettings,
 ) -> list[float]:
     """Train the head alone, by the loss and, where asked for, its cross-entropy."""
-    final, weight = measured(loss), chosen["classify"]
+    final, weight = without_memory(loss), chosen["classify"]
 
     def objective(emb: Tensor, labels: Tensor, _: list[int]) -> Tensor:
         value: Tensor = final(emb, labels)
@@ -218,7 +223,7 @@ def _train_head(
     )
 
 
-def watching(
+def averaging_and_validation(
     options: FitOptions | ClassifierOptions,
     check: Callable[[nn.Module], dict[str, float]] | None,
     every: int,

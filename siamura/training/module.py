@@ -301,7 +301,7 @@ class MetricModule(TrainModule):
     @torch.no_grad()
     def _collapsed(self, emb: Tensor, labels: Tensor) -> float:
         """The final loss with all embeddings in one point."""
-        return float(measured(self.loss)(emb[:1].expand_as(emb), labels))
+        return float(without_memory(self.loss)(emb[:1].expand_as(emb), labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the curriculum's place too."""
@@ -324,7 +324,7 @@ def cross_entropy(net: Any, emb: Tensor, labels: Tensor) -> Tensor:
 
 def mines_triplets(loss: nn.Module) -> bool:
     """Return whether a loss learns from nothing but the triplets within a batch."""
-    return type(loss).__module__.startswith("siamura.losses") and measured(loss) is loss
+    return type(loss).__module__.startswith("siamura.losses") and without_memory(loss) is loss
 
 
 def has_triplet(labels: Tensor) -> bool:
@@ -333,7 +333,7 @@ def has_triplet(labels: Tensor) -> bool:
     return len(counts) > 1 and int(counts.max()) > 1
 
 
-def measured(loss: nn.Module) -> nn.Module:
+def without_memory(loss: nn.Module) -> nn.Module:
     """Give the loss without its memory, which would keep what is only measured and train on it."""
     return loss.loss if isinstance(loss, CrossBatchMemory) else loss
 

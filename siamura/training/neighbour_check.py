@@ -13,7 +13,7 @@ from siamura.neighbours import nearest
 
 from .data import labels_of
 from .embedding import forward_rows
-from .module import measured
+from .module import without_memory
 from .seeds import step_seed
 
 __all__ = ["NeighbourCheck", "kappa"]
@@ -76,7 +76,7 @@ class NeighbourCheck:
         if labels.min() < 0:
             raise ValueError(f"valid has the label {labels.min()}, which is unknown; leave such rows out.")
         rng = np.random.default_rng(step_seed(seed, 4))
-        self.data, self.valid, self.loss = data, valid, measured(loss)
+        self.data, self.valid, self.loss = data, valid, without_memory(loss)
         self.sample = np.sort(rng.permutation(count)[:sample])
         self.order = torch.from_numpy(rng.permutation(len(labels)))
         self.batch_size = batch_size
