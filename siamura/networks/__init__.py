@@ -2,10 +2,11 @@
 
 from .classifier import TOPS, Classifier, ClassifierHead, Top
 from .embedding import EmbeddingNet
-from .heads import EmbeddingHead, GeM
+from .embedding_head import EmbeddingHead, GeM
+from .folding import fold_grey
 from .hub import push_to_hub
 from .pairs import DistanceHead, PairLoss, PairNet
-from .trunks import TRUNKS, Trunk, fold_grey
+from .trunks import TRUNKS, Trunk
 from .weights import load_weights, read_weights
 
 __all__ = [

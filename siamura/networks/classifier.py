@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ._torchvision import torchvision_models
-from .embedding import GreyNet
-from .heads import make_pool
+from .embedding_head import make_pool
+from .grey_net import GreyNet
 from .weights import imagenet_file, read_weights
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from siamura._validation import check_number
 
-from .grey import fold_grey
+from .folding import fold_grey
 from .timm_trunks import TIMM
 from .timm_trunks import build as build_timm
 from .torchvision_trunks import TRUNKS
@@ -21,7 +21,7 @@ from .weights import load_weights
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TRUNKS", "Trunk", "fold_grey"]
+__all__ = ["TRUNKS", "Trunk"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -230,7 +230,7 @@ class FitOptions(TrainingOptions, total=False):
         float,
         Option(
             0.0,
-            "Weight of a cross-entropy beside the loss, by a classifier on the embedding (`networks.heads.Neck`), "
+            "Weight of a cross-entropy beside the loss, by a classifier on the embedding (`EmbeddingNet.add_neck`), "
             "which is added where the network has none. The labels are then the codes 0 to C - 1. It keeps the "
             'embeddings apart, so that ``warmup_loss="auto"`` gives no start on all triplets.',
             least=0,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from siamura.networks.trunks import Trunk, fold_grey
+from siamura.networks.folding import fold_grey
+from siamura.networks.trunks import Trunk
 from siamura.networks.weights import read_weights
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 import siamura
 from siamura.heads import MLPHead
 from siamura.networks import EmbeddingNet
-from siamura.networks.heads import Neck
+from siamura.networks.embedding_head import Neck
 
 
 def data_of(classes: int = 2, rows: int = 24) -> TensorDataset:
