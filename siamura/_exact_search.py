@@ -176,14 +176,15 @@ def multiply(
 def knn(points: Float32, rows: Float32, number: int, threads: int | None = None) -> tuple[Float32, Int64]:
     """Squared distances and positions of the nearest rows, ascending, by ``faiss.knn`` on all cores.
 
-    FAISS gives a query to one core. Where there are fewer queries than cores, each core takes a part of the rows.
+    FAISS gives a query to one core. Where there are no more queries than cores, each core takes a part of the rows.
     """
     threads = faiss.omp_get_max_threads() if threads is None else threads
     threads = min(threads, len(rows) // max(_PART, number))
-    if len(points) >= threads or threads < 2:
+    if len(points) > threads or threads < 2:
         return faiss.knn(points, rows, number)
     bounds = list(pairwise(np.linspace(0, len(rows), threads + 1).astype(int).tolist()))
-    with ThreadPoolExecutor(threads) as pool:
+    # One thread of FAISS in each: teams of several wait for one another, and take three times as long.
+    with ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
         found = list(pool.map(lambda part: faiss.knn(points, rows[part[0] : part[1]], number), bounds))
     value = np.hstack([values for values, _ in found])
     position = np.hstack([at + low for (_, at), (low, _) in zip(found, bounds, strict=True)])

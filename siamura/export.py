@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siamura._fingerprints import fingerprint
+from siamura.networks import EmbeddingNet
 
 if TYPE_CHECKING:
     from siamura.heads import MLPHead
-    from siamura.networks import EmbeddingNet
 
 __all__ = ["to_onnx"]
 
@@ -70,6 +70,8 @@ def to_onnx(
     ------
     ImportError
         Without the ``[onnx]`` extra.
+    TypeError
+        If `net` is no `EmbeddingNet`.
     ValueError
         If the path does not end in .onnx, no size is known, or the head is not fitted or does not fit the network.
     RuntimeError
@@ -94,6 +96,8 @@ def to_onnx(
     except ImportError as error:
         raise ImportError(f'exporting needs {error.name}: pip install "siamura[onnx]".') from error
 
+    if not isinstance(net, EmbeddingNet):
+        raise TypeError(f"net is a {type(net).__name__}; give an EmbeddingNet, such as load(path) gives.")
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"path={str(path)!r} must end in .onnx.")

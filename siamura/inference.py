@@ -83,6 +83,8 @@ class Predictor:
     ----------
     net : EmbeddingNet
         The network, in evaluation mode.
+    preprocess : Preprocess
+        The run's, from a greyscale image to the network's square.
     heads : dict of str to head
         All heads of the run.
     head : KNNHead or MLPHead
@@ -124,7 +126,7 @@ class Predictor:
             )
         self.classes = load_classes(self.run.folder, self.heads)
         self.points = load_points(self.run.folder, head)
-        self._preprocess = self.net.preprocess
+        self.preprocess = self.net.preprocess
         self._limit: DistanceLimit | None = None
         self._feature_limit = FeatureLimit.load(self.run.folder)
 
@@ -133,7 +135,7 @@ class Predictor:
 
         The same image gives the same vector, to the bit, as `siamura.embed` of a data set that holds it.
         """
-        return self.embed_squares([self._preprocess(image) for image in images])
+        return self.embed_squares([self.preprocess(image) for image in images])
 
     def embed_squares(self, squares: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Embed images that went through the run's preprocessing, uint8 (S, S) each: float32 (N, dim)."""
@@ -262,7 +264,7 @@ class Predictor:
             return None, " ".join(str(error).split())
         if reason := check_radiograph(image):
             return None, f"{printable(path)} cannot be read as a radiograph: {reason}."
-        return self._preprocess(image), ""
+        return self.preprocess(image), ""
 
 
 _AT_ONCE = 32  # squares embedded together

@@ -94,6 +94,11 @@ def test_refuses(tmp_path, head, name, options, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_refuses_what_is_no_embedding_network(tmp_path):
+    with pytest.raises(TypeError, match="net is a Linear; give an EmbeddingNet"):
+        to_onnx(torch.nn.Linear(2, 2), tmp_path / "a.onnx", size=8)
+
+
 @pytest.mark.slow
 def test_tokens_with_a_class_token_too(tmp_path):
     net = EmbeddingNet("vit_b_32", dim=8, image_size=32).eval()

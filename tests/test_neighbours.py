@@ -4,6 +4,7 @@ import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -264,7 +265,9 @@ def test_few_queries_are_shared_out_to_the_cores(monkeypatch, threads):
 
     monkeypatch.setattr(_exact_search, "_PART", 50)
     rows, points = spread(433), spread(1, seed=3)
+    before = faiss.omp_get_max_threads()
     value, position = _exact_search.knn(points, rows, 40, threads)
+    assert faiss.omp_get_max_threads() == before  # one thread of FAISS in each part, and only there
     far, expected = naive(rows, points, 40)
     np.testing.assert_array_equal(position, expected)
     np.testing.assert_allclose(value, far**2, rtol=1e-5)

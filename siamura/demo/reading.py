@@ -41,7 +41,8 @@ class Answer:
     views : list of V Explanation
         Where each view's score comes from.
     unlike : bool
-        Whether every view is farther from the training films than 99 % of the validation views.
+        Whether every view is farther from the training films than 99 % of the validation views
+        (`siamura.Predictor.unlike`).
     cases : pandas.DataFrame
         The nearest earlier cases, one a study: rank, distance, finding, path, patient, study, ...
     classes : tuple of str
@@ -97,7 +98,7 @@ def read(demo: Demo, views: pd.DataFrame, *, cases: int) -> Answer:
     """Answer for the views of one study."""
     predictor = demo.predictor
     images = [read_image(path) for path in views["path"]]
-    vectors = predictor.embed(images)
+    vectors, features = predictor.embed_with_features([predictor.preprocess(image) for image in images])
     each = predictor.probability(vectors)
     mean = float(each.mean())
     held, table = demo.run.embeddings()
@@ -122,7 +123,7 @@ def read(demo: Demo, views: pd.DataFrame, *, cases: int) -> Answer:
         high=high,
         each=each,
         views=[explain(predictor.net, image, target) for image in images],
-        unlike=bool((predictor.distance(vectors) > predictor.limit.limit).all()),
+        unlike=bool(predictor.unlike(vectors, features).all()),
         cases=found,
         classes=predictor.classes,
     )

@@ -237,17 +237,10 @@ def _answers(
 
 
 def baseline_scores(
-    table: pd.DataFrame,
-    features: pd.DataFrame | None = None,
-    level: Literal["view", "study"] = "view",
-    threshold: float = 0.5,
-    *,
-    train: str = "train",
-    valid: str = "valid",
-    draws: int = 2000,
-    seed: int = 0,
+    table: pd.DataFrame, features: pd.DataFrame | None = None, level: Literal["view", "study"] = "view",
+    threshold: float = 0.5, *, train: str = "train", valid: str = "valid", draws: int = 2000, seed: int = 0,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Scores of every trivial baseline on the valid split, to stand beside a model's.
 
     Parameters

@@ -23,21 +23,12 @@ Float = NDArray[np.float64]
 
 
 def compare(
-    table: pd.DataFrame,
-    first: ArrayLike,
-    second: ArrayLike,
-    level: Literal["view", "study"] = "view",
-    threshold: float | tuple[float, float] = 0.5,
-    *,
-    aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean",
-    top: int = 2,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    bins: int = 15,
-    classes: Sequence[str] | None = None,
-    ordered: bool | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, first: ArrayLike, second: ArrayLike, level: Literal["view", "study"] = "view",
+    threshold: float | tuple[float, float] = 0.5, *,
+    aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean", top: int = 2, draws: int = 2000,
+    confidence: float = 0.95, bins: int = 15, classes: Sequence[str] | None = None,
+    ordered: bool | None = None, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Difference of two models in every score, on the same draws of patients.
 
     Parameters
@@ -311,13 +302,9 @@ def _auroc_covariance(y: NDArray[np.int64], scores: Float, unit: NDArray[np.int6
 
 
 def pairwise_kappa(
-    ratings: pd.DataFrame,
-    *,
-    groups: ArrayLike | None = None,
-    draws: int = 2000,
-    confidence: float = 0.95,
+    ratings: pd.DataFrame, *, groups: ArrayLike | None = None, draws: int = 2000, confidence: float = 0.95,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Cohen's kappa of each pair of raters, models among them.
 
     Parameters

@@ -19,15 +19,9 @@ Float = NDArray[np.float64]
 
 
 def roc_curve(
-    label: ArrayLike,
-    probability: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    points: int = 201,
-    draws: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    label: ArrayLike, probability: ArrayLike, *, groups: ArrayLike | None = None, points: int = 201,
+    draws: int = 1000, confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Sensitivity against 1 - specificity, with a band from a bootstrap over patients.
 
     Parameters
@@ -76,15 +70,9 @@ def roc_curve(
 
 
 def pr_curve(
-    label: ArrayLike,
-    probability: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    points: int = 201,
-    draws: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    label: ArrayLike, probability: ArrayLike, *, groups: ArrayLike | None = None, points: int = 201,
+    draws: int = 1000, confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Precision against recall, with a band from a bootstrap over patients.
 
     Parameters
@@ -129,14 +117,9 @@ def _grid(points: int) -> Float:
 
 
 def _area(
-    name: str,
-    y: NDArray[np.int64],
-    p: Float,
-    unit: NDArray[np.int64],
-    draws: int,
-    confidence: float,
+    name: str, y: NDArray[np.int64], p: Float, unit: NDArray[np.int64], draws: int, confidence: float,
     seed: int,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Return the area of a curve, with its interval where there are draws."""
     found = bootstrap(
         lambda counts: score_draws(y, p, counts, groups=unit, only=(name,)),
@@ -158,17 +141,9 @@ def _inputs(
 
 
 def _banded(
-    x_name: str,
-    y_name: str,
-    grid: Float,
-    one: Callable[[Float, Float], Float],
-    y: NDArray[np.int64],
-    p: Float,
-    unit: NDArray[np.int64],
-    draws: int,
-    confidence: float,
-    seed: int,
-) -> pd.DataFrame:
+    x_name: str, y_name: str, grid: Float, one: Callable[[Float, Float], Float], y: NDArray[np.int64],
+    p: Float, unit: NDArray[np.int64], draws: int, confidence: float, seed: int,
+) -> pd.DataFrame:  # fmt: skip
     """Curve of the data and pointwise band of the draws; `one` makes a curve of counts by threshold."""
     order = np.argsort(-p, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(p[order]) != 0))
@@ -194,16 +169,10 @@ def _banded(
 
 
 def reliability(
-    label: ArrayLike,
-    probability: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    bins: int = 10,
-    strategy: Literal["uniform", "quantile"] = "uniform",
-    draws: int = 1000,
-    confidence: float = 0.95,
+    label: ArrayLike, probability: ArrayLike, *, groups: ArrayLike | None = None, bins: int = 10,
+    strategy: Literal["uniform", "quantile"] = "uniform", draws: int = 1000, confidence: float = 0.95,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """How often what was called p % abnormal is abnormal.
 
     Parameters

@@ -61,18 +61,10 @@ class FrozenBaseline:
 
 
 def frozen_baseline(
-    features_train: ArrayLike,
-    table_train: pd.DataFrame,
-    features_valid: ArrayLike,
-    table_valid: pd.DataFrame,
-    *,
-    k: int = 15,
-    level: Literal["view", "study"] = "view",
-    folds: int = 5,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> FrozenBaseline:
+    features_train: ArrayLike, table_train: pd.DataFrame, features_valid: ArrayLike,
+    table_valid: pd.DataFrame, *, k: int = 15, level: Literal["view", "study"] = "view", folds: int = 5,
+    draws: int = 2000, confidence: float = 0.95, seed: int = 0,
+) -> FrozenBaseline:  # fmt: skip
     """Answer by nearest neighbours and by logistic regression on features that no training has touched.
 
     Parameters
@@ -176,16 +168,10 @@ def frozen_baseline(
 
 
 def compare_paired(
-    table: pd.DataFrame,
-    probability: ArrayLike,
-    baselines: pd.DataFrame,
-    level: Literal["view", "study"] = "view",
-    *,
-    metrics: Sequence[str] | None = None,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, probability: ArrayLike, baselines: pd.DataFrame,
+    level: Literal["view", "study"] = "view", *, metrics: Sequence[str] | None = None, draws: int = 2000,
+    confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Compare a model with each of several baselines on the same draws of patients.
 
     Parameters

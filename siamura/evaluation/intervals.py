@@ -217,14 +217,9 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap(
-    score: Callable[[Float], dict[str, Float]],
-    patients: int,
-    draws: int,
-    confidence: float,
-    seed: int,
-    *,
+    score: Callable[[Float], dict[str, Float]], patients: int, draws: int, confidence: float, seed: int, *,
     floor: float = 0.0,
-) -> Bootstrap:
+) -> Bootstrap:  # fmt: skip
     """Score the data, every draw of patients, and the data without each block of patients in turn.
 
     Parameters

@@ -15,15 +15,10 @@ Float = NDArray[np.float64]
 
 
 def net_benefit(
-    label: ArrayLike,
-    probability: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    thresholds: Sequence[float] | Float | None = None,
-    draws: int = 1000,
-    confidence: float = 0.95,
+    label: ArrayLike, probability: ArrayLike, *, groups: ArrayLike | None = None,
+    thresholds: Sequence[float] | Float | None = None, draws: int = 1000, confidence: float = 0.95,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Measure the net benefit at every threshold: a decision curve.
 
     At threshold t a reader holds one missed abnormal study to be worth (1 - t) / t false alarms. The net benefit

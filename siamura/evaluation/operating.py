@@ -28,16 +28,10 @@ METHODS = ("temperature", "isotonic", "none")
 
 
 def fit_operating_point(
-    table: pd.DataFrame,
-    probability: ArrayLike,
-    *,
-    sensitivity: float = 0.9,
+    table: pd.DataFrame, probability: ArrayLike, *, sensitivity: float = 0.9,
     method: Literal["temperature", "isotonic", "none"] = "temperature",
-    level: Literal["view", "study"] = "view",
-    folds: int = 5,
-    draws: int = 1000,
-    seed: int = 0,
-) -> OperatingPoint:
+    level: Literal["view", "study"] = "view", folds: int = 5, draws: int = 1000, seed: int = 0,
+) -> OperatingPoint:  # fmt: skip
     """Fit a calibration and a threshold on patients that the model was not fitted on.
 
     Parameters

@@ -95,16 +95,9 @@ class OperatingPoint:
         return np.asarray(p > self.threshold, dtype=np.int64)
 
     def evaluate(
-        self,
-        table: pd.DataFrame,
-        probability: ArrayLike,
-        *,
-        classes: Sequence[str] | None = None,
-        ordered: bool | None = None,
-        draws: int = 2000,
-        confidence: float = 0.95,
-        seed: int = 0,
-    ) -> pd.DataFrame:
+        self, table: pd.DataFrame, probability: ArrayLike, *, classes: Sequence[str] | None = None,
+        ordered: bool | None = None, draws: int = 2000, confidence: float = 0.95, seed: int = 0,
+    ) -> pd.DataFrame:  # fmt: skip
         """Score the calibrated probabilities and the answers at this threshold, as `siamura.evaluate` does.
 
         Parameters

@@ -20,17 +20,10 @@ BLOCK_CELLS = 2_000_000  # distances held at once: 16 MB
 
 
 def embedding_quality(
-    embeddings: ArrayLike,
-    labels: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    k: Sequence[int] = (1, 5, 15),
-    metric: Literal["euclidean", "cosine"] = "euclidean",
-    queries: int | None = 5000,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    embeddings: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, *,
+    k: Sequence[int] = (1, 5, 15), metric: Literal["euclidean", "cosine"] = "euclidean",
+    queries: int | None = 5000, draws: int = 2000, confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Measure retrieval, clustering and spread of an embedding.
 
     Parameters

@@ -28,21 +28,11 @@ FEW_PATIENTS, FEW_OF_A_CLASS = 10, 5
 
 
 def evaluate(
-    table: pd.DataFrame,
-    probability: ArrayLike,
-    level: Literal["view", "study"] = "view",
-    threshold: float = 0.5,
-    *,
-    aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean",
-    top: int = 2,
-    by: str | None = None,
-    classes: Sequence[str] | None = None,
-    ordered: bool | None = None,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    bins: int = 15,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, probability: ArrayLike, level: Literal["view", "study"] = "view",
+    threshold: float = 0.5, *, aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean", top: int = 2,
+    by: str | None = None, classes: Sequence[str] | None = None, ordered: bool | None = None,
+    draws: int = 2000, confidence: float = 0.95, bins: int = 15, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Score a model's answers, with intervals from a bootstrap over patients.
 
     Parameters
@@ -182,15 +172,9 @@ def _too_small(rows: pd.DataFrame, by: str, value: object) -> str | None:
 
 
 def _class_scores(
-    table: pd.DataFrame,
-    p: NDArray[np.float64],
-    level: str,
-    names: tuple[str, ...],
-    ordered: bool,
-    draws: int,
-    confidence: float,
-    seed: int,
-) -> pd.DataFrame:
+    table: pd.DataFrame, p: NDArray[np.float64], level: str, names: tuple[str, ...], ordered: bool,
+    draws: int, confidence: float, seed: int,
+) -> pd.DataFrame:  # fmt: skip
     """Scores of three classes or more."""
     attrs: dict[str, object] = {"level": level, "views": len(table), "classes": names, "ordered": ordered}
     rows = table
@@ -213,17 +197,9 @@ def _class_scores(
 
 
 def _scores(
-    table: pd.DataFrame,
-    p: NDArray[np.float64],
-    level: str,
-    threshold: float,
-    aggregate: str,
-    top: int,
-    draws: int,
-    confidence: float,
-    bins: int,
-    seed: int,
-) -> pd.DataFrame:
+    table: pd.DataFrame, p: NDArray[np.float64], level: str, threshold: float, aggregate: str, top: int,
+    draws: int, confidence: float, bins: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
     attrs: dict[str, object] = {"level": level, "threshold": float(threshold), "views": len(table)}
     rows = table
     if level == "study":

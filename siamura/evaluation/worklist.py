@@ -96,17 +96,10 @@ def work_list(
 
 
 def work_list_gain(
-    table: pd.DataFrame,
-    probability: ArrayLike,
-    *,
-    arrival: ArrayLike | None = None,
-    minutes: float | None = None,
-    aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean",
-    top: int = 2,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, probability: ArrayLike, *, arrival: ArrayLike | None = None,
+    minutes: float | None = None, aggregate: Literal["mean", "max", "noisy-or", "top-k"] = "mean",
+    top: int = 2, draws: int = 2000, confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Measure what reading in the model's order saves, against first come, first read.
 
     Parameters

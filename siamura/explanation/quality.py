@@ -205,13 +205,9 @@ def mean_place(
 
 
 def summary(
-    views: pd.DataFrame,
-    columns: Sequence[str] | None = None,
-    *,
-    against: dict[str, str] | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
+    views: pd.DataFrame, columns: Sequence[str] | None = None, *, against: dict[str, str] | None = None,
+    draws: int = 1000, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Means over views, with 95 % intervals from drawing patients.
 
     Parameters

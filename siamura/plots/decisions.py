@@ -19,15 +19,9 @@ if TYPE_CHECKING:
 
 @style.styled
 def decision_curve(
-    label: Any,
-    probability: ArrayLike | None = None,
-    *,
-    groups: ArrayLike | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-    positive: str = "abnormal",
-    note: str = "",
-) -> Figure:
+    label: Any, probability: ArrayLike | None = None, *, groups: ArrayLike | None = None, draws: int = 1000,
+    seed: int = 0, positive: str = "abnormal", note: str = "",
+) -> Figure:  # fmt: skip
     """Draw the net benefit over the threshold, with a bootstrap band over patients.
 
     Parameters

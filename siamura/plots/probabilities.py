@@ -24,15 +24,9 @@ if TYPE_CHECKING:
 
 @style.styled
 def roc(
-    label: Any,
-    probability: ArrayLike | None = None,
-    *,
-    groups: ArrayLike | None = None,
-    threshold: float | None = 0.5,
-    draws: int = 1000,
-    seed: int = 0,
-    note: str = "",
-) -> Figure:
+    label: Any, probability: ArrayLike | None = None, *, groups: ArrayLike | None = None,
+    threshold: float | None = 0.5, draws: int = 1000, seed: int = 0, note: str = "",
+) -> Figure:  # fmt: skip
     """Draw the receiver operating characteristic, with a bootstrap band over patients.
 
     Parameters
@@ -81,15 +75,9 @@ def roc(
 
 @style.styled
 def precision_recall(
-    label: Any,
-    probability: ArrayLike | None = None,
-    *,
-    groups: ArrayLike | None = None,
-    threshold: float | None = 0.5,
-    draws: int = 1000,
-    seed: int = 0,
-    note: str = "",
-) -> Figure:
+    label: Any, probability: ArrayLike | None = None, *, groups: ArrayLike | None = None,
+    threshold: float | None = 0.5, draws: int = 1000, seed: int = 0, note: str = "",
+) -> Figure:  # fmt: skip
     """Draw precision over recall, with a bootstrap band over patients.
 
     Parameters
@@ -128,16 +116,9 @@ def precision_recall(
 
 
 def _curves(
-    axes: Axes,
-    panels: Mapping[str, tuple[pd.DataFrame, bool]],
-    band_of: Callable[..., Band],
-    area: str,
-    threshold: float | None,
-    draws: int,
-    seed: int,
-    *,
-    step: bool,
-) -> None:
+    axes: Axes, panels: Mapping[str, tuple[pd.DataFrame, bool]], band_of: Callable[..., Band], area: str,
+    threshold: float | None, draws: int, seed: int, *, step: bool,
+) -> None:  # fmt: skip
     if threshold is not None:
         threshold = check_number("threshold", threshold)
     for number, (name, (frame, _)) in enumerate(panels.items()):
@@ -227,16 +208,9 @@ def rests_on(
 
 @style.styled
 def reliability(
-    label: Any,
-    probability: ArrayLike | None = None,
-    *,
-    groups: ArrayLike | None = None,
-    bins: int = 10,
-    draws: int = 1000,
-    seed: int = 0,
-    positive: str = "abnormal",
-    note: str = "",
-) -> Figure:
+    label: Any, probability: ArrayLike | None = None, *, groups: ArrayLike | None = None, bins: int = 10,
+    draws: int = 1000, seed: int = 0, positive: str = "abnormal", note: str = "",
+) -> Figure:  # fmt: skip
     """Draw how often a probability comes true: observed against predicted, and how often each is given.
 
     Parameters

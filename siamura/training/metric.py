@@ -25,7 +25,7 @@ from .machine import check_weights
 from .module import Feed, MetricModule, cross_entropy, mines_triplets, without_memory
 from .neighbour_check import NeighbourCheck
 from .optimisers import OptimiserSettings
-from .options import ClassifierOptions, FitOptions
+from .options import ClassifierOptions, FitOptions, check_watched
 from .typed_options import documented, options_of
 
 __all__ = ["averaging_and_validation", "fit", "run_length"]
@@ -101,8 +101,7 @@ def fit(
     chosen = options_of(FitOptions, options, "fit")
     valid, seed = chosen["valid"], chosen["seed"]
     total = run_length(batches, chosen["epochs"], chosen["steps"])
-    if chosen["keep_best"] and valid is None:
-        raise ValueError("keep_best=True goes by validation figures; give valid=.")
+    check_watched(chosen)
     if isinstance(loss, DistributedLossWrapper):
         raise ValueError(
             "loss is a DistributedLossWrapper, but fit gathers the batch of all processes itself; give the loss "
@@ -231,8 +230,6 @@ def averaging_and_validation(
 ) -> list[pl.Callback]:
     """Make the callbacks of averaging and validation; `every` counts where no `validate_every` is given."""
     plateau = options["schedule"] == "plateau"
-    if check is None and (plateau or options["patience"] is not None):
-        raise ValueError('patience and schedule="plateau" go by validation figures; give valid=.')
     beside: list[pl.Callback] = []
     if options["ema"] is not None:
         beside.append(Averaging(options["ema"]))
@@ -243,7 +240,7 @@ def averaging_and_validation(
                 options["validate_every"] or every,
                 total,
                 monitor=options["monitor"],
-                keep_best=options["keep_best"],
+                keep_best=options["keep_best"] is not False,
                 patience=options["patience"],
                 plateau=3 if plateau else None,
             )

@@ -98,3 +98,28 @@ def test_none_and_bounds_that_are_included_are_taken():
 def test_descriptions_are_read_without_torch():
     code = "import sys, siamura.training.options; assert not {'torch', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("train", "options"),
+    [
+        (fit, {"keep_best": True}),
+        (fit, {"patience": 2}),
+        (fit, {"validate_every": 3}),
+        (fit, {"monitor": "valid_p1"}),
+        (fit, {"schedule": "plateau"}),
+        (fit_classifier, {"keep_best": True}),
+        (fit_classifier, {"patience": 2}),
+        (fit_classifier, {"validate_every": 3}),
+        (fit_classifier, {"schedule": "plateau"}),
+    ],
+)
+def test_what_goes_by_validation_needs_it(data, train, options):
+    metric = train is fit
+    given = (
+        (make_net(), data, make_batches(data), TripletLoss())
+        if metric
+        else (Classifier("squeezenet1_1"), data)
+    )
+    with pytest.raises(ValueError, match=r"=.* goes by validation figures; give valid="):
+        train(*given, epochs=1, **options)
