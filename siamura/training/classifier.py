@@ -25,7 +25,7 @@ from .metric import averaging_and_validation, run_length
 from .module import Feed, TrainModule
 from .neighbour_check import kappa
 from .optimisers import OptimiserSettings
-from .options import ClassifierOptions, check_watched
+from .options import ClassifierOptions
 from .typed_options import documented, options_of
 
 __all__ = ["fit_classifier", "study_weights"]
@@ -102,7 +102,6 @@ def fit_classifier(
     """
     chosen = options_of(ClassifierOptions, options, "fit_classifier")
     valid, seed = chosen["valid"], chosen["seed"]
-    check_watched(chosen, ClassifierOptions)
     labels = labels_of(data)
     for name, found in (("data", labels), ("valid", None if valid is None else labels_of(valid))):
         if found is not None and not set(np.unique(found).tolist()) <= {0, 1}:

@@ -25,7 +25,7 @@ from .machine import check_weights
 from .module import Feed, MetricModule, cross_entropy, mines_triplets, without_memory
 from .neighbour_check import NeighbourCheck
 from .optimisers import OptimiserSettings
-from .options import ClassifierOptions, FitOptions, check_watched
+from .options import ClassifierOptions, FitOptions
 from .typed_options import documented, options_of
 
 __all__ = ["averaging_and_validation", "fit", "run_length"]
@@ -101,7 +101,6 @@ def fit(
     chosen = options_of(FitOptions, options, "fit")
     valid, seed = chosen["valid"], chosen["seed"]
     total = run_length(batches, chosen["epochs"], chosen["steps"])
-    check_watched(chosen)
     if isinstance(loss, DistributedLossWrapper):
         raise ValueError(
             "loss is a DistributedLossWrapper, but fit gathers the batch of all processes itself; give the loss "

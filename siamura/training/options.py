@@ -1,7 +1,7 @@
 """The options of `fit` and `fit_classifier`: name, type, default, range and meaning of each, once."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from .typed_options import Option, described
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the command line takes descriptions from here, and should n
 
     from .data import Augment
 
-__all__ = ["ClassifierOptions", "FitOptions", "TrainingOptions", "check_watched", "option"]
+__all__ = ["ClassifierOptions", "FitOptions", "TrainingOptions", "option"]
 
 OPTIMISERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "cosine", "constant", "plateau")
@@ -309,7 +309,8 @@ class ClassifierOptions(TrainingOptions, total=False):
         bool | None,
         Option(
             None,
-            "End with the weights of the best validation instead of the last ones; by default where there is `valid`.",
+            "End with the weights of the best validation instead of the last ones.",
+            "bool, by default where there is `valid`",
         ),
     ]
 
@@ -323,20 +324,3 @@ def option(name: str, kind: type = FitOptions) -> Option:
     'Stop after so many validations without a better one.'
     """
     return next(about for found, _, about in described(kind) if found == name)
-
-
-def check_watched(options: Mapping[str, Any], kind: type = FitOptions) -> None:
-    """Refuse options that go by validation figures where nothing is validated.
-
-    Examples
-    --------
-    >>> check_watched({"valid": None, "patience": 3})
-    Traceback (most recent call last):
-    ValueError: patience=3 goes by validation figures; give valid=.
-    """
-    if options["valid"] is not None:
-        return
-    for name in ("keep_best", "patience", "validate_every", "monitor", "schedule"):
-        value = options.get(name)
-        if value == "plateau" or (name != "schedule" and value and value != option(name, kind).default):
-            raise ValueError(f"{name}={value!r} goes by validation figures; give valid=.")

@@ -126,16 +126,21 @@ def options_of(kind: type[T], given: Mapping[str, Any], function: str) -> T:
         if (
             name in given
             and chosen.get(needed) is None
-            and chosen[name] not in (None, about[name][1].default)
+            and chosen[name] not in (None, False, about[name][1].default)
         ):
             raise ValueError(
                 f"{name}={chosen[name]!r} does nothing without {needed}=; give that too, or leave it out."
             )
+    if chosen.get("schedule") == "plateau" and chosen.get("valid") is None:
+        raise ValueError("schedule='plateau' does nothing without valid=; give that too, or choose another.")
     return cast("T", chosen)
 
 
 #: Options that do nothing without another one.
-NEEDS = {"validate_every": "valid", "monitor": "valid", "checkpoint_every": "out"}
+NEEDS = {
+    "validate_every": "valid", "monitor": "valid", "keep_best": "valid", "patience": "valid",
+    "checkpoint_every": "out",
+}  # fmt: skip
 
 
 def documented(kind: type) -> Callable[[F], F]:

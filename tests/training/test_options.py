@@ -121,5 +121,5 @@ def test_what_goes_by_validation_needs_it(data, train, options):
         if metric
         else (Classifier("squeezenet1_1"), data)
     )
-    with pytest.raises(ValueError, match=r"=.* goes by validation figures; give valid="):
+    with pytest.raises(ValueError, match=r"=.* does nothing without valid=; give that too"):
         train(*given, epochs=1, **options)
