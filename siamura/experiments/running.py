@@ -18,7 +18,7 @@ from siamura.heads.feature_limit import FeatureLimit
 from siamura.inference import Predictor
 from siamura.networks import EmbeddingNet
 from siamura.report.card import write_card
-from siamura.report.figures import draw
+from siamura.report.figures import draw_run
 from siamura.report.tables import finger_sheet
 from siamura.samplers import PKBatchSampler
 from siamura.studies import read_boxes
@@ -325,7 +325,9 @@ def _measure(
     if experiment.lesions is not None:
         metrics["lesions"] = lesion_figures(Predictor(folder, head="mlp"), valid, experiment.lesions)
     write_card(folder / "model", experiment, metrics, facts, history, siamura.__version__)
-    captions = draw(folder, experiment, facts, history, shown, vectors, {"valid": own}, heads, points=points)
+    captions = draw_run(
+        folder, experiment, facts, history, shown, vectors, {"valid": own}, heads, points=points
+    )
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = finish(

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from siamura.networks import Classifier
     from siamura.pixels import RadiographDataset
 
-__all__ = ["draw", "draw_classifier"]
+__all__ = ["draw_classifier", "draw_run"]
 
 DRAWS = 2000  # of `siamura.evaluate`, so that a figure's interval is the table's
 _BINS = 15  # likewise
 
 
-def draw(
+def draw_run(
     folder: Path,
     experiment: Experiment,
     data: Mapping[str, Any],
@@ -76,19 +76,19 @@ def draw(
         f"Loss, share that is still active and distances of each of {len(history):,} batches of training "
         f"{gallery.kind} ({gallery.rests_on('train')}); one training, so there is no interval.",
     )
-    _embedding(gallery, splits, embeddings, experiment.seed)
-    image_figures.neighbours(gallery, splits, embeddings, heads["knn"])
+    _draw_embedding(gallery, splits, embeddings, experiment.seed)
+    image_figures.draw_neighbours(gallery, splits, embeddings, heads["knn"])
     table = splits["valid"].table
-    _confusion(gallery, table, predicted["valid"]["knn"], "k-NN")
-    _bands(
+    _draw_confusion(gallery, table, predicted["valid"]["knn"], "k-NN")
+    _draw_bands(
         gallery,
         _models(gallery, table, predicted["valid"]),
         "per study",
         experiment.seed,
         binned=len(gallery.classes) == 2,
     )
-    _decisions(gallery, table, predicted["valid"], points or {}, experiment.seed)
-    _image_figures(gallery, splits, experiment.augment, experiment.seed)
+    _draw_decisions(gallery, table, predicted["valid"], points or {}, experiment.seed)
+    _draw_image_figures(gallery, splits, experiment.augment, experiment.seed)
     gallery.close()
     return gallery.captions
 
@@ -150,23 +150,23 @@ def draw_classifier(
         "flatters; one training, so there is no interval.",
     )
     table = splits["valid"].table
-    _confusion(gallery, table, probability, "the classifier")
+    _draw_confusion(gallery, table, probability, "the classifier")
     views = (table["label"].to_numpy(), probability, table["patient"].to_numpy())
     models = {"per study": _studies(table, probability), "per view": views}
     if trivial is not None:
         models["trivial, per study"] = _studies(table, trivial)
-    _bands(gallery, models, "per study and per view", experiment.seed)
+    _draw_bands(gallery, models, "per study and per view", experiment.seed)
     answers = {"classifier": probability} | ({} if trivial is None else {"trivial": trivial})
-    _decisions(gallery, table, answers, points or {}, experiment.seed)
-    _parts(gallery, scores)
-    _image_figures(gallery, splits, experiment.augment, experiment.seed)
+    _draw_decisions(gallery, table, answers, points or {}, experiment.seed)
+    _draw_parts(gallery, scores)
+    _draw_image_figures(gallery, splits, experiment.augment, experiment.seed)
     if experiment.top == "e":
-        image_figures.layers(gallery, splits["valid"], net)
+        image_figures.draw_layers(gallery, splits["valid"], net)
     gallery.close()
     return gallery.captions
 
 
-def _embedding(
+def _draw_embedding(
     gallery: Gallery,
     splits: Mapping[str, RadiographDataset],
     embeddings: Mapping[str, npt.NDArray[np.float32]],
@@ -214,7 +214,7 @@ def _models(
 _CURVES = 7  # as many lines as can be told apart
 
 
-def _confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike, head: str) -> None:
+def _draw_confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike, head: str) -> None:
     panels = {
         "validation, per view": (table["label"].to_numpy(), np.asarray(probability)),
         "validation, per study": _studies(table, probability)[:2],
@@ -229,7 +229,7 @@ def _confusion(gallery: Gallery, table: pd.DataFrame, probability: npt.ArrayLike
     )
 
 
-def _bands(
+def _draw_bands(
     gallery: Gallery,
     models: Mapping[str, tuple[Any, Any, Any]],
     level: str,
@@ -270,7 +270,7 @@ def _bands(
     )
 
 
-def _decisions(
+def _draw_decisions(
     gallery: Gallery,
     table: pd.DataFrame,
     predicted: Mapping[str, npt.NDArray[np.floating[Any]]],
@@ -302,7 +302,7 @@ def _decisions(
     )
 
 
-def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
+def _draw_parts(gallery: Gallery, scores: pd.DataFrame) -> None:
     """Draw kappa of each part, where there are several; a part whose kappa is undefined has no bar."""
     kappa = scores.xs("kappa", level=1)["value"]
     defined = kappa.index[kappa.notna()]
@@ -320,7 +320,7 @@ def _parts(gallery: Gallery, scores: pd.DataFrame) -> None:
     )
 
 
-def _image_figures(
+def _draw_image_figures(
     gallery: Gallery, splits: Mapping[str, RadiographDataset], augment: str, seed: int
 ) -> None:
     """Draw what the data hold, what CLAHE does to them, and what the augmentation does."""
@@ -332,6 +332,6 @@ def _image_figures(
         f"Views of {gallery.kind} by class, part and split (train {gallery.rests_on('train')}, validation "
         f"{gallery.rests_on('valid')}); counts of all there are, so there is no interval.",
     )
-    image_figures.clahe(gallery, splits["valid"])
+    image_figures.draw_clahe(gallery, splits["valid"])
     if augment != "none":
-        image_figures.augmentation(gallery, splits["train"], augment, seed)
+        image_figures.draw_augmentation(gallery, splits["train"], augment, seed)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from siamura.networks import Classifier
     from siamura.pixels import Preprocess, RadiographDataset
 
-__all__ = ["augmentation", "choose", "clahe", "layers", "neighbours"]
+__all__ = ["choose_rows", "draw_augmentation", "draw_clahe", "draw_layers", "draw_neighbours"]
 
 _FILMS = 3
 _CASES = 5
@@ -33,7 +33,7 @@ _SIDE = 256  # pixels of an image in a figure
 _VERSIONS = 6  # of an augmented image
 
 
-def neighbours(
+def draw_neighbours(
     gallery: Gallery,
     splits: Mapping[str, RadiographDataset],
     embeddings: Mapping[str, npt.NDArray[np.float32]],
@@ -73,7 +73,7 @@ def neighbours(
     )
 
 
-def clahe(gallery: Gallery, data: RadiographDataset) -> None:
+def draw_clahe(gallery: Gallery, data: RadiographDataset) -> None:
     """Set views beside themselves with CLAHE, whether the run used it or not."""
     before = _plain(data.pre)
     after = replace(before, clahe=data.pre.clahe or CLAHE())
@@ -82,7 +82,7 @@ def clahe(gallery: Gallery, data: RadiographDataset) -> None:
     used = "as this run does" if data.pre.clahe else "which this run does not do"
     if data.pre.equalise:
         used += "; it equalises histograms instead"
-    rows = data.table.iloc[choose(data.table, _FILMS)]
+    rows = data.table.iloc[choose_rows(data.table, _FILMS)]
     images = [read_image(path) for path in rows["path"]]
     figure = plots.clahe_pairs(
         [before(image) for image in images],
@@ -98,9 +98,9 @@ def clahe(gallery: Gallery, data: RadiographDataset) -> None:
     )
 
 
-def augmentation(gallery: Gallery, data: RadiographDataset, preset: str, seed: int) -> None:
+def draw_augmentation(gallery: Gallery, data: RadiographDataset, preset: str, seed: int) -> None:
     """Set a training view beside augmented versions of it, as the network sees them."""
-    row = choose(data.table, 1)[0]
+    row = choose_rows(data.table, 1)[0]
     batch = torch.from_numpy(np.stack([np.asarray(data.images[row])] * _VERSIONS))[:, None]
     versions = Augmentation.preset(preset, seed=seed)(batch).numpy()
     patient = data.table["patient"].iloc[row]
@@ -118,7 +118,7 @@ def augmentation(gallery: Gallery, data: RadiographDataset, preset: str, seed: i
     )
 
 
-def layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
+def draw_layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
     """Draw what layers of falling resolution put out for the first abnormal validation view."""
     row = int(np.flatnonzero(data.table["label"].to_numpy() == 1)[0])
     image = read_image(data.table["path"].iloc[row])
@@ -140,7 +140,7 @@ def layers(gallery: Gallery, data: RadiographDataset, net: Classifier) -> None:
     )
 
 
-def choose(table: pd.DataFrame, count: int) -> list[int]:
+def choose_rows(table: pd.DataFrame, count: int) -> list[int]:
     """Rows of as many patients, the classes in turn, in the table's order: none is chosen for its look."""
     firsts = table.reset_index(drop=True).drop_duplicates(["patient", "label"])
     waiting = [firsts.index[firsts["label"] == label].tolist() for label in sorted(set(table["label"]))]

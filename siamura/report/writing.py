@@ -11,11 +11,11 @@ from siamura._files import atomic_write
 from siamura._names import BASELINES, HEADS
 
 from . import sections
+from .figure_sections import figures_by_section
 from .gallery import classes_named
 from .lesions import lesions_section
 from .operating import operating_section
 from .page import Section, render
-from .pictures import pictures
 from .record import Record, read_record
 from .sections import by_head, rests_on
 from .tables import RESEARCH
@@ -72,7 +72,7 @@ def write_page(folder: Path, record: Record) -> Path:
         # 'report.html'
     """
     config, metrics = record.config, record.metrics
-    shown = pictures(folder, record)
+    shown = figures_by_section(folder, record)
     content = [
         Section("scores", "Scores", sections.scores_section(metrics, classes_named(config.get("data", {})))),
         Section("answers", "The answers in pictures", shown["answers"]),

@@ -25,7 +25,7 @@ from siamura.experiments.data import load
 from siamura.experiments.folder import CONTENTS
 from siamura.report import figures, image_figures
 from siamura.report.gallery import CAPTIONS, Gallery, read_captions
-from siamura.report.image_figures import choose
+from siamura.report.image_figures import choose_rows
 from siamura.report.page import at_night
 
 FILMS = {"clahe", "neighbours", "augmentation", "feature_maps"}
@@ -185,7 +185,7 @@ def test_neighbours_are_the_nearest_of_other_patients(
         plots, "neighbours", lambda *a, **k: (seen.update(k, distances=a[2]), draw(*a, **k))[1]
     )
     gallery = Gallery(tmp_path, done.config["data"], "resnet18")
-    image_figures.neighbours(gallery, data, embeddings, head)
+    image_figures.draw_neighbours(gallery, data, embeddings, head)
     assert seen["captions"] == expected
     assert own not in expected
     np.testing.assert_allclose(seen["distances"], np.sort(distance)[:5], atol=1e-5)
@@ -193,9 +193,9 @@ def test_neighbours_are_the_nearest_of_other_patients(
 
 def test_films_are_of_different_patients_and_both_labels() -> None:
     table = pd.DataFrame({"patient": ["a", "a", "b", "c", "c", "d"], "label": [1, 1, 1, 0, 1, 1]})
-    assert choose(table, 3) == [3, 0, 2]
-    assert choose(table, 9) == [3, 0, 2, 5]  # c once only
-    assert choose(table[table["label"] == 1].reset_index(drop=True), 2) == [0, 2]
+    assert choose_rows(table, 3) == [3, 0, 2]
+    assert choose_rows(table, 9) == [3, 0, 2, 5]  # c once only
+    assert choose_rows(table[table["label"] == 1].reset_index(drop=True), 2) == [0, 2]
 
 
 def test_umap_is_fitted_on_train_alone(done: Run) -> None:
@@ -241,7 +241,7 @@ def test_a_part_without_kappa_is_named_and_has_no_bar(done: Run, tmp_path: Path)
     scores = siamura.evaluate(table, 0.3 + 0.4 * table["label"], level="study", by="part", draws=50)
     assert np.isnan(scores.loc[("XR_ELBOW", "kappa"), "value"])  # normal alone, and answered so
     gallery = Gallery(tmp_path, done.config["data"], "resnet18")
-    figures._parts(gallery, scores)
+    figures._draw_parts(gallery, scores)
     gallery.close()
     caption = read_captions(tmp_path)["parts"]["caption"]
     assert caption.endswith("bars: 95 %, 50 bootstrap draws over patients; undefined, and left out: elbow.")

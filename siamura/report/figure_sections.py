@@ -16,7 +16,7 @@ from .page import Figures, Look, Picture
 from .record import Record
 from .sections import by_head
 
-__all__ = ["pictures"]
+__all__ = ["figures_by_section"]
 
 #: Section: its figures, in the order in which they are read. Any other file comes last, under "further".
 _PLACES = {
@@ -31,7 +31,7 @@ _WIDE = ("clahe", "counts", "neighbours", "augmentation", "feature_maps")
 _FILMS = ("clahe", "neighbours", "augmentation", "feature_maps")
 
 
-def pictures(folder: Path, record: Record) -> dict[str, list[Figures]]:
+def figures_by_section(folder: Path, record: Record) -> dict[str, list[Figures]]:
     """Show every ``*.png`` of a run folder.
 
     Parameters
