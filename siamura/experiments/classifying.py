@@ -20,12 +20,12 @@ from siamura.training import fit_classifier, predict_proba
 from siamura.training.distributed import on_rank_zero
 
 from . import metrics as measuring
-from .beside import baseline_answers, compare_with_baselines
+from .baselines import baseline_answers, compare_with_baselines
 from .calibrating import fit_points, score_points
 from .classifier_settings import ClassifierExperiment
-from .data import Inputs, cache_folder, load
-from .finishing import finish
+from .data import Inputs, cache_folder, read_inputs
 from .folder import ClassifierRun, open_folder, write_config, write_points
+from .results import write_results
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -84,7 +84,7 @@ def run_classifier(
     net = Classifier(
         experiment.trunk, experiment.top, weights=experiment.weights, preprocess=pre, seed=experiment.seed
     )
-    inputs = load(
+    inputs = read_inputs(
         experiment.data, experiment.parts, pre, folder, cache=Path(cache) if cache else cache_folder(),
         views=experiment.views, seed=experiment.seed, two=True, reading=experiment.reading(),
         calibration_share=experiment.calibration_share,
@@ -116,7 +116,7 @@ def run_classifier(
         split: np.asarray(predict_proba(net, data), dtype=np.float64) for split, data in inputs.splits.items()
     }
     return on_rank_zero(
-        lambda: _measure(
+        lambda: _finish(
             experiment, folder, inputs, facts, history, net, probability,
             status="interrupted" if interrupted else "finished",
         )
@@ -129,7 +129,7 @@ def _stopped(history: pd.DataFrame, epochs: int, patience: int | None) -> bool:
     return bool(pd.isna(last.get("valid_loss")) or (last["epoch"] < epochs and patience is None))
 
 
-def _measure(
+def _finish(
     experiment: ClassifierExperiment,
     folder: Path,
     inputs: Inputs,
@@ -186,7 +186,9 @@ def _measure(
         scores["valid", "study", "classifier"], net, baselines["trivial"], points=points,
     )  # fmt: skip
     sheet = classifier_sheet(experiment, metrics, inputs.facts)
-    config = finish(folder, experiment, facts, metrics, history, sheet, captions, inputs, status=status)
+    config = write_results(
+        folder, experiment, facts, metrics, history, sheet, captions, inputs, status=status
+    )
     return ClassifierRun(
         folder=folder, config=config, metrics=metrics, history=history, experiment=experiment
     )

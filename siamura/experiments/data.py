@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from siamura.pixels import Preprocess
 
-__all__ = ["Inputs", "cache_folder", "domains", "load", "phantoms_for"]
+__all__ = ["Inputs", "batch_domains", "cache_folder", "phantoms_for", "read_inputs"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Inputs:
     splits : dict of str to RadiographDataset
         ``train``, on which the network trains; ``calibration``, training patients held back from it, where there are
         any; ``valid``.
-    training : RadiographDataset
+    all_training : RadiographDataset
         All training views: those of ``train``, then those of ``calibration``.
     facts : dict
         ``data`` of ``config.json``: name, phantoms or not, parts, counts by split (all training views under
@@ -54,18 +54,18 @@ class Inputs:
     """
 
     splits: dict[str, RadiographDataset]
-    training: RadiographDataset
+    all_training: RadiographDataset
     facts: dict[str, Any]
     unreadable: pd.DataFrame
     started: float
 
     @property
     def table(self) -> pd.DataFrame:
-        """All rows: those of `training`, then the validation views."""
-        return pd.concat([self.training.table, self.splits["valid"].table], ignore_index=True)
+        """All rows: those of `all_training`, then the validation views."""
+        return pd.concat([self.all_training.table, self.splits["valid"].table], ignore_index=True)
 
 
-def load(
+def read_inputs(
     data: str | None,
     parts: Sequence[str] | None,
     pre: Preprocess,
@@ -243,7 +243,7 @@ def _check_studies(table: pd.DataFrame) -> None:
         )
 
 
-def domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_] | None:
+def batch_domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_] | None:
     """Give what a batch stays within: the part, where there are several and each has enough images of `p` labels.
 
     Returns

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
-from siamura.evaluation import embedding_quality, evaluate, trivial_baselines
-from siamura.evaluation.baselines import trivial_features
+from siamura.evaluation import embedding_quality, evaluate
 from siamura.heads import KNNHead, MLPHead
 from siamura.samplers import PKBatchSampler
 
@@ -34,7 +32,6 @@ __all__ = [
     "probabilities",
     "quality",
     "summary",
-    "trivial",
     "unlike_views",
 ]
 
@@ -183,25 +180,6 @@ _MOST_GROUPS = 12
 def _as_text(value: Any) -> str:
     """A value as a person reads it: 1.0 is 1."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def trivial(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
-    """Probabilities by part, grey levels, aspect and size alone, for the valid rows in their order, (N,) or (N, C).
-
-    It is fitted on train; what a network adds must be seen beside it, since such things can leak a label. A file is
-    measured once a process: the cells of a grid share it.
-    """
-    keys = [(str(path), Path(path).stat().st_mtime_ns) for path in table["path"]]
-    new = np.array([key not in _MEASURED for key in keys])
-    if new.any():
-        found = trivial_features(table.loc[new])
-        at = (key for key, fresh in zip(keys, new, strict=True) if fresh)
-        _MEASURED.update(zip(at, found.to_dict("records"), strict=True))
-    features = pd.DataFrame([_MEASURED[key] for key in keys], index=table.index)
-    return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
-
-
-_MEASURED: dict[tuple[str, int], dict[Any, float]] = {}
 
 
 def quality(embeddings: npt.NDArray[np.float32], table: pd.DataFrame, *, seed: int) -> dict[str, Any]:

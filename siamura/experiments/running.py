@@ -28,12 +28,12 @@ from siamura.training.pooled import embed_with_features
 
 from . import metrics as measuring
 from ._settings import parts_of
-from .beside import baseline_answers, compare_with_baselines
+from .baselines import baseline_answers, compare_with_baselines
 from .calibrating import points_of_heads, score_points
-from .data import Inputs, cache_folder, domains, load
-from .finishing import finish
+from .data import Inputs, batch_domains, cache_folder, read_inputs
 from .folder import Run, open_folder, write_config, write_embeddings, write_points
 from .heatmap_quality import lesion_figures
+from .results import write_results
 from .settings import Experiment
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def run(
     train = inputs.splits["train"]
     batches = PKBatchSampler(
         train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed,
-        within=domains(train.table, p=experiment.p, k=experiment.k),
+        within=batch_domains(train.table, p=experiment.p, k=experiment.k),
     )  # fmt: skip
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
         net, train, batches, loss, out=folder, resume=resume, **experiment.training(inputs.splits["valid"])
@@ -193,7 +193,7 @@ def load_data(
         {"train", "valid"} <= set(inputs.splits), inputs.facts["phantoms"]
         # (True, True)
     """
-    inputs = load(
+    inputs = read_inputs(
         experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),
         views=experiment.views, seed=experiment.seed, patients=experiment.k, labels=experiment.p,
         reading=experiment.reading(), calibration_share=experiment.calibration_share,
@@ -255,7 +255,7 @@ def finish_run(
         finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
         # 'finished'
     """
-    return on_rank_zero(lambda: _measure(experiment, folder, inputs, history, embeddings, loss))
+    return on_rank_zero(lambda: _finish(experiment, folder, inputs, history, embeddings, loss))
 
 
 def _facts(experiment: Experiment, inputs: Inputs) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _facts(experiment: Experiment, inputs: Inputs) -> dict[str, Any]:
     return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe()}
 
 
-def _measure(
+def _finish(
     experiment: Experiment,
     folder: Path,
     inputs: Inputs,
@@ -279,10 +279,10 @@ def _measure(
     classes = tuple(facts["classes"])
     # The heads, and the baselines too, are fitted on all training patients; the network trained on those in "train".
     known = np.concatenate([embeddings[split] for split in ("train", "calibration") if split in splits])
-    shown = {"train": inputs.training, "valid": splits["valid"]}
+    shown = {"train": inputs.all_training, "valid": splits["valid"]}
     vectors = {"train": known, "valid": embeddings["valid"]}
     heads = measuring.fit_heads(
-        known, inputs.training.table, neighbours=experiment.neighbours, seed=experiment.seed,
+        known, inputs.all_training.table, neighbours=experiment.neighbours, seed=experiment.seed,
         net=load_network(folder) if experiment.recipe()["classify"] else None,
     )  # fmt: skip
     metrics: dict[str, Any] = {}
@@ -307,7 +307,7 @@ def _measure(
     metrics["comparison"] = compare_with_baselines(
         valid, predicted["valid"], classes=classes, ordered=facts["ordered"], seed=experiment.seed
     )
-    points, how = points_of_heads(experiment, inputs, heads, known, inputs.training.table)
+    points, how = points_of_heads(experiment, inputs, heads, known, inputs.all_training.table)
     metrics["operating"] = score_points(
         points, valid, own, how, classes=classes, ordered=facts["ordered"], seed=experiment.seed
     )
@@ -330,7 +330,7 @@ def _measure(
     )
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
-    config = finish(
+    config = write_results(
         folder,
         experiment,
         _facts(experiment, inputs),
@@ -368,7 +368,7 @@ def _feature_rule(
     folder: Path, inputs: Inputs, valid: RadiographDataset, accelerator: str
 ) -> npt.NDArray[np.bool_]:
     """Learn from pooled features what the training views span; give which validation views lie beyond it."""
-    net, train = load_network(folder), inputs.training
+    net, train = load_network(folder), inputs.all_training
     some = np.unique(np.linspace(0, len(train) - 1, min(len(train), _RULE_ROWS)).astype(np.int64))
     known = embed_with_features(net, train, rows=some, accelerator=accelerator, progress=False)[1]
     asked = embed_with_features(net, valid, accelerator=accelerator, progress=False)[1]

@@ -26,7 +26,7 @@ from siamura.experiments import (
     system_e,
     trunk_grid,
 )
-from siamura.experiments import metrics as measuring
+from siamura.experiments.baselines import trivial_answers
 from siamura.report.tables import classifier_sheet
 from siamura.training.classifier import ClassifierModule
 
@@ -105,14 +105,14 @@ def test_the_trivial_baseline_stands_beside_by_default(grid: Path) -> None:
 def test_features_of_a_file_are_measured_once(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (done,) = run_grid({"cell": TINY}, grid).values()
     table = done.predictions()
-    first = measuring.trivial(table, seed=0)
+    first = trivial_answers(table, seed=0)
     monkeypatch.setattr(
         "siamura.evaluation.baselines.read_image", lambda path: pytest.fail(f"{path} is read again")
     )
-    np.testing.assert_array_equal(measuring.trivial(table, seed=0), first)
+    np.testing.assert_array_equal(trivial_answers(table, seed=0), first)
     os.utime(table["path"][0])  # drawn anew
     with pytest.raises(pytest.fail.Exception, match="read again"):
-        measuring.trivial(table, seed=0)
+        trivial_answers(table, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from siamura.experiments import (
     run_classifier,
     write_report,
 )
-from siamura.experiments.data import load
+from siamura.experiments.data import read_inputs
 from siamura.experiments.folder import CONTENTS
 from siamura.report import figures, image_figures
 from siamura.report.gallery import CAPTIONS, Gallery, read_captions
@@ -211,7 +211,7 @@ def test_umap_is_fitted_on_train_alone(done: Run) -> None:
 def test_what_does_not_apply_is_not_drawn(classified: ClassifierRun, cache: Path, tmp_path: Path) -> None:
     """One part, no augmentation, not system E: no bars, no sheet, no layers."""
     plain = replace(TINY, top="mura", augment="none")
-    inputs = load(
+    inputs = read_inputs(
         None, TINY.parts, siamura.Preprocess(size=64, clahe=None), tmp_path, cache=cache, views=48, seed=0
     )
     table = inputs.splits["valid"].table

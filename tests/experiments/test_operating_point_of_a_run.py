@@ -11,7 +11,7 @@ import pytest
 import siamura
 from siamura.evaluation import OperatingPoint, fit_operating_point
 from siamura.experiments import ClassifierExperiment, Experiment, Run, run, run_classifier
-from siamura.experiments.beside import compare_with_baselines
+from siamura.experiments.baselines import compare_with_baselines
 from siamura.experiments.calibrating import FEWEST, apart_probability, hold_back
 from siamura.heads import KNNHead
 from siamura.networks import EmbeddingNet
@@ -89,24 +89,24 @@ def test_no_head_answers_for_a_patient_whom_it_was_fitted_on() -> None:
 
 
 def test_the_network_trains_on_the_others_and_the_heads_know_all(held: Run, cache: Path) -> None:
-    from siamura.experiments.data import load
+    from siamura.experiments.data import read_inputs
 
     counts = held.config["data"]["counts"]
     assert counts["train"]["views"] + counts["valid"]["views"] == LARGER["views"]
     assert "held back from the training of the network" in held.config["data"]["calibration"]
     assert held.heads()["knn"].n_rows_ == counts["train"]["views"]
     pre = held.experiment.preprocess()
-    inputs = load(
+    inputs = read_inputs(
         None, ["XR_FINGER"], pre, held.folder, cache=cache, views=LARGER["views"], seed=0, patients=4,
         calibration_share=LARGER["calibration_share"],
     )  # fmt: skip
     train, back, valid = (inputs.splits[name] for name in ("train", "calibration", "valid"))
     everyone = [set(data.table["patient"]) for data in (train, back, valid)]
     assert not everyone[0] & everyone[1] | everyone[0] & everyone[2] | everyone[1] & everyone[2]
-    assert len(train) + len(back) == len(inputs.training) == counts["train"]["views"]
+    assert len(train) + len(back) == len(inputs.all_training) == counts["train"]["views"]
     row = len(train) + 3
-    np.testing.assert_array_equal(back.images[3], inputs.training.images[row])
-    assert back.table["path"][3] == inputs.training.table["path"][row]
+    np.testing.assert_array_equal(back.images[3], inputs.all_training.images[row])
+    assert back.table["path"][3] == inputs.all_training.table["path"][row]
     assert siamura.read_image(back.table["path"][3]).shape
 
 

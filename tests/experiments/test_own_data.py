@@ -16,7 +16,7 @@ from siamura._names import PARTS
 from siamura.cli import app, settings_command
 from siamura.cli.arguments import class_code
 from siamura.experiments import Experiment, Run
-from siamura.experiments.data import domains, load
+from siamura.experiments.data import batch_domains, read_inputs
 from siamura.experiments.metrics import by_group, measure
 from siamura.experiments.settings import columns_of
 from siamura.inference import _answers, studies_of
@@ -38,7 +38,7 @@ def own(done: Run, tmp_path: Path) -> Path:
 
 
 def test_a_table_of_ones_own_gives_both_splits_and_says_how(own: Path, cache: Path, tmp_path: Path) -> None:
-    inputs = load(
+    inputs = read_inputs(
         str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, cache=cache, views=1, seed=0,
         reading={"columns": columns_of(COLUMNS), "positive": ["fracture"]},
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_three_labels_keep_their_names_and_a_classifier_refuses_them(
     table.loc[table["person"].isin(table["person"].unique()[::3]), "finding"] = "cyst"
     table.to_csv(own, index=False)
     given = {"cache": cache, "views": 1, "seed": 0, "reading": {"columns": columns_of(COLUMNS)}}
-    found = load(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, labels=3, **given)
+    found = read_inputs(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, labels=3, **given)
     names = found.facts["classes"]
     assert sorted(names) == ["clean", "cyst", "fracture"]
     truth = pd.read_csv(own).set_index("file")["finding"]
@@ -67,9 +67,9 @@ def test_three_labels_keep_their_names_and_a_classifier_refuses_them(
         assert [names[code] for code in rows["label"]] == truth[rows["path"]].tolist()
         assert found.facts["labels"][split] == {name: (rows["finding"] == name).sum() for name in names}
     with pytest.raises(ValueError, match=r"has 3 labels .* tells two apart"):
-        load(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, two=True, **given)
+        read_inputs(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, two=True, **given)
     with pytest.raises(ValueError, match=r"p=4: .* has 3 labels .*at most 3"):
-        load(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, labels=4, **given)
+        read_inputs(str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, labels=4, **given)
 
 
 def test_a_study_with_several_labels_that_have_no_order_is_refused_before_training(
@@ -81,7 +81,7 @@ def test_a_study_with_several_labels_that_have_no_order_is_refused_before_traini
     with pytest.raises(
         ValueError, match=r"studies have views of several labels, the first is .*leave the column"
     ):
-        load(
+        read_inputs(
             str(own), ("finger",), siamura.Preprocess(size=32), tmp_path, cache=cache, views=1, seed=0,
             reading={"columns": columns_of(COLUMNS)},
         )  # fmt: skip
@@ -90,13 +90,13 @@ def test_a_study_with_several_labels_that_have_no_order_is_refused_before_traini
 def test_batches_stay_within_a_part_that_has_the_labels() -> None:
     rows = [(part, label) for part in ("XR_HAND", "XR_KNEE") for label in (0, 1) for _ in range(4)]
     table = pd.DataFrame(rows, columns=["part", "label"])
-    within = domains(table, p=2, k=4)
+    within = batch_domains(table, p=2, k=4)
     assert within is not None
     for batch in siamura.samplers.PKBatchSampler(table["label"], p=2, k=4, within=within):
         assert table["part"].iloc[batch].nunique() == 1
-    assert domains(table, p=2, k=5) is None  # too few films of a label
-    assert domains(table.assign(label=(table["part"] == "XR_HAND").astype(int)), p=2, k=4) is None
-    assert domains(table.assign(part="XR_HAND"), p=2, k=4) is None
+    assert batch_domains(table, p=2, k=5) is None  # too few films of a label
+    assert batch_domains(table.assign(label=(table["part"] == "XR_HAND").astype(int)), p=2, k=4) is None
+    assert batch_domains(table.assign(part="XR_HAND"), p=2, k=4) is None
 
 
 def test_seven_parts_as_classes_are_scored_by_name() -> None:

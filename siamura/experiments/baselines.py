@@ -1,31 +1,37 @@
-"""What a run's training is set beside: its trunk without training, and whether training was better."""
+"""What a run's training is set beside: trivial features, and its trunk without training; and whether it was better."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
 from siamura._names import BASELINES
-from siamura.evaluation import compare, frozen_baseline
+from siamura.evaluation import compare, frozen_baseline, trivial_baselines
+from siamura.evaluation.baselines import trivial_features
 from siamura.networks import EmbeddingNet
 from siamura.training.embedding import forward_rows
 from siamura.training.head_first import FrozenTrunk
 
-from .metrics import plain, trivial
+from .metrics import plain
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pandas as pd
 
     from siamura.pixels import RadiographDataset
 
     from .data import Inputs
 
-__all__ = ["baseline_answers", "compare_with_baselines", "frozen_answers"]
+__all__ = ["baseline_answers", "compare_with_baselines", "frozen_answers", "trivial_answers"]
 
 #: Baselines by their name in a run, and by that of `siamura.evaluation.frozen_baseline`.
 FROZEN = {"frozen_knn": "k-NN", "frozen_logistic": "logistic"}
+
+#: Trivial features by path and time of change.
+_FEATURES_OF_FILES: dict[tuple[str, int], dict[Any, float]] = {}
 
 
 def frozen_answers(
@@ -63,6 +69,22 @@ def frozen_answers(
     return {name: found.probability[column].to_numpy() for name, column in FROZEN.items()}
 
 
+def trivial_answers(table: pd.DataFrame, *, seed: int) -> npt.NDArray[np.float64]:
+    """Probabilities by part, grey levels, aspect and size alone, for the valid rows in their order, (N,) or (N, C).
+
+    It is fitted on train; what a network adds must be seen beside it, since such things can leak a label. A file is
+    measured once a process: the cells of a grid share it.
+    """
+    keys = [(str(path), Path(path).stat().st_mtime_ns) for path in table["path"]]
+    new = np.array([key not in _FEATURES_OF_FILES for key in keys])
+    if new.any():
+        found = trivial_features(table.loc[new])
+        at = (key for key, fresh in zip(keys, new, strict=True) if fresh)
+        _FEATURES_OF_FILES.update(zip(at, found.to_dict("records"), strict=True))
+    features = pd.DataFrame([_FEATURES_OF_FILES[key] for key in keys], index=table.index)
+    return trivial_baselines(table, features, seed=seed)["all together"].to_numpy()
+
+
 def baseline_answers(
     inputs: Inputs, trunk: str, weights: str | None, *, accelerator: str = "auto", seed: int = 0
 ) -> dict[str, npt.NDArray[np.float64]]:
@@ -70,10 +92,10 @@ def baseline_answers(
 
     All are fitted on all training patients.
     """
-    found = {"trivial": trivial(inputs.table, seed=seed)}
+    found = {"trivial": trivial_answers(inputs.table, seed=seed)}
     if weights is not None:
         found |= frozen_answers(
-            trunk, weights, inputs.training, inputs.splits["valid"], accelerator=accelerator, seed=seed
+            trunk, weights, inputs.all_training, inputs.splits["valid"], accelerator=accelerator, seed=seed
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The end that both kinds of run share: figures, table, settings and page, as their folder keeps them."""
+"""What both kinds of run write in the end: metrics, table, settings and page, each as its file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from .data import Inputs
 
-__all__ = ["finish"]
+__all__ = ["write_results"]
 
 
-def finish(
+def write_results(
     folder: Path,
     experiment: Settings,
     facts: Mapping[str, Any],
