@@ -97,3 +97,24 @@ def test_benchmarks_of_some_rooms_leave_the_others(tmp_path, monkeypatch):
     page.write_text("no place", encoding="utf-8")
     with pytest.raises(SystemExit, match="has no place for the figures"):
         runner._put({"losses": "new"}, page)
+
+
+def test_the_architecture_names_files_and_functions_that_are_there():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    defined = {
+        path.relative_to(ROOT).as_posix(): {
+            node.name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        }
+        for path in SOURCES
+    }
+    named = re.findall(r"`([\w/]+\.py)(?:: ([\w.]+))?`", text)
+    assert len(named) > 20
+    wrong = [
+        (file, name)
+        for file, name in named
+        if not any(f"/{path}".endswith(f"/{file}") and set(name.split(".") if name else []) <= names
+                   for path, names in defined.items())
+    ]  # fmt: skip
+    assert wrong == []
