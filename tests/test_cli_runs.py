@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 import siamura
 from siamura import evaluation
-from siamura.cli import app
+from siamura.cli import app, main
 from siamura.cli.output import Format, emit, loading, shown
+from siamura.cli.start import say_loading
 from siamura.experiments import Run
 from siamura.report.checklist_items import CLAIM, TRIPOD_AI
 
@@ -88,6 +90,32 @@ def test_loading_is_said_on_a_terminal_alone(
     monkeypatch.setattr(sys, "stderr", Terminal())
     loading("runs/finger")
     assert sys.stderr.getvalue() == "loading runs/finger ...\n"
+
+
+def test_the_first_word_comes_before_the_commands_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    later = SimpleNamespace(app=lambda: said.append(sys.stderr.getvalue()))
+    monkeypatch.setitem(sys.modules, "siamura.cli.commands", later)
+    for arguments, word in (
+        (["--verbose", "train", "--data", "x"], "loading siamura ...\n"),
+        (["predict", "--help"], ""),
+        (["--version"], ""),
+        ([], ""),
+    ):
+        monkeypatch.setattr(sys, "argv", ["siamura", *arguments])
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        main()
+        assert said.pop() == word
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        main()
+        assert said.pop() == ""
+
+
+def test_the_shell_completes_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_SIAMURA_COMPLETE", "complete_bash")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    say_loading(["train"])
+    assert sys.stderr.getvalue() == ""
 
 
 def test_commands_say_that_they_load_before_they_import_anything_slow(
@@ -191,6 +219,11 @@ def test_report_is_written_again_and_the_checklists_with_it(done: Run, tmp_path:
     assert "PHANTOMS" in text
     kappa = done.metrics["valid"]["study"]["knn"]["kappa"]
     assert f"Cohen's kappa {kappa:.3f} [" in text
+    assert done.heads()["mlp"].source_ == done.metrics["heads"]["mlp"] == "network"  # by default
+    learnt = "MLP is the classifier that the network learnt beside its embedding"
+    for name in ("checklist.md", "report.html", "table.md", "model/README.md"):
+        assert learnt in (run / name).read_text(encoding="utf-8"), name
+    assert "classify 1.0" in text
     page = (run / "checklist.html").read_text(encoding="utf-8")
     for words in ("PHANTOMS", "TRIPOD+AI", f"{kappa:.3f}"):
         assert words in page
@@ -204,7 +237,7 @@ def test_the_checklist_looks_whether_patients_are_in_two_splits(done: Run, tmp_p
     valid = stored["split"] == "valid"
     stored["patient"][np.flatnonzero(valid)[0]] = stored["patient"][~valid][0]
     np.savez_compressed(run / "embeddings.npz", **stored)
-    assert "1 patients are in two of train, valid" in _checklist(run)
+    assert "1 patient is in two of train, valid" in _checklist(run)
 
 
 def _checklist(run: Path) -> str:

@@ -58,6 +58,7 @@ NOT_RUN = {
     r"python examples/explain_quality\.py ": "ten minutes; tests/experiments/test_explained.py measures on few films",
     r"python examples/loss_table\.py ": "sixty-six trainings, two hours",
     r"siamura probe ": "needs published weights; tests/experiments/test_probing.py does it on few views",
+    r"siamura train --data films\.csv .*--part hand --out runs/hand$": "docs/howto/own_data.md plays it, shorter",
     r"siamura serve ": "serves until it is stopped; test_app.py asks such a page",
 }
 
@@ -115,6 +116,7 @@ SHORTER: dict[str, dict[str, str]] = {
 
 # What lies in the reader's folder.
 THERE: dict[str, tuple[str, ...]] = {
+    "README.md": ("runs/hand", "film.png"),
     "docs/data_sets.md": ("MURA-v1.1", "FracAtlas", "GRAZPEDWRI-DX"),
     "docs/explaining.md": ("runs/finger_tfl", "film.png", "other.png"),
     "docs/exporting.md": ("runs/finger_tfl", "new.png"),
@@ -124,7 +126,15 @@ THERE: dict[str, tuple[str, ...]] = {
     "docs/howto/export.md": ("runs/first",),
     "docs/howto/find_similar_cases.md": ("runs/first", "film.png", "phantoms"),
     "docs/howto/mura.md": ("MURA-v1.1",),
-    "docs/howto/own_data.md": ("films.csv", "other.csv", "grades.csv", "lesions.csv", "films", "archive"),
+    "docs/howto/own_data.md": (
+        "film.png",
+        "films.csv",
+        "other.csv",
+        "grades.csv",
+        "lesions.csv",
+        "films",
+        "archive",
+    ),
     "docs/pixels.md": ("MURA-v1.1",),
     "docs/reading.md": ("MURA-v1.1", "own.csv", "clinic.csv", "images", "archive", "hand.png", "broken.jpg"),
     "docs/similar_cases.md": ("runs/finger_tfl", "new.png"),
@@ -160,7 +170,7 @@ def things(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("things")
     phantoms = Path(done.config["data"]["name"])
     films = [Path(path) for path in siamura.read_mura(phantoms)["path"][:12]]
-    for name in ("runs/finger_tfl", "runs/first", "runs/finger"):
+    for name in ("runs/finger_tfl", "runs/first", "runs/finger", "runs/hand"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(done.folder)
     for name in ("MURA-v1.1", "phantoms"):

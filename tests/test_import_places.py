@@ -40,7 +40,8 @@ def test_an_import_inside_a_function_says_why():
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("siamura.cli", "torch cv2 scipy sklearn matplotlib sqlalchemy jinja2"),
+        ("siamura.cli.commands", "torch cv2 scipy sklearn matplotlib sqlalchemy jinja2"),
+        ("siamura.cli.start", "typer rich numpy pandas siamura.experiments siamura.cli.commands"),
         ("siamura.reproduction.grids", "torch lightning"),
         ("siamura.plots.scatter", "torch scipy matplotlib.pyplot"),
         ("siamura.evaluation", "torch sklearn matplotlib"),

@@ -20,6 +20,7 @@ __all__ = [
     "Data",
     "Full",
     "Head",
+    "HeadChoice",
     "Out",
     "Part",
     "Positive",
@@ -37,7 +38,13 @@ Columns = Annotated[
 ]
 Positive = Annotated[str | None, typer.Option(help="Label that means abnormal; several with commas between.")]
 Head = StrEnum("Head", {"knn": "knn", "mlp": "mlp"})
-
+HeadChoice = Annotated[
+    Head,
+    typer.Option(
+        help="Which head: knn, the nearest training views; mlp, the network's own classifier, or with --classify 0 of "
+        "the training a small network on the embedding."
+    ),
+]
 
 #: Options that example scripts share.
 Data = Annotated[str | None, typer.Option(help="MURA folder; without it phantoms are drawn and used.")]

@@ -50,7 +50,11 @@ def describe(
     """
     with cli_errors():
         table = read_data(root, part, columns, positive, on_error="report")
-        emit(studies.describe(table), form)
+        counts = studies.describe(table)
+        if "finding" in table:  # the classes by the person's own names
+            names = dict(enumerate(studies.classes_of(table)))
+            counts.insert(counts.columns.get_loc("label") + 1, "finding", counts["label"].map(names))
+        emit(counts, form)
         for problem in studies.problems(table).to_dict("records"):
             said = ", ".join(f"{k} {v}" for k, v in problem.items())
             typer.echo(f"problem: {printable(said)}", err=True)

@@ -11,7 +11,7 @@ import typer
 from siamura._files import cpu_count, printable
 from siamura.experiments import load_run
 
-from .arguments import Head, RunFolder
+from .arguments import Head, HeadChoice, RunFolder
 from .errors import cli_errors
 from .output import OutFormat, emit, loading, shown
 
@@ -27,7 +27,7 @@ __all__ = ["compare", "export", "info", "report"]
 def compare(
     first: Annotated[Path, typer.Argument(help="A run folder.")],
     second: Annotated[Path, typer.Argument(help="Another one, validated on the same studies.")],
-    head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
+    head: HeadChoice = Head.knn,
     form: OutFormat = None,
 ) -> None:
     """Compare two runs on the validation views that both have, paired by patients.

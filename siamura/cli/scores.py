@@ -16,7 +16,7 @@ from siamura._files import printable
 from siamura.experiments import load_run
 from siamura.inference import Predictor, align_classes, list_views
 
-from .arguments import Columns, Head, Positive, RunFolder, class_code, part_needs_data, read_data
+from .arguments import Columns, Head, HeadChoice, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
 from .output import OutFormat, emit, loading, say_unreadable
 
@@ -33,7 +33,7 @@ def evaluate(
     part: Annotated[str | None, typer.Option(help="Body part of --data; without it the run's.")] = None,
     columns: Columns = None,
     positive: Positive = None,
-    head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
+    head: HeadChoice = Head.knn,
     plain: Annotated[
         bool, typer.Option("--plain", help="At 0.5, not calibrated, instead of the run's operating point.")
     ] = False,
@@ -97,7 +97,7 @@ def predict(
         Grouping, typer.Option(help="What makes a study: a folder, a file, or as MURA names it.")
     ] = (Grouping.auto),
     views: Annotated[bool, typer.Option("--views", help="One row a view instead of one a study.")] = False,
-    head: Annotated[Head, typer.Option(help="Which head.")] = Head.knn,
+    head: HeadChoice = Head.knn,
     form: OutFormat = None,
 ) -> None:
     """Class and probability of images; a study's is the mean of its views'. For research, not for diagnosis.

@@ -16,6 +16,7 @@ from siamura._stored import naming_damage, read_json
 from siamura.experiments import Experiment
 
 from .errors import cli_errors, configure_logging
+from .output import loading
 
 if TYPE_CHECKING:
     from siamura.experiments import Run
@@ -61,6 +62,7 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
                 experiment = _experiment(_from_file(defaults, config), given)
                 if overwrite and resume:
                     raise ValueError("--overwrite and --resume exclude each other; give one of them.")
+                loading("torch")
                 try:
                     done = start(experiment, folder, overwrite=overwrite, resume=resume)
                 except (ValueError, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from siamura.heads.distance_limit import DistanceLimit
     from siamura.networks import EmbeddingNet
 
+_log = logging.getLogger(__name__)
+
 __all__ = [
     "by_group",
     "by_part",
@@ -31,6 +34,7 @@ __all__ = [
     "plain",
     "probabilities",
     "quality",
+    "sources",
     "summary",
     "unlike_views",
 ]
@@ -47,11 +51,23 @@ def fit_heads(
     net: EmbeddingNet | None = None,
 ) -> dict[str, KNNHead | MLPHead]:
     """Fit the k-NN and the MLP head on the training views; the MLP is the classifier of `net`, where it learnt one."""
+    _log.info("fitting the heads, then measuring with intervals over patients")
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
     knn = KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient)
     if net is not None and net.neck is not None:
         return {"knn": knn, "mlp": MLPHead.from_network(net, label)}
     return {"knn": knn, "mlp": MLPHead(random_state=seed).fit(embeddings, label, groups=patient)}
+
+
+def sources(heads: Mapping[str, KNNHead | MLPHead]) -> dict[str, str]:
+    """What each head was made from: of rows, or by the network itself, as an MLP is that learnt beside the embedding.
+
+    Examples
+    --------
+    >>> sources({"mlp": MLPHead()})
+    {'mlp': 'rows'}
+    """
+    return {name: getattr(head, "source_", "rows") for name, head in heads.items()}
 
 
 def probabilities(

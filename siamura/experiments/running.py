@@ -285,7 +285,7 @@ def _finish(
         known, inputs.all_training.table, neighbours=experiment.neighbours, seed=experiment.seed,
         net=load_network(folder) if experiment.recipe()["classify"] else None,
     )  # fmt: skip
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {"heads": measuring.sources(heads)}
     predicted = {}
     for split, data in shown.items():
         predicted[split] = measuring.probabilities(heads, vectors[split], data.table)

@@ -12,7 +12,7 @@ from siamura._names import LOSS_SETTINGS
 from .gallery import classes_named
 from .operating import findings
 from .page import render
-from .tables import HEADS, RESEARCH, data_sentence, share_of, with_interval
+from .tables import HEADS, RESEARCH, data_sentence, head_note, share_of, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def write_card(
         "figures": figures,
         "columns": [HEADS[head] for head in columns],
         "findings": findings(metrics),
+        "head_note": head_note(metrics),
         "version": version,
     }
     atomic_write(card, render("card.md", **values))

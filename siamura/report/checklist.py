@@ -11,24 +11,28 @@ import pandas as pd
 
 from siamura._files import atomic_write
 from siamura.inference import load_embeddings
-from siamura.plots.style import metric_name
+from siamura.plots.style import count, metric_name
 
 from .checklist_items import CLAIM, TRIPOD_AI, Item
 from .gallery import classes_named
 from .page import Paragraph, Section, Table, Text, render
 from .record import Record, read_record
-from .tables import RESEARCH, data_sentence, with_interval
+from .tables import RESEARCH, data_sentence, head_note, with_interval
 
 __all__ = ["facts_of", "write_checklist"]
 
 LISTS: dict[str, tuple[str, tuple[Item, ...]]] = {
-    "CLAIM 2024": ("Tejani et al., Radiology: Artificial Intelligence 2024;6(4):e240300", CLAIM),
-    "TRIPOD+AI": ("Collins et al., BMJ 2024;385:e078378", TRIPOD_AI),
+    "CLAIM 2024": (
+        "Tejani et al., Radiology: Artificial Intelligence 2024;6(4):e240300, doi:10.1148/ryai.240300",
+        CLAIM,
+    ),
+    "TRIPOD+AI": ("Collins et al., BMJ 2024;385:e078378, doi:10.1136/bmj-2023-078378", TRIPOD_AI),
 }
-_HEADER = ("item", "asks for", "known from this run", "where", "a person must add")
+_HEADER = ("item", "asks for, in our words", "known from this run", "where", "a person must add")
 _NOTE = (
-    "Filled in from the files of one run. The items are in siamura's own words: hand in the published forms, whose "
-    "numbers these are. An item without an entry is unknown to a run, and an entry is no proof that it is enough."
+    "Filled in from the files of one run. The items are shortened, in siamura's own words: hand in the published "
+    "forms, whose numbers these are and whose words count. An item without an entry is unknown to a run, and an entry "
+    "is no proof that it is enough."
 )
 
 
@@ -142,7 +146,8 @@ def _data(record: Record) -> Mapping[str, Any]:
 
 def _set(record: Record, *names: str) -> str:
     """Settings in words: ``size 96, clahe yes``; those that the run does not have are left out."""
-    given = record.config.get("experiment", {})
+    config = record.config
+    given = {**config.get("experiment", {}), **config.get("recipe", {})}  # what was left out, settled
     said = {True: "yes", False: "no", None: "none"}
     return ", ".join(
         f"{name} {said[v] if isinstance(v, bool) or v is None else v}"
@@ -184,7 +189,7 @@ def _disjoint(folder: Path) -> dict[str, tuple[str, str]]:
     splits = table.groupby("patient")["split"].nunique()
     names = ", ".join(sorted(table["split"].unique()))
     twice = int((splits > 1).sum())
-    said = f"{twice} patients are" if twice else "no patient is"
+    said = f"{count(twice, 'patient')} {'is' if twice == 1 else 'are'}" if twice else "no patient is"
     return {"disjoint": (f"{said} in two of {names} (compared by name)", where)}
 
 
@@ -226,14 +231,23 @@ def _software(record: Record) -> str:
 
 def _model(record: Record) -> str:
     said = _set(record, "trunk", "top", "dim")
-    return (
-        f"{said}; one grey channel, L2-normalised embedding; heads: k-NN and MLP" if "dim" in said else said
-    )
+    if "dim" not in said:
+        return said
+    heads = f"heads: k-NN and MLP. {head_note(record.metrics)}".rstrip()
+    return f"{said}; one grey channel, L2-normalised embedding; {heads}"
+
+
+def _kind(record: Record) -> str:
+    beside = " with a classifier beside it, and" if head_note(record.metrics) else ", with an MLP head and"
+    return f"deep metric learning on radiographs{beside} a k-NN head"
 
 
 def _training(record: Record) -> str:
-    said = _set(record, "loss", "margin", "sigma", "epochs", "steps", "p", "k", "batch", "optimizer", "lr", "augment",
-                "accumulate", "ema", "precision", "seed")  # fmt: skip
+    said = _set(
+        record, "loss", "margin", "sigma", "epochs", "steps", "p", "k", "batch", "optimizer", "lr", "trunk_lr",
+        "weight_decay", "dropout", "classify", "head_first", "train_from", "augment", "accumulate", "ema", "precision",
+        "seed",
+    )  # fmt: skip
     return f"{said}; {len(record.history)} steps were made" if record.history is not None else said
 
 
@@ -272,13 +286,19 @@ def _command(record: Record) -> str:
     return " ".join(map(str, command)) if isinstance(command, list) else ""
 
 
-def _of_embedding(sentence: str) -> Callable[[Record], str]:
+def _of_embedding(sentence: str | Callable[[Record], str]) -> Callable[[Record], str]:
     """A sentence that holds for runs with an embedding and heads."""
-    return lambda record: sentence if record.config.get("kind") != "classifier" else ""
+
+    def tell(record: Record) -> str:
+        if record.config.get("kind") == "classifier":
+            return ""
+        return sentence if isinstance(sentence, str) else sentence(record)
+
+    return tell
 
 
 _TELL: dict[str, tuple[Callable[[Record], str], str]] = {
-    "kind": (_of_embedding("deep metric learning on radiographs, with a k-NN and an MLP head"), "report.html"),
+    "kind": (_of_embedding(_kind), "report.html"),
     "source": (lambda r: data_sentence(_data(r)) if _data(r).get("counts") else "", "config.json"),
     "preprocessing": (
         lambda r: _set(r, "size", "fit", "clahe", "clip_limit", "tiles", "equalise"), "model/config.json",
@@ -308,8 +328,9 @@ _TELL: dict[str, tuple[Callable[[Record], str], str]] = {
                "model/README.md"),
     "command": (_command, "config.json"),
     "predictors": (lambda r: "the pixels of the radiograph; no other variable", "model/config.json"),
+    "assessor": (lambda r: "nobody: the network reads the pixels", "model/config.json"),
     "imbalance": (_imbalance, "config.json"),
     "output": (_output, "metrics.json"),
-    "unlike": (_of_embedding("a view farther from the training films than 99 % of the validation views is called "
+    "unlike": (_of_embedding("a view farther from the training views than 99 % of the validation views is called "
                              "unlike them; unreadable files are refused"), "knn/distance_limit.json"),
 }  # fmt: skip

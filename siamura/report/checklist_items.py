@@ -1,7 +1,15 @@
 """Items of the reporting checklists CLAIM 2024 and TRIPOD+AI, in siamura's words; their numbers are the published ones.
 
-Each has a key of `siamura.report.checklist` where a run knows something of it, and what a person must add.
-Sources: Tejani et al., Radiology: Artificial Intelligence 2024;6(4):e240300; Collins et al., BMJ 2024;385:e078378.
+Each has a key of `siamura.report.checklist` where a run knows something of it, and what a person must add. Numbers and
+subjects were compared with copies of the published lists in November 2026; the words are shortened, and theirs count.
+
+References
+----------
+Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 Update", Radiology: Artificial
+Intelligence 2024;6(4):e240300, doi:10.1148/ryai.240300.
+
+Collins et al., "TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use regression or
+machine learning methods", BMJ 2024;385:e078378, doi:10.1136/bmj-2023-078378.
 """
 
 from __future__ import annotations
@@ -24,12 +32,17 @@ _FUNDING = "who paid, and what part they had"
 _SUMMARY = "a structured summary"
 
 CLAIM: tuple[Item, ...] = (
-    Item("1", "title says that AI is used, and of what kind", "kind", "the title"),
+    Item("1", "named as a study of AI, with the kind of technique", "kind", "the title"),
     Item("2", "structured abstract", "", _SUMMARY),
     Item(
         "3", "background, intended use and clinical role", "", "why, for whom, at which place in the clinic"
     ),
-    Item("4", "aims and hypotheses", "", "the question, said before the data were looked at"),
+    Item(
+        "4",
+        "aims and hypotheses, unless the study explores",
+        "",
+        "the question, said before the data were looked at",
+    ),
     Item("5", "prospective or retrospective", "", "how the radiographs were collected"),
     Item("6", "goal of the study", "", "feasibility, a new model, a test of one"),
     Item("7", "sources of the data", "source", "where they come from, from when to when, and a link"),
@@ -79,11 +92,11 @@ CLAIM: tuple[Item, ...] = (
     Item("36", "who the patients are, in each part of the data", "", "age, sex, disease; by split"),
     Item(
         "37",
-        "performance on each part and in subgroups",
+        "measures of performance and their uncertainty",
         "performance",
         "subgroups that matter in the clinic",
     ),
-    Item("38", "estimates with intervals", "performance", ""),
+    Item("38", "estimates of diagnostic performance, and how precise", "performance", ""),
     Item("39", "failures, with examples", "failures", "what the wrong answers have in common"),
     Item("40", "limitations", "limits", "your own: bias, one hospital, labels"),
     Item("41", "what it means in practice", "", "use, and what stands in its way"),
@@ -107,17 +120,19 @@ TRIPOD_AI: tuple[Item, ...] = (
     Item("6b", "who was eligible", "", "rules of inclusion and exclusion"),
     Item("6c", "treatments", "", "casts and implants, where they show on the radiograph"),
     Item("7", "preparation of the data", "preprocessing", "the same for all groups of patients?"),
-    Item("8a", "outcome, and how it was assessed", "classes", "what makes a study belong to a class"),
-    Item("8b", "who assessed the outcome", "", "readers and their experience"),
+    Item(
+        "8a", "outcome, its time, and how it was assessed", "classes", "what makes a study belong to a class"
+    ),
+    Item("8b", "who assessed the outcome, where it is a judgement", "", "readers and their experience"),
     Item("8c", "blinding of the assessment", "", "what the readers knew"),
     Item("9a", "choice of predictors", "predictors", ""),
     Item("9b", "definition of the predictors", "preprocessing", "how the radiographs were taken"),
-    Item("9c", "who assessed the predictors", "predictors", ""),
-    Item("10", "size of the study, and how it was decided", "sizes", "the calculation"),
+    Item("9c", "who assessed the predictors, where it is a judgement", "assessor", ""),
+    Item("10", "size of the study, why, and whether it is enough", "sizes", "the calculation"),
     Item("11", "missing data", "unreadable", "studies without a label or without a view"),
     Item("12a", "how the data were used: division, sizes", "split", ""),
     Item("12b", "how predictors were handled", "preprocessing", ""),
-    Item("12c", "kind of model, building it, internal validation", "training", ""),
+    Item("12c", "kind of model, building it, internal validation", "training", "settings that were tried"),
     Item("12d", "heterogeneity between clusters", "", "centres or devices, where there are several"),
     Item("12e", "measures of performance, plots", "metrics", "which one was primary"),
     Item("12f", "updating of the model", "", "recalibration, where it was done"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["CAPTIONS", "Gallery", "classes_named", "read_captions"]
+
+_log = logging.getLogger(__name__)
 
 #: The file beside the figures: captions, and where images lie in a figure.
 CAPTIONS = "figures.json"
@@ -52,6 +55,7 @@ class Gallery:
         self._network = network
         self.classes = classes_named(data)
         self.captions: dict[str, dict[str, Any]] = {}
+        _log.info("drawing figures into %s, and the page: a minute, or more", folder)
 
     def rests_on(self, split: str, level: str = "view") -> str:
         """How much a split holds: ``"200 views of 46 patients"``."""

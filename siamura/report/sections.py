@@ -17,7 +17,7 @@ from siamura.plots.style import count, part_name
 from .gallery import classes_named
 from .operating import beaten_sentences
 from .page import Block, Cell, Details, Paragraph, Program, Score, Table, Text
-from .tables import Sheet
+from .tables import Sheet, head_note
 
 __all__ = [
     "again_section",
@@ -96,6 +96,8 @@ def scores_section(
             " The frozen trunk is the network as it was before training: nearest neighbours and logistic regression "
             "on its pooled features."
         )
+    if note := head_note(metrics):
+        intro += f" {note}"
     out: list[Block] = [Paragraph(intro), *tables["valid"], *map(Paragraph, beaten_sentences(metrics))]
     if tables["train"]:
         note = (
@@ -328,6 +330,7 @@ def training_section(config: Mapping[str, Any], history: pd.DataFrame | None) ->
         [str(name), Text(_plain(value), code=True)]
         for name, value in {
             **config["experiment"],
+            **config.get("recipe", {}),  # what was left out, settled
             **_flat("preprocessing", config.get("preprocessing", {})),
         }.items()
     ]

@@ -27,6 +27,7 @@ __all__ = [
     "classifier_sheet",
     "data_sentence",
     "finger_sheet",
+    "head_note",
     "is_of",
     "key_of",
     "of_mura",
@@ -159,6 +160,24 @@ def with_interval(figures: Mapping[str, Any] | None, metric: str) -> str:
     return f"{value:.3f}" if low_high is None else f"{value:.3f} [{low_high[0]:.3f}, {low_high[1]:.3f}]"
 
 
+def head_note(metrics: Mapping[str, Any]) -> str:
+    """Say what the head called MLP is where it is the network's own classifier; nothing of one fitted afterwards.
+
+    Examples
+    --------
+    >>> head_note({"heads": {"knn": "rows", "mlp": "network"}})
+    'MLP is the classifier that the network learnt beside its embedding ...'
+    >>> head_note({"heads": {"mlp": "rows"}})
+    ''
+    """
+    if metrics.get("heads", {}).get("mlp") != "network":
+        return ""
+    return (
+        "MLP is the classifier that the network learnt beside its embedding, by cross-entropy (setting classify): one "
+        "linear layer behind a batch norm, with the classes as frequent as on train. No further head was fitted."
+    )
+
+
 def finger_sheet(
     experiment: Experiment, metrics: Mapping[str, Any], data: Mapping[str, Any], history: pd.DataFrame
 ) -> Sheet:
@@ -178,10 +197,13 @@ def finger_sheet(
     -------
     Sheet
     """
+    note = head_note(metrics)
+    beside = ", and beside it on a cross-entropy" if note else ""
     notes = [
-        f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}).",
+        f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}){beside}.",
         "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own images do not vote in the "
         "k-NN, and the MLP is judged on the images it was fitted on.",
+        *([note] if note else []),
     ]
     classes = classes_named(data)
     if classes != ("normal", "abnormal"):

@@ -174,7 +174,8 @@ def open_sheet(
         if column not in frame:
             raise ValueError(
                 f"{name} has no column {column!r} (its columns: {listed(frame.columns)}); "
-                f"rename it, or say which one it is with columns={{{_likely(frame, column)!r}: {column!r}}}."
+                f"rename it, or say which one it is with columns={{{_likely(frame, column)!r}: {column!r}}} (on the "
+                f"command line --columns {_likely(frame, column)}={column})."
             )
     if not len(frame):
         raise ValueError(f"{name} has no rows: one row an image is wanted.")

@@ -163,6 +163,20 @@ def test_table_sets_the_right_published_rows_beside(settings: dict[str, str], ta
     assert "| PK batches | 0.090 | 0.070 |" in text.replace("**measured**, ", "")
 
 
+def test_the_table_says_what_the_mlp_was_made_from() -> None:
+    history = pd.DataFrame({"share": [1.0]})
+    fitted, joint = (
+        finger_sheet(Experiment(), {**METRICS, **heads}, DATA, history).markdown()
+        for heads in ({"heads": {"knn": "rows", "mlp": "rows"}}, {"heads": {"knn": "rows", "mlp": "network"}})
+    )
+    learnt = "MLP is the classifier that the network learnt beside its embedding"
+    assert learnt in joint
+    assert "(all of the training on it), and beside it on a cross-entropy." in joint
+    assert learnt not in fitted
+    assert "cross-entropy" not in fitted
+    assert learnt not in finger_sheet(Experiment(), METRICS, DATA, history).markdown()  # of an older run
+
+
 def test_published_figures_come_after_the_measured_ones_and_for_mura_alone() -> None:
     history = pd.DataFrame({"share": [1.0]})
     for kind, phantoms in (("mura", False), ("mura", True)):
