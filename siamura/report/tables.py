@@ -166,7 +166,7 @@ def head_note(metrics: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> head_note({"heads": {"knn": "rows", "mlp": "network"}})
-    'MLP is the classifier that the network learnt beside its embedding ...'
+    'MLP is the classifier that the network learnt beside its embedding, by cross-entropy ...'
     >>> head_note({"heads": {"mlp": "rows"}})
     ''
     """
