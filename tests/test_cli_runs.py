@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,26 @@ def test_a_terminal_gets_a_rounded_table_and_a_pipe_exact_csv(
     assert "–" in drawn
     assert "yes" in drawn
     assert not any("," in line for line in drawn.splitlines())
+
+
+def test_a_table_that_is_too_wide_shows_the_ends_of_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"unreadable": [0], "probability": [0.25], "calibrated": [0.5]}
+    frame = pd.DataFrame({"study": [f"{os.sep}{'folder/' * 12}film7.png"], **scores})
+    for width, path in (("60", "…" + os.sep + "film7.png"), ("200", "folder/film7.png")):
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        emit(frame, None)
+        lines = sys.stdout.getvalue().splitlines()
+        (row,) = (line for line in lines if "film7.png" in line)
+        assert path in row
+        assert all(word in row for word in ("0.250", "0.500"))
+        assert any(all(name in line for name in frame.columns) for line in lines)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    emit(frame, None)
+    lines = [line.split() for line in sys.stdout.getvalue().splitlines()]
+    assert ["probability", "0.250"] in lines
+    assert "folder/film7.png" in sys.stdout.getvalue().replace("\n", "").replace(" ", "")
 
 
 @pytest.mark.parametrize("form", [Format.csv, Format.json])

@@ -13,7 +13,10 @@ import typer
 from siamura._files import csv_text, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
+    from rich.table import Table
 
 __all__ = ["Format", "OutFormat", "emit", "loading", "rounded", "say_unreadable", "shown"]
 
@@ -47,19 +50,44 @@ def emit(frame: pd.DataFrame, form: Format | None) -> None:
 
 
 def _print_table(frame: pd.DataFrame) -> None:
+    """Print a table as wide as the terminal: with the ends of paths, or a row below the other, where it must be."""
     # Here, as few results go to a terminal.
-    from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    endless = console.options.update_width(100_000)
+    for word in (rounded, lambda value: _end_of_path(rounded(value))):
+        table = _drawn(frame, word)
+        if Measurement.get(console, endless, table).maximum <= console.width:
+            console.print(table)
+            return
+    for row in frame.to_dict("records"):
+        table = _drawn(type(frame)({"what": list(row), "value": [rounded(v) for v in row.values()]}), rounded)
+        table.show_header = False
+        console.print(table)
+
+
+def _drawn(frame: pd.DataFrame, word: Callable[[Any], str]) -> Table:
+    """A table for a terminal."""
+    from rich import box  # here, as few results go to a terminal
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in frame.columns:
-        numbers = frame[name].dtype.kind in "iuf"
-        table.add_column(Text(printable(name)), justify="right" if numbers else "left", overflow="fold")
+        numbers, title = frame[name].dtype.kind in "iuf", printable(str(name))
+        table.add_column(
+            Text(title), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
+        )
     for row in frame.itertuples(index=False):
-        table.add_row(*(Text(rounded(value)) for value in row))
-    Console().print(table)
+        table.add_row(*(Text(word(value)) for value in row))
+    return table
+
+
+def _end_of_path(text: str) -> str:
+    """The last name of a whole path, where a table is too wide for the terminal."""
+    return f"…{os.sep}{Path(text).name}" if Path(text).is_absolute() else text
 
 
 def rounded(value: Any) -> str:

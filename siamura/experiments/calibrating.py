@@ -220,15 +220,18 @@ def points_of_heads(
     held = inputs.splits.get("calibration")
     rows = np.ones(len(table), dtype=bool)
     how = f"{inputs.facts['calibration']} "
+    own = any(getattr(head, "source_", "rows") == "network" for head in heads.values())
     if held is not None:
         rows[: len(table) - len(held)] = False
+        learnt = ", and from the classifier that the network learnt" if own else ""
         how += (
-            "Their probabilities come from heads that were fitted on all other training patients, part by part, so "
-            "neither network nor head had seen them."
+            "Their probabilities come from heads that were fitted on all other training patients, part by part"
+            f"{learnt}: neither network nor head had seen them."
         )
     else:
+        fitted = "k-NN head was" if own else "heads were"
         how += (
-            "The heads were fitted again on parts of the training patients, with the network as it is, and answer for "
+            f"The {fitted} fitted again on parts of the training patients, with the network as it is, to answer for "
             "the patients left out. The network itself was trained on these patients: their probabilities are too "
             "good, so on new patients the sensitivity reached may be far below the one wanted."
         )

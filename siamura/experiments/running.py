@@ -370,8 +370,8 @@ def _feature_rule(
     """Learn from pooled features what the training views span; give which validation views lie beyond it."""
     net, train = load_network(folder), inputs.all_training
     some = np.unique(np.linspace(0, len(train) - 1, min(len(train), _RULE_ROWS)).astype(np.int64))
-    known = embed_with_features(net, train, rows=some, accelerator=accelerator, progress=False)[1]
-    asked = embed_with_features(net, valid, accelerator=accelerator, progress=False)[1]
+    known = embed_with_features(net, train, rows=some, accelerator=accelerator)[1]
+    asked = embed_with_features(net, valid, accelerator=accelerator)[1]
     rule = FeatureLimit.of(known, asked)
     rule.save(folder)
     return rule.beyond(asked)

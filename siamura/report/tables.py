@@ -202,7 +202,7 @@ def finger_sheet(
     notes = [
         f"Trained for {len(history)} steps on the {experiment.loss} loss ({share_of(history)}){beside}.",
         "Measured: value [95 % interval, bootstrap over patients]. On train, a patient's own images do not vote in the "
-        "k-NN, and the MLP is judged on the images it was fitted on.",
+        f"k-NN, and the MLP is judged on the images {'that the network learnt from' if note else 'it was fitted on'}.",
         *([note] if note else []),
     ]
     classes = classes_named(data)

@@ -173,6 +173,8 @@ def test_the_table_says_what_the_mlp_was_made_from() -> None:
     assert learnt in joint
     assert "(all of the training on it), and beside it on a cross-entropy." in joint
     assert learnt not in fitted
+    assert "the images it was fitted on" in fitted
+    assert "the images that the network learnt from" in joint
     assert "cross-entropy" not in fitted
     assert learnt not in finger_sheet(Experiment(), METRICS, DATA, history).markdown()  # of an older run
 
