@@ -1,7 +1,7 @@
 from . import evaluation, explanation, losses, networks, pixels, plots, samplers, studies, training
 from .demo import load_demo
 from .evaluation import evaluate
-from .experiments import Experiment, run
+from .experiments import Experiment, run, run_seeds
 from .explanation import explain
 from .heads import KNNHead, MLPHead
 from .index import CaseIndex
@@ -49,6 +49,7 @@ __all__ = [
     "read_studies",
     "read_table",
     "run",
+    "run_seeds",
     "samplers",
     "split_patients",
     "studies",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from siamura.heads import KNNHead, MLPHead
     from siamura.networks import EmbeddingNet
 
-__all__ = ["align_classes", "load_classes", "load_embeddings", "load_heads", "load_network"]
+__all__ = [
+    "align_classes",
+    "load_classes",
+    "load_embeddings",
+    "load_heads",
+    "load_network",
+    "refuse_several",
+    "seed_folders",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -164,3 +173,35 @@ def align_classes(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     found = table.assign(label=[code[own[c].casefold()] if c >= 0 else -1 for c in table["label"]])
     found.attrs = {**table.attrs, "classes": tuple(classes)}
     return found
+
+
+def seed_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    """Find the run folders, one a seed, that `siamura.run_seeds` wrote below a folder; none below any other.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "config.json").write_text('{"kind": "seeds", "seeds": [0, 3]}')
+    >>> [path.name for path in seed_folders(folder)]
+    ['seed0', 'seed3']
+    """
+    try:
+        held = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(held, dict) or held.get("kind") != "seeds":
+        return []
+    seeds = held.get("seeds")
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
+        raise ValueError(f"{Path(folder) / 'config.json'} is damaged (it names no seeds); run them again.")
+    return [Path(folder) / f"seed{seed}" for seed in seeds]
+
+
+def refuse_several(folder: str | os.PathLike[str]) -> None:
+    """Raise `ValueError` where a folder holds several runs, one a seed, and one run is wanted."""
+    if found := seed_folders(folder):
+        raise ValueError(
+            f"{folder} holds {len(found)} runs of one experiment, one a seed; give one of them: "
+            f"{', '.join(str(path) for path in found)}."
+        )

@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from siamura import pixels
 from siamura._files import printable
-from siamura._run_files import align_classes, load_classes, load_embeddings, load_heads, load_network
+from siamura._run_files import (
+    align_classes,
+    load_classes,
+    load_embeddings,
+    load_heads,
+    load_network,
+    refuse_several,
+)
 from siamura._stored import naming_damage, read_json
 from siamura._validation import check_choice
 from siamura.heads.distance_limit import DistanceLimit
@@ -116,6 +123,8 @@ class Predictor:
     """
 
     def __init__(self, run: str | os.PathLike[str] | _Run, *, head: str = "knn") -> None:
+        if isinstance(run, (str, os.PathLike)):
+            refuse_several(run)
         self.run: _Run = _Folder(Path(run)) if isinstance(run, (str, os.PathLike)) else run
         self.net, self.heads = self.run.network().eval(), self.run.heads()
         self.name = check_choice("head", head, tuple(sorted(self.heads)))
@@ -167,7 +176,7 @@ class Predictor:
             that of the answer, each class's own in ``probability[NAME]``; and ``calibrated``, the same calibrated,
             missing where the run has no operating point.
         """
-        return _answers(probability, self.classes, point=self.points.get("view"))
+        return answers_of(probability, self.classes, point=self.points.get("view"))
 
     def studies(self, views: pd.DataFrame) -> pd.DataFrame:
         """Aggregate what `views` gave to studies, by the run's operating point for studies: see `studies_of`."""
@@ -287,12 +296,13 @@ def load_points(folder: str | os.PathLike[str], head: str) -> dict[str, Operatin
     return points
 
 
-def _answers(
+def answers_of(
     probability: npt.NDArray[np.float64],
     classes: Sequence[str],
     threshold: float = 0.5,
     point: OperatingPoint | None = None,
 ) -> pd.DataFrame:
+    """Say what probabilities (N,) or (N, C) mean, by name: see `Predictor.answers`."""
     names = np.array(classes, dtype=object)
     known = ~np.isnan(probability if probability.ndim == 1 else probability[:, 0])
     calibrated = np.full_like(probability, np.nan)
@@ -360,7 +370,7 @@ def studies_of(
     ).reset_index()
     columns = ["probability"] if len(classes) == 2 else [f"probability[{name}]" for name in classes]
     mean = grouped[columns].mean().to_numpy(dtype=np.float64)
-    found = _answers(mean[:, 0] if len(classes) == 2 else mean, classes, threshold, point)
+    found = answers_of(mean[:, 0] if len(classes) == 2 else mean, classes, threshold, point)
     out = pd.concat([out, found], axis=1)
     if len(classes) > 2:
         return out

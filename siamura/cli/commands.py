@@ -50,11 +50,13 @@ app.command()(phantoms)
 app.command()(describe)
 
 
-@settings_command(Experiment(), out="runs/train")
+@settings_command(Experiment(), out="runs/train", several=True)
 def train(experiment: Experiment, out: Path, *, overwrite: bool = False, resume: bool = False) -> Run:
     """Train, classify, measure, draw: the whole finger experiment, into a run folder.
 
     Example: `siamura train --data MURA-v1.1 --part XR_FINGER --size 224 --out runs/finger`
+
+    With several seeds: `siamura train --data MURA-v1.1 --seeds 0,1,2 --out runs/seeds`
     """
     return siamura.run(experiment, out, overwrite=overwrite, resume=resume)
 

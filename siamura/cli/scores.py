@@ -13,7 +13,7 @@ import typer
 import siamura
 from siamura import plots, studies
 from siamura._files import printable
-from siamura.experiments import load_run
+from siamura.experiments import EnsemblePredictor, load_predictor, load_run
 from siamura.inference import Predictor, align_classes, list_views
 
 from .arguments import Columns, Head, HeadChoice, Positive, RunFolder, class_code, part_needs_data, read_data
@@ -105,11 +105,13 @@ def predict(
     Of two classes the probability is that of the positive one; of more each class has a column. The answer follows
     from the run's operating point: the calibrated probability (column calibrated) above the run's threshold.
 
+    Where the folder holds several seeds (`siamura train --seeds`), the probability is the mean of theirs.
+
     Example: `siamura predict runs/finger study1/ --study folder --format json`
     """
     with cli_errors():
         loading(run)
-        predictor = Predictor(load_run(run), head=head)
+        predictor = load_predictor(run, head=head)
         scored = predictor.views(list_views(paths, study=study))
         say_unreadable(scored)
         emit(scored if views else predictor.studies(scored), form)
@@ -170,7 +172,7 @@ def explain(
         typer.echo(json.dumps(said))
 
 
-def _rule(predictor: Predictor, level: Literal["view", "study"]) -> str:
+def _rule(predictor: Predictor | EnsemblePredictor, level: Literal["view", "study"]) -> str:
     """Say by what rule an answer is given."""
     point = predictor.points.get(level)
     if len(predictor.classes) > 2:

@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+import siamura
+from siamura._files import printable
 from siamura._stored import naming_damage, read_json
 from siamura.experiments import Experiment
 
 from .errors import cli_errors, configure_logging
-from .output import loading
+from .output import Format, emit, loading, shown
 
 if TYPE_CHECKING:
-    from siamura.experiments import Run
+    from siamura.experiments import Run, SeedRuns
 
-__all__ = ["settings_command"]
+__all__ = ["seeds_of", "settings_command"]
 
 
-def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., Run]], Callable[..., None]]:
+def settings_command(
+    defaults: Experiment, out: str, *, several: bool = False
+) -> Callable[[Callable[..., Run]], Callable[..., None]]:
     """Make a command of a function that runs an experiment: one option for each setting, and one for the folder.
 
     Parameters
@@ -33,6 +37,8 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
         What each option is where it is not given.
     out : str
         The default run folder.
+    several : bool
+        Whether there is an option ``--seeds``, with which `siamura.run_seeds` is called instead.
 
     Returns
     -------
@@ -57,12 +63,21 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
             folder, overwrite, resume, config = (
                 given.pop(name) for name in ("out", "overwrite", "resume", "config")
             )
+            seeds, form = given.pop("seeds", None), given.pop("form", None)
             configure_logging()
             with cli_errors(partial=f"The run in {folder} is partial: interrupted before it was measured."):
                 experiment = _experiment(_from_file(defaults, config), given)
                 if overwrite and resume:
                     raise ValueError("--overwrite and --resume exclude each other; give one of them.")
+                if seeds is not None and given["seed"] is not None:
+                    raise ValueError("--seeds and --seed exclude each other; give one of them.")
+                if seeds is None and form is not None:
+                    raise ValueError(f"--format {form} is of the table of --seeds, which is not given.")
+                numbers = None if seeds is None else seeds_of(seeds)
                 loading("torch")
+                if numbers is not None:
+                    _tell_seeds(siamura.run_seeds(experiment, folder, numbers, overwrite=overwrite), form)
+                    return
                 try:
                     done = start(experiment, folder, overwrite=overwrite, resume=resume)
                 except (ValueError, OSError):
@@ -72,7 +87,7 @@ def settings_command(defaults: Experiment, out: str) -> Callable[[Callable[..., 
             _tell(done)
 
         command.__doc__ = start.__doc__ or inspect.getmodule(start).__doc__
-        parameters = _parameters(defaults, out)
+        parameters = [*_parameters(defaults, out), *(_SEVERAL if several else ())]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
@@ -126,6 +141,42 @@ def _tell(done: Run) -> None:
         raise typer.Exit(130)
 
 
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Read the seeds of ``--seeds``.
+
+    Examples
+    --------
+    >>> seeds_of("0,1,2")
+    (0, 1, 2)
+    """
+    try:
+        return tuple(int(seed) for seed in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--seeds {text} must be whole numbers with commas between, as in 0,1,2.") from error
+
+
+def _tell_seeds(found: SeedRuns, form: Format | None) -> None:
+    """Print what several seeds came to; of several processes, the first one does."""
+    # Here, as it loads torch, which --help does without.
+    from siamura.report.operating import beaten_sentences
+    from siamura.training.distributed import rank_and_world
+
+    if rank_and_world()[0] != 0:
+        return
+    data = found.config["data"]
+    counts = data["counts"]["valid"]
+    of = f"{data['name']}, {data['part']}: validation, {counts['views']} views of {counts['patients']} patients"
+    typer.echo(
+        f"{'PHANTOMS, ' if data['phantoms'] else ''}{printable(of)}, the same for every seed; 95 % intervals "
+        "by bootstrap over patients, sd over seeds. For research, not for diagnosis.",
+        err=True,
+    )
+    for sentence in beaten_sentences(found.metrics):
+        typer.echo(f"Ensemble. {printable(sentence)}", err=True)
+    emit(found.table(), form)
+    typer.echo(f"Folder: {shown(found.folder)}", err=True)
+
+
 def _parameters(defaults: Experiment, out: str) -> list[inspect.Parameter]:
     hints = get_type_hints(Experiment)
     found = [
@@ -167,3 +218,21 @@ def _shown(value: object) -> str | bool:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return False if value is None else f"{value}"
+
+
+_SEVERAL = (
+    _parameter(
+        "seeds",
+        None,
+        str | None,
+        help="Several seeds, as in 0,1,2: a run each below --out, on the same patients, then their mean, spread and "
+        "ensemble. Finished ones are kept.",
+    ),
+    _parameter(
+        "form",
+        None,
+        Format | None,
+        "--format",
+        help="Form of the table of --seeds; by default a table on a terminal, and CSV into a pipe.",
+    ),
+)

@@ -20,6 +20,7 @@ from .operating import fit_operating_point, out_of_fold_probability
 from .operating_point import OperatingPoint
 from .retrieval import embedding_quality
 from .scores import evaluate
+from .seeds import compare_seeds, mean_probability, seed_scores
 from .worklist import threshold_for_sensitivity, work_list, work_list_gain
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "compare_paired",
     "compare_pictures",
+    "compare_seeds",
     "delong",
     "embedding_quality",
     "evaluate",
@@ -50,6 +52,7 @@ __all__ = [
     "interval",
     "inverted_interval",
     "mcnemar",
+    "mean_probability",
     "near_duplicates",
     "net_benefit",
     "one_vs_rest",
@@ -60,6 +63,7 @@ __all__ = [
     "reliability",
     "roc_curve",
     "score_draws",
+    "seed_scores",
     "threshold_for_sensitivity",
     "trivial_baselines",
     "trivial_features",

@@ -11,13 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from siamura._validation import check_choice, check_columns, check_number, check_whole
+from siamura._validation import check_number, check_whole
 
-from ._checks import as_codes, as_label, as_probability, as_shares, as_units
-from .aggregation import aggregate as aggregate_studies
+from ._checks import as_label, as_units
+from ._scorers import paired_differences, scorer
 from .intervals import bootstrap
-from .metrics import score_draws
-from .multiclass import class_draws, class_names, is_ordered, study_shares
 
 Float = NDArray[np.float64]
 
@@ -62,89 +60,26 @@ def compare(
     >>> float(compare(views, good, poor, draws=200).loc["accuracy", "difference"])
     0.5
     """
-    check_choice("level", level, ("view", "study"))
-    check_columns(table, ("label", "patient"))
     check_whole("draws", draws)
     cuts = tuple(threshold) if isinstance(threshold, tuple | list) else (threshold, threshold)
     if len(cuts) != 2:
         raise ValueError(f"threshold is {threshold!r}; it must be one number, or two, one a model")
-    for cut in cuts:
-        check_number("threshold", cut)
     shapes = [np.shape(first), np.shape(second)]
     many = [len(shape) == 2 and shape[1] != 2 for shape in shapes]
     if many[0] != many[1] or (many[0] and shapes[0] != shapes[1]):
         raise ValueError(
             f"first has shape {shapes[0]}, second {shapes[1]}; both must answer for the same classes"
         )
-    rows, names, grades = table, None, False
-    if many[0]:
-        check_choice("aggregate", aggregate, ("mean",))
-        a, b = as_shares(first, len(table), "first"), as_shares(second, len(table), "second")
-        names, grades = class_names(table, a.shape[1], classes), is_ordered(table, ordered)
-        if level == "study":
-            rows, a = study_shares(table, a, ordered=grades)
-            b = study_shares(table, b, ordered=grades)[1]
-        label = as_codes(rows["label"], len(names), "table['label']")
-    else:
-        a, b = as_probability(first, len(table), "first"), as_probability(second, len(table), "second")
-        if level == "study":
-            rows = aggregate_studies(table, a, aggregate, top=top)
-            a = rows["probability"].to_numpy()
-            b = aggregate_studies(table, b, aggregate, top=top)["probability"].to_numpy()
-        label = as_label(rows["label"], "table['label']")
-    patient = as_units(rows["patient"], len(rows), "table['patient']")
-    patients = int(patient.max()) + 1
-
-    def both(counts: Float | None) -> list[dict[str, Float]]:
-        if names is not None:
-            return [
-                class_draws(label, p, counts, groups=patient, classes=names, ordered=grades) for p in (a, b)
-            ]
-        return [
-            score_draws(label, p, counts, groups=patient, threshold=cut, bins=bins)
-            for p, cut in zip((a, b), cuts, strict=True)
-        ]
-
-    def differences(counts: Float) -> dict[str, Float]:
-        one, two = both(counts)
-        return {name: one[name] - two[name] for name in one}
-
-    plain = both(None)
-    found = bootstrap(differences, patients, draws, confidence, seed, floor=-np.inf)
-    frame = pd.DataFrame(
-        {
-            "first": {name: float(values[0]) for name, values in plain[0].items()},
-            "second": {name: float(values[0]) for name, values in plain[1].items()},
-            "difference": found.value,
-            "low": found.low,
-            "high": found.high,
-            "p": {name: _two_sided(values) for name, values in found.drawn.items()},
-        }
+    one, two = (
+        scorer(
+            table, p, level, threshold=cut, aggregate=aggregate, top=top, bins=bins, classes=classes, ordered=ordered,
+            name=name,
+        )
+        for p, cut, name in zip((first, second), cuts, ("first", "second"), strict=True)
+    )  # fmt: skip
+    return paired_differences(
+        one.score, two.score, one.about(level), draws=draws, confidence=confidence, seed=seed
     )
-    frame.index.name = "metric"
-    frame.attrs.update(
-        {
-            "level": level,
-            "rows": len(rows),
-            "patients": patients,
-            "draws": draws,
-            "degenerate": found.degenerate,
-            "confidence": confidence,
-            "seed": seed,
-        }
-    )
-    if names is not None:
-        frame.attrs.update({"classes": names, "ordered": grades})
-    return frame
-
-
-def _two_sided(difference: Float) -> float:
-    """Twice the share of draws on the far side of zero, at least 1 / (draws + 1)."""
-    defined = difference[~np.isnan(difference)]
-    if 2 * len(defined) < len(difference):
-        return float("nan")
-    beyond = 1 + min((defined <= 0).sum(), (defined >= 0).sum())
-    return float(min(1.0, 2 * beyond / (len(defined) + 1)))
 
 
 def mcnemar(

@@ -12,7 +12,9 @@ _WHERE = {
     "siamura.experiments.classifying": ("run_classifier",),
     "siamura.experiments.folder": ("ClassifierRun", "Run", "load_classifier", "load_run"),
     "siamura.experiments.heatmap_quality": ("explanation_figures", "explanation_table"),
+    "siamura.experiments.predicting": ("EnsemblePredictor", "load_predictor"),
     "siamura.experiments.running": ("finish_run", "load_data", "run", "start_run"),
+    "siamura.experiments.seeds": ("SeedRuns", "load_seeds", "run_seeds"),
     "siamura.experiments.settings": ("Experiment",),
     "siamura.report": ("PUBLISHED", "Published", "published", "write_report"),
     "siamura.reproduction": (

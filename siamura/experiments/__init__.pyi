@@ -17,16 +17,20 @@ from .classifier_settings import ClassifierExperiment
 from .classifying import run_classifier
 from .folder import ClassifierRun, Run, load_classifier, load_run
 from .heatmap_quality import explanation_figures, explanation_table
+from .predicting import EnsemblePredictor, load_predictor
 from .running import finish_run, load_data, run, start_run
+from .seeds import SeedRuns, load_seeds, run_seeds
 from .settings import Experiment
 
 __all__ = [
     "PUBLISHED",
     "ClassifierExperiment",
     "ClassifierRun",
+    "EnsemblePredictor",
     "Experiment",
     "Published",
     "Run",
+    "SeedRuns",
     "classifier_tables",
     "compared",
     "explanation_figures",
@@ -36,7 +40,9 @@ __all__ = [
     "finish_run",
     "load_classifier",
     "load_data",
+    "load_predictor",
     "load_run",
+    "load_seeds",
     "loss_grid",
     "loss_table",
     "part_grid",
@@ -44,6 +50,7 @@ __all__ = [
     "run",
     "run_classifier",
     "run_grid",
+    "run_seeds",
     "start_run",
     "system_c",
     "system_e",

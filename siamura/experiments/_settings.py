@@ -112,8 +112,12 @@ class SettingsBase:
                 if isinstance(self.size, int) and self.size < 32
                 else f"size={self.size!r} must be a whole number from 32 to 4096."
             )
-        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
-            raise ValueError(f"seed={self.seed!r} must be a whole number, not negative and below 2**63.")
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name, None)
+            if name == "data_seed" and value is None:
+                continue
+            if not (isinstance(value, int) and 0 <= value < 2**63):
+                raise ValueError(f"{name}={value!r} must be a whole number, not negative and below 2**63.")
 
 
 def check_operating(sensitivity: float, calibration: str, calibration_share: float) -> None:

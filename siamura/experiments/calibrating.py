@@ -206,8 +206,8 @@ def points_of_heads(
     heads: Mapping[str, Any],
     embeddings: npt.NDArray[np.float32],
     table: pd.DataFrame,
-) -> tuple[Points, str]:
-    """Operating points of a run's heads, and what was done in words.
+) -> tuple[Points, str, dict[str, npt.NDArray[np.float64]], npt.NDArray[np.int64]]:
+    """Operating points of a run's heads, what was done in words, and the probabilities that they were fitted on.
 
     Parameters
     ----------
@@ -216,6 +216,16 @@ def points_of_heads(
     heads : mapping of str to head
     embeddings, table : float32 (N, dim), DataFrame
         Of all training views, those of the calibration patients last.
+
+    Returns
+    -------
+    points : dict
+        By head and level; empty where a class has too few patients.
+    how : str
+    apart : dict of str to float64 (M,) or (M, C)
+        Probabilities by head of training views, by heads that had not seen them.
+    rows : int64 (M,)
+        Those views.
     """
     held = inputs.splits.get("calibration")
     rows = np.ones(len(table), dtype=bool)
@@ -238,7 +248,8 @@ def points_of_heads(
     found = apart_probability(heads, embeddings, table, rows, seed=experiment.seed)
     if found is None:
         _log.warning("too few patients of a class for an operating point; the answer stays at 0.5")
-        return {}, f"{inputs.facts['calibration']} A class has too few patients for an operating point."
+        how = f"{inputs.facts['calibration']} A class has too few patients for an operating point."
+        return {}, how, {}, np.empty(0, np.int64)
     rest = table[rows].reset_index(drop=True)
     rest.attrs = table.attrs
-    return fit_points(experiment, rest, found), how
+    return fit_points(experiment, rest, found), how, found, np.flatnonzero(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ import pandas as pd
 
 import siamura
 from siamura._files import atomic_write
+from siamura._run_files import refuse_several, seed_folders
 from siamura._stored import naming_damage, read_json
 from siamura.inference import load_embeddings, load_heads, load_network
 
@@ -34,6 +36,7 @@ __all__ = [
     "ClassifierRun",
     "Run",
     "StoredRun",
+    "finished_run",
     "load_classifier",
     "load_run",
     "open_folder",
@@ -41,13 +44,15 @@ __all__ = [
     "write_json",
 ]
 
+_log = logging.getLogger(__name__)
+
 #: Everything a run writes. Only these are removed when an earlier run is replaced.
 CONTENTS = (
     "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "unreadable.csv",
     "model", "knn", "mlp", "checkpoint.ckpt", "predictions.csv",
     "figures.json", "losses.png", "accuracy.png", "embedding.png", "neighbours.png", "confusion.png", "roc.png",
     "precision_recall.png", "reliability.png", "parts.png", "counts.png", "clahe.png", "augmentation.png",
-    "feature_maps.png", "decision_curve.png", "operating_point.json",
+    "feature_maps.png", "decision_curve.png", "operating_point.json", "answers.npz",
 )  # fmt: skip
 
 _PACKAGES = (
@@ -213,9 +218,22 @@ def load_classifier(folder: str | os.PathLike[str]) -> ClassifierRun:
     return ClassifierRun(experiment=experiment, **stored)
 
 
+def finished_run(folder: Path, experiment: Experiment | ClassifierExperiment) -> Run | ClassifierRun | None:
+    """Read the run in a folder, if it is finished and has these settings; else None."""
+    try:
+        found = (load_run if isinstance(experiment, Experiment) else load_classifier)(folder)
+    except (FileNotFoundError, ValueError):
+        return None
+    if found.config.get("status") != "finished" or found.experiment != experiment:
+        return None
+    _log.info("%s is finished and kept", folder)
+    return found
+
+
 def read_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what every kind of run leaves: the fields of `StoredRun`."""
     folder = Path(folder)
+    refuse_several(folder)
     missing = [
         n for n in ("config.json", "metrics.json", "history.csv", "model") if not (folder / n).exists()
     ]
@@ -289,7 +307,7 @@ def open_folder(
             raise FileExistsError(
                 f"{folder} holds files already; choose another --out, or replace it with --overwrite."
             )
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() or seed_folders(folder):
             raise FileExistsError(f"{folder} holds files of something else than a run; choose another --out.")
         for name in CONTENTS:
             path = folder / name

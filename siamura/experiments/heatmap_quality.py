@@ -130,7 +130,7 @@ def explanation_figures(
     """
     predictor = Predictor(run, head="mlp")
     if boxes is None:
-        if run.config["data"]["phantoms"] and seed == run.experiment.seed:
+        if run.config["data"]["phantoms"] and seed == run.experiment.seed_of_data:
             raise ValueError(f"seed={seed} drew the phantoms that the run was trained on; give another.")
         root = phantoms_for(
             parts_of(run.experiment.part) or PARTS, views, seed, Path(cache) if cache else cache_folder()

@@ -28,6 +28,7 @@ from siamura.training.pooled import embed_with_features
 
 from . import metrics as measuring
 from ._settings import parts_of
+from .answers import Answers, write_answers
 from .baselines import baseline_answers, compare_with_baselines
 from .calibrating import points_of_heads, score_points
 from .data import Inputs, batch_domains, cache_folder, read_inputs
@@ -195,7 +196,7 @@ def load_data(
     """
     inputs = read_inputs(
         experiment.data, parts_of(experiment.part), pre, folder, cache=Path(cache) if cache else cache_folder(),
-        views=experiment.views, seed=experiment.seed, patients=experiment.k, labels=experiment.p,
+        views=experiment.views, seed=experiment.seed_of_data, patients=experiment.k, labels=experiment.p,
         reading=experiment.reading(), calibration_share=experiment.calibration_share,
     )  # fmt: skip
     if experiment.calibration == "isotonic" and len(inputs.facts["classes"]) > 2:
@@ -291,7 +292,8 @@ def _finish(
         predicted[split] = measuring.probabilities(heads, vectors[split], data.table)
         if split == "valid":
             predicted[split] |= baseline_answers(
-                inputs, experiment.trunk, experiment.weights, accelerator=experiment.accelerator, seed=experiment.seed
+                inputs, experiment.trunk, experiment.weights, accelerator=experiment.accelerator,
+                seed=experiment.seed_of_data,
             )  # fmt: skip
         metrics[split] = measuring.measure(
             data.table, predicted[split], classes=classes, ordered=facts["ordered"], seed=experiment.seed
@@ -307,11 +309,12 @@ def _finish(
     metrics["comparison"] = compare_with_baselines(
         valid, predicted["valid"], classes=classes, ordered=facts["ordered"], seed=experiment.seed
     )
-    points, how = points_of_heads(experiment, inputs, heads, known, inputs.all_training.table)
+    points, how, apart, rows = points_of_heads(experiment, inputs, heads, known, inputs.all_training.table)
     metrics["operating"] = score_points(
         points, valid, own, how, classes=classes, ordered=facts["ordered"], seed=experiment.seed
     )
     write_points(folder, points, how)
+    write_answers(folder, Answers(predicted["valid"], apart, rows))
     groups = measuring.by_group(valid, own, classes=classes, ordered=facts["ordered"], seed=experiment.seed)
     if groups:
         metrics["groups"] = groups

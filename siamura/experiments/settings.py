@@ -101,7 +101,11 @@ class Experiment(SettingsBase):
         are fitted on them. With 0, or too few patients, heads are fitted again on parts of the training patients,
         whose probabilities are then too good, since the network has seen them.
     seed : int
-        For the phantoms, the weights, the sampler, the augmentation and the heads.
+        For the weights, the sampler, the augmentation and the heads.
+    data_seed : int or None
+        For what the run's data are: the phantoms, a split that has to be made, the training patients held back, and
+        the baselines, which rest on the data alone. By default `seed`; trainings with different seeds on the same
+        patients share it, as `run_seeds` sees to.
 
     Raises
     ------
@@ -181,6 +185,9 @@ class Experiment(SettingsBase):
         0.2, "Share of the training patients held back from the network, for operating point and calibration."
     )
     seed: int = setting(0, "Seed of everything that is drawn at random.")
+    data_seed: int | None = setting(
+        None, "Seed of phantoms, split and held-back patients; by default --seed."
+    )
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(LossName))
@@ -290,6 +297,11 @@ class Experiment(SettingsBase):
         """What an image goes through before the network."""
         clahe = pixels.CLAHE(self.clip_limit, (self.tiles, self.tiles)) if self.clahe else None
         return pixels.Preprocess(self.size, clahe, "center_crop" if self.fit == "crop" else self.fit)
+
+    @property
+    def seed_of_data(self) -> int:
+        """The seed of the phantoms, the split, the held-back patients and the baselines."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def accelerator(self) -> str:

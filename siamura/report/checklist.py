@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from siamura._files import atomic_write
+from siamura._run_files import refuse_several
 from siamura.inference import load_embeddings
 from siamura.plots.style import count, metric_name
 
@@ -62,6 +63,7 @@ def write_checklist(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
         # ('checklist.md', 'checklist.html')
     """
     folder = Path(folder)
+    refuse_several(folder)
     record = read_record(folder)
     facts = facts_of(record, folder)
     tables = {name: [_row(item, facts) for item in items] for name, (_, items) in LISTS.items()}

@@ -70,14 +70,15 @@ def read_record(folder: Path) -> Record:
             )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    history = _csv(folder / "history.csv")
+    history = csv_or_none(folder / "history.csv")
     return Record(
-        config, metrics, history, _sheet(config, metrics, history), _csv(folder / "unreadable.csv", dtype=str),
+        config, metrics, history, _sheet(config, metrics, history), csv_or_none(folder / "unreadable.csv", dtype=str),
         read_captions(folder),
     )  # fmt: skip
 
 
-def _csv(path: Path, **options: Any) -> pd.DataFrame | None:
+def csv_or_none(path: Path, **options: Any) -> pd.DataFrame | None:
+    """Read a table, or None where the file is missing, empty or without rows."""
     if not path.is_file() or not path.stat().st_size:
         return None
     table = pd.read_csv(path, **options)

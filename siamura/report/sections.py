@@ -32,7 +32,7 @@ __all__ = [
     "training_section",
 ]
 
-_METRICS = {
+METRICS = {
     "accuracy": "Accuracy", "kappa": "Cohen's kappa", "kappa_quadratic": "Cohen's kappa, quadratic weights",
     "recall_macro": "Recall, macro", "precision_macro": "Precision, macro", "auroc_macro": "AUROC, macro",
     "recall": "Sensitivity (recall)",
@@ -114,7 +114,7 @@ def _score_tables(metrics: Mapping[str, Any], split: str, classes: Sequence[str]
         heads = by_head(metrics, split, level)
         if not heads:
             continue
-        named = {**_METRICS, **_of_classes(classes)}
+        named = {**METRICS, **_of_classes(classes)}
         shown = [m for m in named if any(scores.get(m) is not None for scores in heads.values())]
         rows: list[list[Cell]] = [
             [named[metric], *(_score(scores, metric) for scores in heads.values())] for metric in shown
@@ -147,7 +147,7 @@ def groups_section(metrics: Mapping[str, Any]) -> list[Block]:
             for value, own in by_value.items():
                 beside = [_bare(trivial[value], auroc)] if value in trivial else []
                 rows.append([Text(value, rests_on(own, "study")), *(_bare(own, m) for m in shown), *beside])
-            names = [_METRICS[m] for m in shown]
+            names = [METRICS[m] for m in shown]
             if trivial:
                 names.append(f"{HEADS['trivial']}: AUROC")
             out.append(Table(f"Validation, per study, {HEADS.get(head, head)}", [column, *names], rows))
@@ -191,7 +191,7 @@ def parts_section(metrics: Mapping[str, Any]) -> list[Block]:
                 for metric in wanted
                 if metric in scores and (metric != "f1_macro" or "f1" not in scores)
             ]
-            names = [_METRICS[metric] for metric in shown]
+            names = [METRICS[metric] for metric in shown]
             rows: list[list[Cell]] = []
             for part, own in parts.items():
                 cells: list[Cell] = [_bare(own, metric) for metric in shown]

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from siamura._files import atomic_write
-from siamura._names import BASELINES, HEADS
+from siamura._run_files import seed_folders
 
 from . import sections
 from .figure_sections import figures_by_section
 from .gallery import classes_named
 from .lesions import lesions_section
+from .naming import glance_of, title_of
 from .operating import operating_section
 from .page import Section, render
 from .record import Record, read_record
-from .sections import by_head, rests_on
+from .seeds import write_seeds_page
 from .tables import RESEARCH
 
 __all__ = ["write_page", "write_report"]
-
-_LOSSES = {
-    "triplet": "triplet loss", "batch_hard": "batch hard triplet loss", "semi_hard": "semi-hard triplet loss",
-    "triplet_focal": "triplet focal loss", "selectively_contrastive": "selectively contrastive loss",
-}  # fmt: skip
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -35,7 +29,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     ----------
     folder : path
         A finished or interrupted run: ``config.json`` and ``metrics.json`` must be there; ``history.csv``,
-        ``unreadable.csv``, ``figures.json`` and every ``*.png`` are shown where they are.
+        ``unreadable.csv``, ``figures.json`` and every ``*.png`` are shown where they are. Or what
+        `siamura.run_seeds` wrote.
 
     Returns
     -------
@@ -57,6 +52,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         written.name, "PHANTOMS" in written.read_text(encoding="utf-8")
         # ('report.html', True)
     """
+    if seed_folders(folder):
+        return write_seeds_page(folder)
     return write_page(Path(folder), read_record(Path(folder)))
 
 
@@ -100,50 +97,13 @@ def write_page(folder: Path, record: Record) -> Path:
     ]
     text = render(
         "page.html",
-        title=_title(config),
+        title=title_of(config),
         research=RESEARCH,
         phantoms=bool(config.get("data", {}).get("phantoms")),
         status=config.get("status") or "finished",
-        glance=_glance(metrics),
+        glance=glance_of(metrics),
         sections=[section for section in content if section.blocks],
         version=config.get("versions", {}).get("siamura", ""),
     )
     atomic_write(folder / "report.html", text)
     return folder / "report.html"
-
-
-def _part(config: Mapping[str, Any]) -> str:
-    experiment, data = config["experiment"], config.get("data", {})
-    found = experiment.get("part") or experiment.get("parts") or data.get("part") or ""
-    if found == "all":
-        found = data.get("part", "")
-    names = [name.strip() for name in found.split(",")] if isinstance(found, str) else list(found)
-    return ", ".join(name.removeprefix("XR_").capitalize() for name in names)
-
-
-def _title(config: Mapping[str, Any]) -> str:
-    experiment = config["experiment"]
-    classes = config.get("data", {}).get("classes") or []
-    own = [name for name in classes if name not in ("normal", "abnormal")]
-    said = f"{classes[1]} against {classes[0]}" if len(classes) == 2 else ", ".join(classes)
-    words = [said] if own else []
-    words.append(str(experiment.get("trunk", "")))
-    if "dim" in experiment:
-        words.append(f"{experiment['dim']} dimensions")
-    if "loss" in experiment:
-        words.append(_LOSSES.get(experiment["loss"], str(experiment["loss"])))
-    if "top" in experiment:
-        words.append(f"top {experiment['top']!r}")
-    return f"{_part(config) or 'Radiographs'}: {', '.join(word for word in words if word)}"
-
-
-def _glance(metrics: Mapping[str, Any]) -> list[tuple[str, float, str]]:
-    """Kappa of each head on the validation studies, and how many patients that rests on."""
-    tiles = []
-    for head, scores in by_head(metrics, "valid", "study").items():
-        if head in BASELINES or scores.get("kappa") is None:
-            continue
-        bounds = scores.get("interval", {}).get("kappa")
-        between = f"{bounds[0]:.3f} to {bounds[1]:.3f}, " if bounds else ""
-        tiles.append((HEADS.get(head, head), scores["kappa"], f"{between}{rests_on(scores, 'study')}"))
-    return tiles

@@ -15,9 +15,8 @@ from siamura.experiments import (
     ClassifierRun,
     Experiment,
     Run,
-    load_classifier,
-    load_run,
 )
+from siamura.experiments.folder import finished_run
 from siamura.report.published import Published, published
 from siamura.report.tables import RESEARCH, TRIVIAL, data_sentence, share_of, with_interval
 
@@ -97,9 +96,8 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
     done: dict[str, Any] = {}
     for number, (name, cell) in enumerate(cells.items(), start=1):
         folder = Path(out) / name
-        load: Any = load_run if isinstance(cell, Experiment) else load_classifier
         start: Any = experiments.run if isinstance(cell, Experiment) else experiments.run_classifier
-        done[name] = _finished(folder, cell, load)
+        done[name] = finished_run(folder, cell)
         if done[name] is None:
             _log.info("%d of %d: %s", number, len(cells), name)
             done[name] = start(cell, folder, overwrite=(folder / "config.json").is_file())
@@ -187,14 +185,3 @@ def _row(train: Published, valid: Published, run_: Run | None) -> str:
         for split, head in heads
     ]
     return start + "".join(f"| {cell} " for cell in cells) + "|"
-
-
-def _finished(folder: Path, cell: object, load: Any) -> Any:
-    try:
-        found = load(folder)
-    except (FileNotFoundError, ValueError):
-        return None
-    if found.config.get("status") != "finished" or found.experiment != cell:
-        return None
-    _log.info("%s is finished and kept", folder)
-    return found

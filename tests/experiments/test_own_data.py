@@ -19,7 +19,7 @@ from siamura.experiments import Experiment, Run
 from siamura.experiments.data import batch_domains, read_inputs
 from siamura.experiments.metrics import by_group, measure
 from siamura.experiments.settings import columns_of
-from siamura.inference import _answers, studies_of
+from siamura.inference import answers_of, studies_of
 from siamura.report.sections import groups_section, scores_section
 
 NAMES = {"file": "path", "finding": "label", "region": "part", "person": "patient", "visit": "study"}
@@ -125,11 +125,11 @@ def test_seven_parts_as_classes_are_scored_by_name() -> None:
 
 
 def test_an_answer_has_the_persons_own_name() -> None:
-    two = _answers(np.array([0.2, 0.7, np.nan]), ("clean", "fracture"))
+    two = answers_of(np.array([0.2, 0.7, np.nan]), ("clean", "fracture"))
     assert two["answer"].tolist()[:2] == ["clean", "fracture"]
     assert two["answer"].isna().tolist() == [False, False, True]
     share = np.array([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]])
-    three = _answers(share, ("none", "mild", "severe"))
+    three = answers_of(share, ("none", "mild", "severe"))
     assert three["answer"].tolist() == ["mild", "none"]
     views = three.assign(study="one")
     study = studies_of(views, classes=("none", "mild", "severe")).loc[0]
