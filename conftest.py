@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -57,6 +60,32 @@ def started(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(done.folder, folder / "runs" / "first")
     (folder / "phantoms").symlink_to(done.config["data"]["name"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def seeded(done: Run, started: Path) -> Path:
+    """Two seeds of that run beside it, in ``runs/seeds``; nobody may change them.
+
+    Seed 4 is a copy of seed 0 with other answers and another MLP: the patients are the same, and no training is needed.
+    """
+    from siamura import MLPHead
+    from siamura.experiments import run_seeds
+    from siamura.experiments.answers import load_answers, write_answers
+
+    out = started / "runs" / "seeds"
+    for seed in (0, 4):
+        shutil.copytree(done.folder, out / f"seed{seed}")
+        config = json.loads((out / f"seed{seed}" / "config.json").read_text())
+        config["experiment"] |= {"seed": seed, "data_seed": 0}
+        (out / f"seed{seed}" / "config.json").write_text(json.dumps(config))
+    answers, noise = load_answers(out / "seed4", 2), np.random.default_rng(4)
+    valid = {n: p if n == "trivial" else (p + noise.random(len(p))) / 2 for n, p in answers.valid.items()}
+    write_answers(out / "seed4", replace(answers, valid=valid))
+    vectors, table = done.embeddings()
+    train = (table["split"] == "train").to_numpy()
+    MLPHead(epochs=1, random_state=4).fit(vectors[train], table["label"][train]).save(out / "seed4" / "mlp")
+    (out / "config.json").write_text(json.dumps({"kind": "seeds", "seeds": [0, 4]}))
+    return run_seeds(done.experiment, out, seeds=(0, 4)).folder
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^( *)\.\. code-block:: python\n\n((?:\1 +.*\n|\n)+)", re.M)
 LONG = re.compile(
-    r"= run\(|finish_run\(|run_classifier\(|explanation_figures\("
+    r"= run\(|run_seeds\(|finish_run\(|run_classifier\(|explanation_figures\("
 )  # whole trainings and measurements
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -74,6 +74,8 @@ def test_it_runs_and_gives_what_it_says(
         pytest.importorskip("gradio")
     if '"runs/classifier"' in code:
         request.getfixturevalue("supervised")
+    if '"runs/seeds"' in code:
+        request.getfixturevalue("seeded")
     monkeypatch.chdir(started)
     monkeypatch.setenv("SIAMURA_CACHE", str(cache))
     assert run(code, dict(vars(importlib.import_module(module)))) == []

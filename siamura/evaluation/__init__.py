@@ -21,6 +21,7 @@ from .operating_point import OperatingPoint
 from .retrieval import embedding_quality
 from .scores import evaluate
 from .seeds import compare_seeds, mean_probability, seed_scores
+from .study_rules import compare_study_rules
 from .worklist import threshold_for_sensitivity, work_list, work_list_gain
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "compare_paired",
     "compare_pictures",
     "compare_seeds",
+    "compare_study_rules",
     "delong",
     "embedding_quality",
     "evaluate",

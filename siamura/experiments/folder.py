@@ -52,7 +52,7 @@ CONTENTS = (
     "model", "knn", "mlp", "checkpoint.ckpt", "predictions.csv",
     "figures.json", "losses.png", "accuracy.png", "embedding.png", "neighbours.png", "confusion.png", "roc.png",
     "precision_recall.png", "reliability.png", "parts.png", "counts.png", "clahe.png", "augmentation.png",
-    "feature_maps.png", "decision_curve.png", "operating_point.json", "answers.npz",
+    "feature_maps.png", "decision_curve.png", "operating_point.json", "answers.npz", "attention",
 )  # fmt: skip
 
 _PACKAGES = (

@@ -44,11 +44,11 @@ class EnsemblePredictor:
     --------
     .. code-block:: python
 
-        import siamura
         from siamura.inference import list_views
-        siamura.run_seeds(siamura.Experiment(size=32, steps=1, k=4), "runs/seeds", seeds=(0, 1))
         predictor = EnsemblePredictor("runs/seeds", head="mlp")
-        predictor.studies(predictor.views(list_views(["phantoms/valid/XR_FINGER"]).head(2)))
+        views = predictor.views(list_views(["phantoms/valid/XR_FINGER"]).head(2))
+        predictor.studies(views).columns.tolist()
+        # ['study', 'views', 'unreadable', 'unlike', 'answer', 'probability', 'calibrated', 'abnormal']
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, head: str = "knn") -> None:

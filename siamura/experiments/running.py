@@ -36,6 +36,7 @@ from .folder import Run, open_folder, write_config, write_embeddings, write_poin
 from .heatmap_quality import lesion_figures
 from .results import write_results
 from .settings import Experiment
+from .study_rules import measure_study_rules
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -318,6 +319,12 @@ def _finish(
     groups = measuring.by_group(valid, own, classes=classes, ordered=facts["ordered"], seed=experiment.seed)
     if groups:
         metrics["groups"] = groups
+    metrics["study_rules"], attention = measure_study_rules(
+        inputs.all_training.table, known, valid, embeddings["valid"], {name: own[name] for name in heads},
+        classes=classes, ordered=facts["ordered"], seed=experiment.seed,
+    )  # fmt: skip
+    if attention is not None:
+        attention.save(folder / "attention")
     for name, head in heads.items():
         head.save(folder / name)
     limit = DistanceLimit.of(heads["knn"], embeddings["valid"])
@@ -334,16 +341,8 @@ def _finish(
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = write_results(
-        folder,
-        experiment,
-        _facts(experiment, inputs),
-        metrics,
-        history,
-        sheet,
-        captions,
-        inputs,
-        status=status,
-    )
+        folder, experiment, _facts(experiment, inputs), metrics, history, sheet, captions, inputs, status=status,
+    )  # fmt: skip
     return Run(folder=folder, config=config, metrics=metrics, history=history, experiment=experiment)
 
 

@@ -61,9 +61,10 @@ class SeedRuns:
 
         from siamura.experiments import load_seeds
         found = load_seeds("runs/seeds")
-        found.table()[["head", "metric", "mean", "sd", "ensemble"]]
+        found.table().columns[:7].tolist()
+        # ['level', 'head', 'metric', 'seed 0', 'seed 4', 'mean', 'low']
         sorted(found.runs)
-        # [0, 1]
+        # [0, 4]
     """
 
     folder: Path
@@ -146,9 +147,10 @@ def run_seeds(
     --------
     .. code-block:: python
 
-        settings = Experiment(size=32, steps=1, k=4, trunk="squeezenet1_1", augment="none")
-        found = run_seeds(settings, "runs/seeds", seeds=(0, 1))
-        found.metrics["seeds"]["scores"]["study"]["mlp"]["auroc"]["sd"]
+        settings = Experiment(views=96, size=32, steps=1, k=4, trunk="squeezenet1_1", augment="none")
+        found = run_seeds(settings, "runs/two", seeds=(0, 1))
+        sorted(found.metrics["seeds"]["scores"]["study"]["mlp"]["auroc"])
+        # ['high', 'least', 'low', 'mean', 'most', 'sd', 'values']
         (found.folder / "seed1" / "report.html").is_file()
         # True
     """
@@ -194,7 +196,7 @@ def load_seeds(folder: str | os.PathLike[str]) -> SeedRuns:
     .. code-block:: python
 
         sorted(load_seeds("runs/seeds").runs)
-        # [0, 1]
+        # [0, 4]
     """
     folder = Path(folder)
     members = seed_folders(folder)

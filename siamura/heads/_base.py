@@ -16,15 +16,11 @@ from siamura._files import atomic_write
 _MOST_BYTES = 16_000_000
 
 
-class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier of embeddings that knows patients; the heads are made of it."""
+class StoredHead(BaseEstimator):  # type: ignore[misc]
+    """What a head is kept as: settings and arrays in a folder, without pickle."""
 
     _format = 1  # the newest form of head.json that is read, and the one that is written
     classes_: NDArray[Any]
-
-    def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Probability of each class, float64 (N, n_classes)."""
-        raise NotImplementedError
 
     def _write(self, folder: Path) -> dict[str, Any]:
         """Write the arrays into a folder; return what the header holds of the rest."""
@@ -33,22 +29,6 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _read(self, folder: Path, header: dict[str, Any]) -> None:
         """Take what `_write` wrote; the settings are there already."""
         raise NotImplementedError
-
-    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
-        """Class with the largest probability; of equals, the first.
-
-        Parameters
-        ----------
-        X : array of shape (N, dim), float
-        groups : array of shape (N,), optional
-            The patient of each row; as for `predict_proba`.
-
-        Returns
-        -------
-        ndarray of shape (N,)
-        """
-        share = self.predict_proba(X, groups=groups)
-        return np.asarray(self.classes_[share.argmax(axis=1)])
 
     def save(self, folder: str | Path) -> Path:
         """Write ``head.json`` and the head's arrays into a folder; nothing is pickled.
@@ -80,7 +60,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        KNNHead or MLPHead
+        KNNHead, MLPHead or StudyAttention
 
         Raises
         ------
@@ -107,6 +87,30 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "save the head anew"
             ) from error
         return head
+
+
+class Head(ClassifierMixin, StoredHead):  # type: ignore[misc]
+    """A classifier of embeddings that knows patients; the heads are made of it."""
+
+    def predict_proba(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Probability of each class, float64 (N, n_classes)."""
+        raise NotImplementedError
+
+    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
+        """Class with the largest probability; of equals, the first.
+
+        Parameters
+        ----------
+        X : array of shape (N, dim), float
+        groups : array of shape (N,), optional
+            The patient of each row; as for `predict_proba`.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+        """
+        share = self.predict_proba(X, groups=groups)
+        return np.asarray(self.classes_[share.argmax(axis=1)])
 
 
 def plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from siamura._validation import check_choice, check_flag, check_number, check_wh
 
 from ._base import Head, plain
 from ._keys import as_keys
-from ._module import Standardise, network, seeded, state_shapes
+from ._module import BestWeights, Standardise, network, seeded, set_aside, state_shapes
 
 
 class MLPHead(Head):
@@ -150,7 +150,7 @@ class MLPHead(Head):
         self.source_ = "rows"
         keys = None if groups is None else as_keys(groups, len(rows), "groups")
         random = check_random_state(self.random_state)
-        aside = self._set_aside(codes, keys, random)
+        aside = set_aside(codes, keys, self.validation_fraction, random) if self.early_stopping else None
         weight = compute_class_weight(self.class_weight, classes=self.classes_, y=labels)
         device = self._torch_device()
         with seeded(int(random.randint(2**31 - 1)), device):
@@ -251,24 +251,6 @@ class MLPHead(Head):
             ) from error
         return device
 
-    def _set_aside(
-        self, codes: NDArray[Any], keys: NDArray[Any] | None, random: np.random.RandomState
-    ) -> NDArray[np.bool_] | None:
-        """Rows for early stopping: whole patients, about the wanted share of them; None for none."""
-        if not self.early_stopping:
-            return None
-        unit = np.arange(len(codes)) if keys is None else np.unique(keys, return_inverse=True)[1]
-        first = np.unique(unit, return_index=True)[1]
-        chosen = np.zeros(len(first), dtype=bool)
-        for code in np.unique(codes[first]):  # by each patient's first label, so that both sides have both
-            members = np.flatnonzero(codes[first] == code)
-            chosen[random.permutation(members)[: round(self.validation_fraction * len(members))]] = True
-        aside: NDArray[np.bool_] = chosen[unit]
-        classes = len(np.unique(codes))
-        if len(np.unique(codes[aside])) < classes or len(np.unique(codes[~aside])) < classes:
-            return None
-        return aside
-
     def _train(
         self,
         rows: NDArray[np.float64],
@@ -279,11 +261,9 @@ class MLPHead(Head):
     ) -> None:
         module = network(rows.shape[1], self.hidden, len(self.classes_), self.dropout)
         training = slice(None) if aside is None else ~aside
-        spread = rows[training].std(axis=0)
         standardise = module[0]
         assert isinstance(standardise, Standardise)
-        standardise.mean.copy_(torch.from_numpy(rows[training].mean(axis=0)))
-        standardise.scale.copy_(torch.from_numpy(np.where(spread > 0, spread, 1.0)))
+        standardise.of(rows[training])
         module.to(device)
         x = torch.from_numpy(rows[training]).float().to(device)
         y = torch.from_numpy(codes[training]).long().to(device)
@@ -297,7 +277,8 @@ class MLPHead(Head):
         optimiser = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         self.loss_curve_: list[float] = []
         self.validation_loss_curve_: list[float] = []
-        best, kept, self.best_epoch_ = np.inf, None, 0
+        self.best_epoch_ = 0
+        best = BestWeights(module, self.patience)
         for epoch in range(1, self.epochs + 1):
             module.train()
             total = torch.zeros((), device=device)
@@ -314,13 +295,11 @@ class MLPHead(Head):
             module.eval()
             with torch.no_grad():
                 self.validation_loss_curve_.append(float(loss(module(held[0]), held[1])))
-            if self.validation_loss_curve_[-1] < best:
-                best, self.best_epoch_ = self.validation_loss_curve_[-1], epoch
-                kept = {name: value.clone() for name, value in module.state_dict().items()}
-            elif epoch - self.best_epoch_ >= self.patience:
+            stop = best.done(self.validation_loss_curve_[-1])
+            self.best_epoch_ = best.epoch
+            if stop:
                 break
-        if kept is not None:
-            module.load_state_dict(kept)
+        best.restore()
         if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
             raise ValueError(
                 f"the weights are not finite after training with lr={self.lr!r}; give a smaller lr"

@@ -182,8 +182,6 @@ def write_seeds_page(folder: str | os.PathLike[str]) -> Path:
     --------
     .. code-block:: python
 
-        import siamura
-        siamura.run_seeds(siamura.Experiment(size=32, steps=1, k=4), "runs/seeds", seeds=(0, 1))
         write_seeds_page("runs/seeds").name
         # 'report.html'
     """

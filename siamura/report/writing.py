@@ -17,6 +17,7 @@ from .operating import operating_section
 from .page import Section, render
 from .record import Record, read_record
 from .seeds import write_seeds_page
+from .study_rules import study_rules_section
 from .tables import RESEARCH
 
 __all__ = ["write_page", "write_report"]
@@ -79,6 +80,7 @@ def write_page(folder: Path, record: Record) -> Path:
             operating_section(metrics, classes_named(config.get("data", {}))),
         ),
         Section("parts", "Body parts", [*shown["parts"], *sections.parts_section(metrics)]),
+        Section("rules", "Several views of a study", study_rules_section(metrics)),
         Section("groups", "Groups of images and patients", sections.groups_section(metrics)),
         Section("published", "Beside the published figures", sections.published_section(record.sheet)),
         Section(

@@ -43,7 +43,7 @@ def test_the_folder_is_complete(done: Run) -> None:
         "config.json", "history.csv", "metrics.json", "embeddings.npz", "table.md", "report.html", "model", "knn",
         "mlp", "figures.json", "losses.png", "embedding.png", "neighbours.png", "confusion.png", "roc.png",
         "precision_recall.png", "reliability.png", "counts.png", "clahe.png", "augmentation.png",
-        "decision_curve.png", "operating_point.json", "answers.npz",
+        "decision_curve.png", "operating_point.json", "answers.npz", "attention",
     }  # fmt: skip
     assert {p.name for p in (done.folder / "model").iterdir()} == {
         "config.json",

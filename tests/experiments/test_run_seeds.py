@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 import siamura
-from siamura import MLPHead
 from siamura.cli import app
 from siamura.evaluation import compare, compare_seeds
 from siamura.experiments import Experiment, Run, load_data, load_predictor, load_run, load_seeds, run_seeds
@@ -25,34 +24,10 @@ from siamura.report import write_report
 TINY = Experiment(views=96, steps=3, size=64, k=4, trunk="resnet18", dim=16, neighbours=5)
 
 
-def copied(done: Run, folder: Path, seed: int) -> None:
-    """A copy of a finished run as another seed would leave it: other answers, another MLP, the same patients."""
-    shutil.copytree(done.folder, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["experiment"] |= {"seed": seed, "data_seed": 0}
-    (folder / "config.json").write_text(json.dumps(config))
-    if not seed:
-        return
-    answers = load_answers(folder, 2)
-    noise = np.random.default_rng(seed)
-    valid = {
-        name: p if name == "trivial" else (p + noise.random(len(p))) / 2 for name, p in answers.valid.items()
-    }
-    write_answers(folder, replace(answers, valid=valid))
-    vectors, table = done.embeddings()
-    train = (table["split"] == "train").to_numpy()
-    MLPHead(epochs=1, random_state=seed).fit(vectors[train], table["label"][train]).save(folder / "mlp")
-
-
-@pytest.fixture(scope="module")
-def several(done: Run, tmp_path_factory: pytest.TempPathFactory) -> SeedRuns:
+@pytest.fixture
+def several(seeded: Path) -> SeedRuns:
     """Two seeds that are there already; nobody may change their folder."""
-    out = tmp_path_factory.mktemp("seeds") / "out"
-    out.mkdir()
-    for seed in (0, 4):
-        copied(done, out / f"seed{seed}", seed)
-    (out / "config.json").write_text(json.dumps({"kind": "seeds", "seeds": [0, 4]}))
-    return run_seeds(TINY, out, seeds=(0, 4))
+    return load_seeds(seeded)
 
 
 @pytest.mark.slow

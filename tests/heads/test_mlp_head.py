@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from siamura.heads import MLPHead
-from siamura.heads._module import seeded
+from siamura.heads._module import seeded, set_aside
 
 
 def test_scikit_learn_accepts_it():
@@ -80,7 +80,7 @@ def test_rows_set_aside_are_other_patients():
     rng = np.random.default_rng(0)
     groups = rng.integers(40, size=400)
     y = groups % 2
-    aside = MLPHead(validation_fraction=0.2)._set_aside(y, groups, np.random.RandomState(0))
+    aside = set_aside(y, groups, 0.2, np.random.RandomState(0))
     assert not set(groups[aside]) & set(groups[~aside])
     assert len(set(groups[aside])) == 8
     assert set(y[aside]) == {0, 1}
