@@ -91,9 +91,10 @@ def run_classifier(
     )  # fmt: skip
     facts: dict[str, Any] = {"kind": "classifier", "data": inputs.facts, "preprocessing": pre.to_dict()}
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))
-    train, valid = inputs.splits["train"], inputs.splits["valid"]
+    train = inputs.splits["train"]
     common: dict[str, Any] = {
-        "valid": valid, "batch_size": experiment.batch, "seed": experiment.seed, "optimizer": experiment.optimizer,
+        "valid": inputs.watched("which weights are kept"), "batch_size": experiment.batch, "seed": experiment.seed,
+        "optimizer": experiment.optimizer,
         "weights": "part" if experiment.weighted else None, "augment": experiment.augment, "checkpoint_every": None,
     }  # fmt: skip
     if experiment.frozen:

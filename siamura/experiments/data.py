@@ -64,6 +64,26 @@ class Inputs:
         """All rows: those of `all_training`, then the validation views."""
         return pd.concat([self.all_training.table, self.splits["valid"].table], ignore_index=True)
 
+    def watched(self, chooses: str) -> RadiographDataset:
+        """Give the views on which a training is watched, and say in `facts` what these choose, if anything.
+
+        They are of the patients held back from the network; where there are none, the validation views, whose figures
+        are then too good.
+        """
+        apart = "calibration" in self.splits
+        if chooses:
+            said = (
+                f"The patients held back chose {chooses}."
+                if apart
+                else f"No patients were held back, so the validation views chose {chooses}: the figures on these are "
+                "too good."
+            )
+            if not apart:
+                _log.warning(said)
+            if said not in self.facts["calibration"]:
+                self.facts["calibration"] += f" {said}"
+        return self.splits["calibration" if apart else "valid"]
+
 
 def read_inputs(
     data: str | None,

@@ -118,8 +118,13 @@ def run(
         train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed,
         within=batch_domains(train.table, p=experiment.p, k=experiment.k),
     )  # fmt: skip
+    chooses = [
+        (experiment.keep_best, "which weights are kept"),
+        (experiment.patience, "when the training ended"),
+    ]
+    watched = inputs.watched(" and ".join(what for asked, what in chooses if asked))
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
-        net, train, batches, loss, out=folder, resume=resume, **experiment.training(inputs.splits["valid"])
+        net, train, batches, loss, out=folder, resume=resume, **experiment.training(watched)
     )
     embeddings = {
         split: embed(net, data, accelerator=experiment.accelerator) for split, data in inputs.splits.items()

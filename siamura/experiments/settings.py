@@ -81,8 +81,9 @@ class Experiment(SettingsBase):
         Of the trunk: see `Trunk.unfreeze`, and `Trunk.block_at` for a share.
     dropout : float or None
         Of `EmbeddingNet`.
-    accumulate, ema, keep_best, patience, precision, workers
-        Of `siamura.fit`; with `keep_best` or `patience` it validates once an epoch.
+    accumulate, ema, keep_best, patience, start_size, recompute, precision, workers
+        Of `siamura.fit`; with `keep_best` or `patience` it validates once an epoch, on the patients held back
+        (`calibration_share`).
     logger : str or None
         A further record of the training in the run folder, by Lightning: ``"csv"``, ``"tensorboard"``, ``"mlflow"`` or
         ``"wandb"``.
@@ -169,6 +170,8 @@ class Experiment(SettingsBase):
     ema: float | None = setting(None, option("ema").text)
     keep_best: bool = setting(False, option("keep_best").text)
     patience: int | None = setting(None, option("patience").text)
+    start_size: int | None = setting(None, option("start_size").text)
+    recompute: bool = setting(False, option("recompute").text)
     precision: str = setting("auto", "Numbers of the training: auto, 32, bf16 or fp16.")
     logger: str | None = setting(
         None,
@@ -211,7 +214,9 @@ class Experiment(SettingsBase):
             raise ValueError(f"part={self.part!r} names no part.")
         if self.logger is not None:
             check_choice("logger", self.logger, LOGGERS)
-        self._check_flags("clahe", "keep_best")
+        self._check_flags("clahe", "keep_best", "recompute")
+        if self.start_size is not None:
+            check_whole("start_size", self.start_size, least=32, most=self.size - 1)
         check_choice("fit", self.fit, get_args(Fit))
         check_choice("precision", self.precision, ("auto", "32", "bf16", "fp16"))
         check_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
@@ -312,7 +317,7 @@ class Experiment(SettingsBase):
         """The settings as keywords of `siamura.fit`; `valid` is the data set to validate on, where that is wanted."""
         names = (
             "epochs", "steps", "lr", "augment", "seed", "accumulate", "ema", "keep_best", "patience", "precision",
-            "workers",
+            "start_size", "recompute", "workers",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         recipe = self.recipe()

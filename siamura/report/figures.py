@@ -134,19 +134,20 @@ def draw_classifier(
         The captions, as `read_captions` gives them.
     """
     gallery = Gallery(folder, data, f"{experiment.trunk}, top {experiment.top!r}")
-    on = f"{gallery.kind}, train {gallery.rests_on('train')}, validation {gallery.rests_on('valid')}"
+    watched = "patients held back" if "calibration" in splits else f"validation, {gallery.rests_on('valid')}"
+    on = f"{gallery.kind}, train {gallery.rests_on('train')}; watched on {watched}"
     figure = plots.loss_curves(history, note=gallery.note())
     gallery.add(
         "losses",
         figure,
         f"Training loss of each of {len(history):,} batches as it was minimised, class weights and penalty included, "
-        f"and plain cross-entropy on validation ({on}); one training, so there is no interval.",
+        f"and plain cross-entropy on views that do not train ({on}); one training, so there is no interval.",
     )
     figure = plots.accuracy_curves(history, note=gallery.note())
     gallery.add(
         "accuracy",
         figure,
-        f"Accuracy per view over the training ({on}); the best validation is marked, and as the best of several it "
+        f"Accuracy per view over the training ({on}); the best of these is marked, and as the best of several it "
         "flatters; one training, so there is no interval.",
     )
     table = splits["valid"].table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -19,6 +20,7 @@ from .data import Augment, ShuffledBatches, augmentation_of, check_valid, fetch,
 from .distributed import gather_rows, rank_and_world
 from .embedding import forward_rows
 from .engine import RunSettings, run_training
+from .growing import check_start_size
 from .head_first import FEATURE_BYTES, FrozenTrunk, head_steps, train_head
 from .machine import check_weights
 from .metric import averaging_and_validation, run_length
@@ -26,6 +28,7 @@ from .module import Feed, TrainModule
 from .neighbour_check import kappa
 from .optimisers import OptimiserSettings
 from .options import ClassifierOptions
+from .recomputing import recomputed
 from .typed_options import documented, options_of
 
 __all__ = ["fit_classifier", "study_weights"]
@@ -123,7 +126,10 @@ def fit_classifier(
     weight = _weights(chosen["weights"], data, labels)
     alone = head_steps(chosen["head_first"], total)
     with augmentation_of(data, chosen["augment"]) as augment:
-        cached = _keeps_features(net, data, augment, chosen["cache_features"])
+        start = chosen["start_size"]
+        if start is not None:
+            check_start_size(net, start, fetch(data, [0])[0])
+        cached = start is None and _keeps_features(net, data, augment, chosen["cache_features"])
         check = (
             None
             if valid is None
@@ -151,10 +157,19 @@ def fit_classifier(
                 check.valid = _features(net, check.valid, place)
             settings = replace(settings, precision="32", channels_last=False, compile=False)
         feed = Feed(
-            _Weighted(data, weight), batches, total, augment, seed, chosen["workers"], not cached, alone
+            _Weighted(data, weight),
+            batches,
+            total,
+            augment,
+            seed,
+            chosen["workers"],
+            not cached,
+            alone,
+            start,
         )
         module = ClassifierModule(learner, feed, optimiser, channels_last=settings.channels_last)
-        history = run_training(module, settings, [*beside, *chosen["callbacks"]])
+        with recomputed(net) if chosen["recompute"] else nullcontext():
+            history = run_training(module, settings, [*beside, *chosen["callbacks"]])
     history.attrs["head_loss"] = head_loss
     net.eval()
     if cached and settings.out is not None and rank_and_world()[0] == 0:

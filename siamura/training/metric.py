@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Unpack
 
 import lightning.pytorch as pl
@@ -17,15 +18,17 @@ from siamura.losses import TripletLoss
 
 from .callbacks import Averaging, CollapseWatch, Validation
 from .curriculum import Curriculum
-from .data import augmentation_of, batch_count, check_sampler, check_valid, known_labels, labels_of
+from .data import augmentation_of, batch_count, check_sampler, check_valid, fetch, known_labels, labels_of
 from .early_features import keep_early_features
 from .engine import RunSettings, run_training
+from .growing import check_start_size
 from .head_first import head_steps, share_or_steps, train_head
 from .machine import check_weights
 from .module import Feed, MetricModule, cross_entropy, mines_triplets, without_memory
 from .neighbour_check import NeighbourCheck
 from .optimisers import OptimiserSettings
 from .options import ClassifierOptions, FitOptions
+from .recomputing import recomputed
 from .typed_options import documented, options_of
 
 __all__ = ["averaging_and_validation", "fit", "run_length"]
@@ -113,6 +116,8 @@ def fit(
     _adopt_preprocess(net, data)
     if chosen["classify"]:
         _add_classifier(net, data, seed)
+    if chosen["start_size"] is not None:
+        check_start_size(net, chosen["start_size"], fetch(data, [0])[0])
     settings = RunSettings.of(chosen, net)
     optimiser = OptimiserSettings.of(chosen, total, fused=settings.fused)
     alone = head_steps(chosen["head_first"], total)
@@ -140,14 +145,16 @@ def fit(
             head_loss = _train_head(net, data, batches, alone, loss, chosen, optimiser)
         learner, rows, images = net, data, True
         cut = None
-        if not chosen["compile"]:
+        if not chosen["compile"] and chosen["start_size"] is None:
             cut = keep_early_features(
                 net, data, augment, chosen["cache_features"], accelerator=chosen["accelerator"]
             )
         if cut is not None:
             learner, rows, augment = cut
             images = False
-        feed = Feed(rows, batches, total, augment, seed, chosen["workers"], images, alone)
+        feed = Feed(
+            rows, batches, total, augment, seed, chosen["workers"], images, alone, chosen["start_size"]
+        )
         module = MetricModule(
             learner,
             curriculum,
@@ -156,7 +163,8 @@ def fit(
             classify=chosen["classify"],
             channels_last=settings.channels_last,
         )
-        history = run_training(module, settings, [*beside, *chosen["callbacks"]])
+        with recomputed(net) if chosen["recompute"] else nullcontext():
+            history = run_training(module, settings, [*beside, *chosen["callbacks"]])
     net.eval()
     history.attrs["head_loss"] = head_loss
     return history

@@ -18,6 +18,7 @@ from siamura.pixels.checks import check_augmented, check_gray
 from .curriculum import Curriculum
 from .data import Augment, Stream, batch_count, stream_loader
 from .distributed import gather_rows, rank_and_world
+from .growing import side_at, to_side
 from .optimisers import OptimiserSettings
 from .seeds import own_rng, step_generator, step_seed
 
@@ -53,6 +54,8 @@ class Feed:
         Whether these are images, grey from 0 to 255, and not features.
     head_first : int
         Steps that the head took before.
+    start_size : int, optional
+        Side of the first images, see `side_at`.
     """
 
     data: Dataset[Any]
@@ -63,6 +66,7 @@ class Feed:
     workers: int = 0
     images: bool = True
     head_first: int = 0
+    start_size: int | None = None
 
 
 class TrainModule(pl.LightningModule):
@@ -119,6 +123,8 @@ class TrainModule(pl.LightningModule):
         if self._feed.augment is not None:
             made = self._augmented(images)
             images = check_augmented(images, made) if self._feed.images else made
+        if (start := self._feed.start_size) is not None:
+            images = to_side(images, side_at(self.step_done, self.total, start, images.shape[-1]))
         if self._channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         with own_rng(self.device, self._feed.seed, 1, self.step_done, rank):
@@ -186,6 +192,7 @@ class TrainModule(pl.LightningModule):
             "optimizer": settings.optimizer,
             "schedule": settings.schedule,
             "head_first": self._feed.head_first,
+            "start_size": self._feed.start_size,
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

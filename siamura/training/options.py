@@ -174,6 +174,24 @@ class TrainingOptions(TypedDict, total=False):
             "`fit_classifier` for a trunk that is frozen whole, without augmentation. By default where it can be done.",
         ),
     ]
+    start_size: Annotated[
+        int | None,
+        Option(
+            None,
+            "Side of the images in the first steps, in pixels; it grows to that of the data over the first two thirds "
+            "of the run, by 32 at a time (progressive resizing). The early steps cost less. Features of frozen layers "
+            "are not kept then.",
+            least=32,
+        ),
+    ]
+    recompute: Annotated[
+        bool,
+        Option(
+            False,
+            "Compute the activations of each block of the trunk again in the backward pass instead of keeping them "
+            "(gradient checkpointing): less memory, more time, the same gradients.",
+        ),
+    ]
     validate_every: Annotated[
         int | None,
         Option(

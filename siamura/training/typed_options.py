@@ -133,6 +133,10 @@ def options_of(kind: type[T], given: Mapping[str, Any], function: str) -> T:
             )
     if chosen.get("schedule") == "plateau" and chosen.get("valid") is None:
         raise ValueError("schedule='plateau' does nothing without valid=; give that too, or choose another.")
+    if chosen.get("start_size") is not None and chosen.get("cache_features"):
+        raise ValueError(
+            "start_size and cache_features=True exclude each other: images of other sizes have others."
+        )
     return cast("T", chosen)
 
 
