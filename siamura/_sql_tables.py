@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -104,7 +104,7 @@ def frame_of(
     columns = dict(zip(kinds, list(zip(*rows, strict=True))[1:] or [()] * len(kinds), strict=True))
     # All texts at once: making an array of them takes longer than a search among some thousand cases.
     texts = [name for name, kind in kinds.items() if kind == "str"]
-    joined = pd.array([value for name in texts for value in columns[name]], dtype=_TEXT)
+    joined = pd.array([value for name in texts for value in columns[name]], dtype=cast("Any", _TEXT))
     for name, kind in kinds.items():
         if kind == "str":
             at = texts.index(name) * len(rows)
@@ -112,7 +112,7 @@ def frame_of(
             continue
         if None in columns[name]:
             kind = {"int64": "Int64", "bool": "boolean"}.get(kind, kind)
-        made[name] = pd.array(columns[name], dtype=kind)
+        made[name] = pd.array(list(columns[name]), dtype=cast("Any", kind))
     numbers = np.fromiter((row[0] for row in rows), np.int64, len(rows))
     return pd.DataFrame(made, index=numbers if front is None else pd.RangeIndex(len(rows)), copy=False)
 
