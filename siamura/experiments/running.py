@@ -118,11 +118,9 @@ def run(
         train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed,
         within=batch_domains(train.table, p=experiment.p, k=experiment.k),
     )  # fmt: skip
-    chooses = [
-        (experiment.keep_best, "which weights are kept"),
-        (experiment.patience, "when the training ended"),
-    ]
-    watched = inputs.watched(" and ".join(what for asked, what in chooses if asked))
+    chooses = ["which weights are kept"] * experiment.keep_best
+    chooses += ["when the training ended"] * (experiment.patience is not None)
+    watched = inputs.watched(" and ".join(chooses))
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
         net, train, batches, loss, out=folder, resume=resume, **experiment.training(watched)
     )
