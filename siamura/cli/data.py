@@ -53,7 +53,7 @@ def describe(
         counts = studies.describe(table)
         if "finding" in table:  # the classes by the person's own names
             names = dict(enumerate(studies.classes_of(table)))
-            counts.insert(counts.columns.get_loc("label") + 1, "finding", counts["label"].map(names))
+            counts.insert(list(counts).index("label") + 1, "finding", counts["label"].map(names))
         emit(counts, form)
         for problem in studies.problems(table).to_dict("records"):
             said = ", ".join(f"{k} {v}" for k, v in problem.items())

@@ -268,7 +268,7 @@ def _of_studies(table: pd.DataFrame, code: NDArray[np.int64]) -> tuple[NDArray[n
             f"table['label'] holds {label.dtype}; labels must be whole numbers, the codes of the classes."
         )
     grouped = pd.Series(label.astype(np.int64)).groupby(code)
-    least, most = grouped.min().to_numpy(), grouped.max().to_numpy()
+    least, most = (np.asarray(found, np.int64) for found in (grouped.min(), grouped.max()))
     if len(np.unique(label)) > 2 and not table.attrs.get("ordered") and (least != most).any():
         raise ValueError(
             f"{int((least != most).sum())} studies have views of several labels that have no order; give every view "
