@@ -246,7 +246,13 @@ def test_report_is_written_again_and_the_checklists_with_it(done: Run, tmp_path:
         assert learnt in (run / name).read_text(encoding="utf-8"), name
     assert "classify 1.0" in text
     page = (run / "checklist.html").read_text(encoding="utf-8")
-    for words in ("PHANTOMS", "TRIPOD+AI", f"{kappa:.3f}"):
+    for words in (
+        "PHANTOMS",
+        "TRIPOD+AI",
+        f"{kappa:.3f}",
+        'class="words"',
+        'data-name="known from this run"',
+    ):
         assert words in page
 
 

@@ -79,8 +79,8 @@ def evaluate(
         phantoms = done.config["data"]["phantoms"] if data is None else studies.is_phantom(data)
         said = f"{'PHANTOMS, ' if phantoms else ''}{where}, {part}: {len(table)} views of "
         typer.echo(
-            f"{printable(said)}{table['patient'].nunique()} patients; 95 % intervals by bootstrap over patients. For "
-            "research, not for diagnosis.",
+            f"{printable(said)}{table['patient'].nunique()} patients, the {head} head; 95 % intervals by bootstrap "
+            "over patients. For research, not for diagnosis.",
             err=True,
         )
         if points:

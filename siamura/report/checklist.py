@@ -94,7 +94,13 @@ def write_checklist(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
             [
                 Paragraph(f"{LISTS[name][0]}. {_known(rows)}"),
                 Table(
-                    name, _HEADER, [[row[0], row[1], row[2], Text(row[3], code=True), row[4]] for row in rows]
+                    name,
+                    _HEADER,
+                    [
+                        [row[0], row[1], row[2], Text(row[3], code=True) if row[3] else "", row[4]]
+                        for row in rows
+                    ],
+                    words=True,
                 ),
             ],
         )
@@ -158,11 +164,12 @@ def _set(record: Record, *names: str) -> str:
 
 
 def _sizes(record: Record) -> str:
+    data = _data(record)
+    labels = data.get("labels", {})
     return "; ".join(
-        f"{split}: {n['views']} views of {n['studies']} studies of {n['patients']} patients, "
-        f"{n['abnormal_views']} views of a class other than the first"
-        for split, n in _data(record).get("counts", {}).items()
-        if "abnormal_views" in n
+        f"{split}: {n['views']} views of {n['studies']} studies of {n['patients']} patients"
+        + "".join(f", {number} views of {name}" for name, number in labels.get(split, {}).items())
+        for split, n in data.get("counts", {}).items()
     )
 
 

@@ -85,6 +85,8 @@ class Table:
     rows : sequence of sequences of cells
     marked : collection of int
         Rows that are set off.
+    words : bool
+        Whether its cells are sentences: where the window is narrow its rows then stand as blocks.
     """
 
     kind: ClassVar[str] = "table"
@@ -92,6 +94,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     marked: Collection[int] = ()
+    words: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .page import Section, render
 from .record import Record, read_record
 from .seeds import write_seeds_page
 from .study_rules import study_rules_section
-from .tables import RESEARCH
+from .tables import RESEARCH, Sheet
 
 __all__ = ["write_page", "write_report"]
 
@@ -82,7 +82,7 @@ def write_page(folder: Path, record: Record) -> Path:
         Section("parts", "Body parts", [*shown["parts"], *sections.parts_section(metrics)]),
         Section("rules", "Several views of a study", study_rules_section(metrics)),
         Section("groups", "Groups of images and patients", sections.groups_section(metrics)),
-        Section("published", "Beside the published figures", sections.published_section(record.sheet)),
+        Section("published", _heading(record.sheet), sections.published_section(record.sheet)),
         Section(
             "embedding",
             "The embedding space",
@@ -109,3 +109,9 @@ def write_page(folder: Path, record: Record) -> Path:
     )
     atomic_write(folder / "report.html", text)
     return folder / "report.html"
+
+
+def _heading(sheet: Sheet | None) -> str:
+    """Name the table of figures by what it holds: of one's own radiographs nothing was published."""
+    published = sheet is not None and not all(row.measured for row in sheet.rows)
+    return "Beside the published figures" if published else "The figures in one table"
