@@ -74,7 +74,7 @@ def _drawn(frame: pd.DataFrame, word: Callable[[Any], str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in frame.columns:
         numbers, title = frame[name].dtype.kind in "iuf", printable(str(name))
         table.add_column(

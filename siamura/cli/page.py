@@ -8,6 +8,7 @@ import typer
 
 from .arguments import RunFolder
 from .errors import cli_errors
+from .output import loading
 
 __all__ = ["serve"]
 
@@ -30,8 +31,8 @@ def serve(
     Example: `siamura serve runs/finger`
     """
     with cli_errors():
-        typer.echo(f"loading {run} ...", err=True)
-        # Here, as it loads torch and Gradio: the line above is there at once.
+        loading(run)
+        # Here, as it loads torch and Gradio.
         from siamura.app import serve as open_page
 
         open_page(
