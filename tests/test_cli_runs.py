@@ -57,6 +57,22 @@ def test_a_terminal_gets_a_rounded_table_and_a_pipe_exact_csv(
     assert not any("," in line for line in drawn.splitlines())
 
 
+def test_a_terminal_gets_the_main_scores_unless_a_form_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = pd.DataFrame({"metric": ["kappa", "f1_weighted"], "value": [0.25, 0.5]})
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    emit(scores, None)
+    assert "kappa" in sys.stdout.getvalue()
+    assert "f1_weighted" not in sys.stdout.getvalue()
+    assert "--format" in capsys.readouterr().err
+    emit(scores, Format.table)
+    assert "f1_weighted" in sys.stdout.getvalue()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    emit(scores, None)
+    assert "f1_weighted" in sys.stdout.getvalue()
+
+
 def test_a_table_that_is_too_wide_shows_the_ends_of_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"unreadable": [0], "probability": [0.25], "calibrated": [0.5]}
     frame = pd.DataFrame({"study": [f"{os.sep}{'folder/' * 12}film7.png"], **scores})

@@ -35,10 +35,26 @@ def loading(what: object) -> None:
         typer.echo(f"loading {shown(what)} ...", err=True)
 
 
+#: The scores that a terminal shows unless a form is asked for.
+MAIN_SCORES = (
+    "accuracy", "kappa", "kappa_quadratic", "recall", "specificity", "recall_macro", "auroc", "auroc_macro",
+    "average_precision", "brier",
+)  # fmt: skip
+
+
 def emit(frame: pd.DataFrame, form: Format | None) -> None:
-    """Print a table: numbers rounded for people in a table, and exact in CSV and JSON."""
+    """Print a table: numbers rounded for people in a table, and exact in CSV and JSON.
+
+    Of many scores (column ``metric``) a terminal shows the main ones where no form is asked for.
+    """
     if form is None:
         form = Format.table if sys.stdout.isatty() else Format.csv
+        if form is Format.table and "metric" in frame:
+            main = frame[frame["metric"].isin(MAIN_SCORES)]
+            if 0 < len(main) < len(frame):
+                _print_table(main)
+                typer.echo("The main scores; --format table, csv or json has all.", err=True)
+                return
     if form is Format.json:
         typer.echo(frame.to_json(orient="records", indent=2, default_handler=_plain))
     elif form is Format.csv:
