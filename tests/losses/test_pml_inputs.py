@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import pickle
@@ -177,18 +178,20 @@ def test_other_defaults_change_nothing(name, dtype, reducer):
         x, y, r, ry = batch(1, 12, 3, refs=5, dtype=dtype)
         pairs = (y[:, None] == ry).nonzero(as_tuple=True) + (y[:, None] != ry).nonzero(as_tuple=True)
         loss = LOSSES[name](**({} if reducer is None else {"reducer": reducer}))
+        # A context: PyTorch 2.6 has no default device any more after set_default_device(None).
+        place = torch.device(defaults["device"]) if "device" in defaults else contextlib.nullcontext()
         try:
             torch.set_default_dtype(defaults.get("dtype", torch.float32))
-            torch.set_default_device(defaults.get("device"))
             values = []
             for arguments in ((x, y), (x, y, None, r, ry), (x, y, pairs, r, ry)):
                 if name == "random":
                     torch.manual_seed(0)
-                value = loss(*arguments)
-                values += [value.detach(), *torch.autograd.grad(value, x), loss.statistics]
+                with place:
+                    value = loss(*arguments)
+                    gradient = torch.autograd.grad(value, x)
+                values += [value.detach(), *gradient, loss.statistics]
         finally:
             torch.set_default_dtype(torch.float32)
-            torch.set_default_device(None)
         found.append(values)
     for other in found[1:]:
         for mine, theirs in zip(found[0], other, strict=True):
