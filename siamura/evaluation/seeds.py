@@ -56,16 +56,10 @@ def mean_probability(members: Mapping[Any, ArrayLike]) -> NDArray[np.float64]:
 
 
 def seed_scores(
-    table: pd.DataFrame,
-    members: Mapping[Any, ArrayLike],
-    level: Literal["view", "study"] = "view",
-    *,
-    classes: Sequence[str] | None = None,
-    ordered: bool | None = None,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, members: Mapping[Any, ArrayLike], level: Literal["view", "study"] = "view", *,
+    classes: Sequence[str] | None = None, ordered: bool | None = None, draws: int = 2000,
+    confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Score each seed's answers, their mean, and how much the seeds differ.
 
     Parameters
@@ -117,17 +111,10 @@ def seed_scores(
 
 
 def compare_seeds(
-    table: pd.DataFrame,
-    members: Mapping[Any, ArrayLike],
-    baseline: ArrayLike,
-    level: Literal["view", "study"] = "view",
-    *,
-    classes: Sequence[str] | None = None,
-    ordered: bool | None = None,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, members: Mapping[Any, ArrayLike], baseline: ArrayLike,
+    level: Literal["view", "study"] = "view", *, classes: Sequence[str] | None = None,
+    ordered: bool | None = None, draws: int = 2000, confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Compare the mean of the seeds' scores with the score of a baseline, on the same draws of patients.
 
     Parameters

@@ -24,17 +24,10 @@ _RULES = ("max", "noisy-or", "top-k")
 
 
 def compare_study_rules(
-    table: pd.DataFrame,
-    probability: ArrayLike,
-    further: Mapping[str, ArrayLike] | None = None,
-    *,
-    top: int = 2,
-    classes: Sequence[str] | None = None,
-    ordered: bool | None = None,
-    draws: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
+    table: pd.DataFrame, probability: ArrayLike, further: Mapping[str, ArrayLike] | None = None, *,
+    top: int = 2, classes: Sequence[str] | None = None, ordered: bool | None = None, draws: int = 2000,
+    confidence: float = 0.95, seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """Score studies by each rule that makes one probability of their views', and compare it with the mean.
 
     Parameters
