@@ -112,6 +112,8 @@ def pick(name: str, value: Any, known: Mapping[str, str], key: Any, where: str) 
         if wanted not in known:
             near = difflib.get_close_matches(str(wanted), [k for k in known if k], n=1)
             hint = f" Did you mean {known[near[0]]!r}?" if near else ""
+            if name == "part":
+                hint += " A run on all of them has part='all' (--part all)."
             raise ValueError(
                 f"{name}={one!r} is in no row of {where}; it holds {listed(known.values())}.{hint}"
             )
