@@ -285,7 +285,7 @@ def _differences(metrics: Mapping[str, Any]) -> list[Block]:
                     rows.append([Text(who, f"less {HEADS.get(baseline, baseline)}"), *cells])
         if rows:
             header = ["", *(sections.METRICS[metric] for metric in shown)]
-            out.append(Table(f"Validation, per {level}: difference", header, rows))
+            out.append(Table(f"Validation, per {level}: difference and its 95 % interval", header, rows))
     if out:
         said = (
             "Paired: head and baseline meet the same patients in each of the draws, so that what makes patients easy "
