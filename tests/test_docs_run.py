@@ -59,6 +59,7 @@ NOT_RUN = {
     r"python examples/loss_table\.py ": "sixty-six trainings, two hours",
     r"siamura probe ": "needs published weights; tests/experiments/test_probing.py does it on few views",
     r"siamura train --data films\.csv .*--part hand --out runs/hand$": "docs/howto/own_data.md plays it, shorter",
+    r"siamura train .*--weights imagenet .*--out runs/hand224$": "needs published weights, and hours on 2 cores",
     r"siamura serve ": "serves until it is stopped; test_app.py asks such a page",
 }
 
