@@ -18,6 +18,7 @@ import siamura
 from siamura import evaluation
 from siamura.cli import app, main
 from siamura.cli.output import Format, emit, loading, shown
+from siamura.cli.scores import _in_words
 from siamura.cli.start import say_loading
 from siamura.experiments import Run
 from siamura.report.checklist_items import CLAIM, TRIPOD_AI
@@ -71,6 +72,19 @@ def test_a_terminal_gets_the_main_scores_unless_a_form_is_asked_for(
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     emit(scores, None)
     assert "f1_weighted" in sys.stdout.getvalue()
+
+
+def test_an_explanation_is_told_in_words_on_a_terminal() -> None:
+    said = {
+        "figure": "heat.png",
+        "boxes": [[2, 3, 40, 50]],
+        "target": "log-odds of fracture",
+        "score": -0.7145,
+    }
+    assert _in_words(said).splitlines() == [
+        "log-odds of fracture: -0.714", "box, in the file's pixels: 2 to 40 across, 3 to 50 down", "figure: heat.png",
+    ]  # fmt: skip
+    assert "no box" in _in_words({**said, "boxes": []})
 
 
 def test_a_table_that_is_too_wide_shows_the_ends_of_paths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from siamura.inference import Predictor, align_classes, list_views
 
 from .arguments import Columns, Head, HeadChoice, Positive, RunFolder, class_code, part_needs_data, read_data
 from .errors import cli_errors
-from .output import OutFormat, emit, loading, say_unreadable
+from .output import OutFormat, emit, loading, say_unreadable, shown
 
 __all__ = ["evaluate", "explain", "predict"]
 
@@ -169,7 +170,17 @@ def explain(
             "class": predictor.classes[shown_class],
             "score": found.score,
         }
-        typer.echo(json.dumps(said))
+        typer.echo(_in_words(said) if sys.stdout.isatty() else json.dumps(said))
+
+
+def _in_words(said: dict[str, Any]) -> str:
+    """What was explained, for a terminal."""
+    boxes = [
+        f"box, in the file's pixels: {x0} to {x1} across, {y0} to {y1} down"
+        for x0, y0, x1, y1 in said["boxes"]
+    ]
+    score = f"{printable(said['target'])}: {said['score']:.3f}"
+    return "\n".join([score, *(boxes or ["no box: nothing stands out"]), f"figure: {shown(said['figure'])}"])
 
 
 def _rule(predictor: Predictor | EnsemblePredictor, level: Literal["view", "study"]) -> str:

@@ -166,8 +166,8 @@ def _too_small(rows: pd.DataFrame, by: str, value: object) -> str | None:
         return None
     counts = ", ".join(f"{count} of label {label}" for label, count in each.items())
     return (
-        f"{by}={value!r} has {len(rows)} views of {patients} patients ({counts}): too few for its scores to be "
-        "compared with others."
+        f"{by}={value!r} has {len(rows)} {'view' if len(rows) == 1 else 'views'} of {patients} "
+        f"{'patient' if patients == 1 else 'patients'} ({counts}): too few for its scores to be compared with others."
     )
 
 

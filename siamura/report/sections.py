@@ -208,15 +208,18 @@ def published_section(sheet: Sheet | None) -> list[Block]:
     """Published figures, and measured ones beside them; what the page's head says already is not said again."""
     if sheet is None:
         return []
+    marked = {number for number, row in enumerate(sheet.rows) if row.measured}
+    if len(marked) == len(sheet.rows):
+        marked = set()  # nothing published stands beside them
+    measured = "measured, " if marked else ""
     rows = [
         [
             *row.before,
-            f"{'measured, ' if row.measured else 'published'}{row.source}",
+            f"{measured if row.measured else 'published'}{row.source}",
             *(_with_soft_interval(value) for value in row.after),
         ]
         for row in sheet.rows
     ]
-    marked = {number for number, row in enumerate(sheet.rows) if row.measured}
     return [*map(Paragraph, sheet.notes), Table(sheet.title, sheet.header, rows, marked)]
 
 
@@ -343,6 +346,8 @@ def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
+    if value is None:
+        return "not given"
     return value if isinstance(value, str) else json.dumps(value)
 
 
