@@ -79,7 +79,7 @@ def test_an_explanation_is_told_in_words_on_a_terminal() -> None:
         "figure": "heat.png",
         "boxes": [[2, 3, 40, 50]],
         "target": "log-odds of fracture",
-        "score": -0.7145,
+        "score": -0.7142,
     }
     assert _in_words(said).splitlines() == [
         "log-odds of fracture: -0.714", "box, in the file's pixels: 2 to 40 across, 3 to 50 down", "figure: heat.png",

@@ -86,7 +86,8 @@ def _print_table(frame: pd.DataFrame) -> None:
 
 def _drawn(frame: pd.DataFrame, word: Callable[[Any], str]) -> Table:
     """A table for a terminal."""
-    from rich import box  # here, as few results go to a terminal
+    # Here, as few results go to a terminal.
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
