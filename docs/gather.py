@@ -46,6 +46,16 @@ def home(name: str) -> str:
     return next(r for r in list(PACKAGES)[1:] if thing is getattr(importlib.import_module(r), name, None))
 
 
+def elsewhere(package: str, name: str) -> str | None:
+    """The package from which another takes a class that both make public; None for a package's own names."""
+    thing = getattr(importlib.import_module(package), name)
+    where = getattr(thing, "__module__", "") if isinstance(thing, type) else ""
+    for other in PACKAGES:
+        if other not in ("siamura", package) and where.startswith(f"{other}."):
+            return other if getattr(importlib.import_module(other), name, None) is thing else None
+    return None
+
+
 def write_reference(folder: Path) -> None:
     """Write one page a package: its docstring and the table of its names, each with a page of its own."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +68,18 @@ def write_reference(folder: Path) -> None:
             lines += [f"   {home(name)}.{name}" for name in names]
         else:
             lines += [f".. currentmodule:: {package}", "", ".. autosummary::", "   :toctree: names"]
-            lines += ["   :nosignatures:", ""] + [f"   {name}" for name in names]
+            lines += ["   :nosignatures:", ""] + [f"   {n}" for n in names if not elsewhere(package, n)]
+            others = [f"   {other}.{n}" for n in names if (other := elsewhere(package, n))]
+            if others:  # described once, on the pages of the packages that they come from
+                lines += [
+                    "",
+                    "From other packages:",
+                    "",
+                    ".. autosummary::",
+                    "   :nosignatures:",
+                    "",
+                    *others,
+                ]
         _write(folder / f"{package}.rst", "\n".join(lines) + "\n")
     rows = [f"* - :doc:`{package} <{package}>`\n  - {title}" for package, title in PACKAGES.items()]
     table = ".. list-table::\n   :widths: 30 70\n\n" + "\n".join(
