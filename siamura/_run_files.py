@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -187,10 +186,10 @@ def seed_folders(folder: str | os.PathLike[str]) -> list[Path]:
     ['seed0', 'seed3']
     """
     try:
-        held = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        held = read_json(Path(folder) / "config.json")
+    except (OSError, ValueError):  # whoever reads the run itself says what is wrong with the file
         return []
-    if not isinstance(held, dict) or held.get("kind") != "seeds":
+    if held.get("kind") != "seeds":
         return []
     seeds = held.get("seeds")
     if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):

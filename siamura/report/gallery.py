@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamura._files import atomic_write
+from siamura._stored import read_json
 from siamura.plots.style import count, part_name
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def read_captions(folder: Path) -> dict[str, dict[str, Any]]:
     A box is ``[left, top, right, bottom]`` in pixels of the PNG file.
     """
     path = folder / CAPTIONS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _image_boxes(figure: Figure) -> list[list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+
+from siamura._stored import read_json
 
 from .gallery import read_captions
 from .tables import Sheet, classifier_sheet, finger_sheet
@@ -68,8 +69,7 @@ def read_record(folder: Path) -> Record:
             raise FileNotFoundError(
                 f"{folder} holds no measured run: {name} is missing; run an experiment into it."
             )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    config, metrics = (read_json(folder / name) for name in ("config.json", "metrics.json"))
     history = csv_or_none(folder / "history.csv")
     return Record(
         config, metrics, history, _sheet(config, metrics, history), csv_or_none(folder / "unreadable.csv", dtype=str),
