@@ -183,6 +183,7 @@ def test_commands_say_that_they_load_before_they_import_anything_slow(
         module = importlib.import_module(f"siamura.cli.{name}")
         monkeypatch.setattr(module, "loading", lambda what: loaded.append(str(what)))
         monkeypatch.setattr(module, "load_run", stop)
+        monkeypatch.setattr(module, "load_predictor", stop, raising=False)
     commands = (("evaluate",), ("predict", "x.png"), ("explain", "x.png"), ("export",), ("index", "x.db"))
     for name, *more in commands:
         assert call(name, "runs/x", *more).exit_code == 2
