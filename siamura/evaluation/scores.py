@@ -150,7 +150,8 @@ def evaluate(
         frames[name] = scored(rows)
         attrs[name] = dict(frames[name].attrs)
         frames[name].attrs = {}
-        if value is not None and (sentence := _too_small(table.loc[rows], by, value)):
+        called = class_names(table, 2, classes) if names is None else names
+        if value is not None and (sentence := _too_small(table.loc[rows], by, value, called)):
             small[name] = sentence
             log.warning(sentence)
     joined = pd.concat(frames, names=[by, "metric"])
@@ -158,13 +159,16 @@ def evaluate(
     return joined
 
 
-def _too_small(rows: pd.DataFrame, by: str, value: object) -> str | None:
+def _too_small(rows: pd.DataFrame, by: str, value: object, names: Sequence[str]) -> str | None:
     """Return a sentence about a group from which little can be said."""
     patients = int(rows["patient"].nunique())
     each = rows.groupby("label")["patient"].nunique()
     if patients >= FEW_PATIENTS and len(each) > 1 and each.min() >= FEW_OF_A_CLASS:
         return None
-    counts = ", ".join(f"{count} of label {label}" for label, count in each.items())
+    called = {code: f"label {code}" if name == str(code) else name for code, name in enumerate(names)}
+    counts = ", ".join(
+        f"{count} of {called[int(label)]}" for label, count in zip(each.index, each, strict=True)
+    )
     return (
         f"{by}={value!r} has {len(rows)} {'view' if len(rows) == 1 else 'views'} of {patients} "
         f"{'patient' if patients == 1 else 'patients'} ({counts}): too few for its scores to be compared with others."

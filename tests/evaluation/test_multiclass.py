@@ -118,6 +118,9 @@ def test_groups_of_any_column():
     assert list(dict.fromkeys(scores.index.get_level_values(0))) == ["F", "M", "(missing)", "all"]
     assert list(scores.attrs["small"]) == ["(missing)"]
     assert scores.attrs["small"]["(missing)"].startswith("sex='(missing)' has 4 views of")
+    assert " of label 0" in scores.attrs["small"]["(missing)"]
+    named = evaluate(table, share[:, 1], by="sex", draws=0, classes=("sound", "broken"))
+    assert " of sound" in named.attrs["small"]["(missing)"]
     assert sum(scores.attrs["each"][name]["views"] for name in ("F", "M", "(missing)")) == len(table)
     plain = evaluate(table[table["sex"] == "F"], share[table["sex"] == "F", 1], draws=50)
     np.testing.assert_array_equal(scores.loc["F"].to_numpy(), plain.to_numpy())
