@@ -18,10 +18,11 @@ def main() -> None:
     --------
     .. code-block:: python
 
-        import sys
+        import contextlib, sys
 
-        sys.argv = ["siamura", "info"]
-        main()
+        sys.argv = ["siamura", "--version"]
+        with contextlib.suppress(SystemExit):
+            main()
     """
     say_loading(sys.argv[1:])
     # Here, as it loads pandas and more: the line above is there at once.

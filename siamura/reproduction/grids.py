@@ -88,6 +88,8 @@ def run_grid(cells: Mapping[str, Any], out: str | os.PathLike[str]) -> dict[str,
     --------
     .. code-block:: python
 
+        from siamura.experiments import load_run
+
         cells = {"first": load_run("runs/first").experiment}
         runs = run_grid(cells, "runs/")  # runs/first is finished with these settings: it is read, not run again
         runs["first"].config["status"], len(runs["first"].history) == cells["first"].steps
@@ -119,6 +121,8 @@ def finger_tables(runs: Mapping[str, Run]) -> str:
     Examples
     --------
     .. code-block:: python
+
+        from siamura.experiments import load_run
 
         text = finger_tables({"first": load_run("runs/first")})
         text.count("## Table")

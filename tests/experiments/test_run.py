@@ -268,7 +268,7 @@ def test_ctrl_c_before_training_ends_with_130_and_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "siamura.experiments.running.load", lambda *_, **__: signal.raise_signal(signal.SIGINT)
+        "siamura.experiments.running.read_inputs", lambda *_, **__: signal.raise_signal(signal.SIGINT)
     )
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process of its own
     try:
