@@ -67,7 +67,7 @@ def load_answers(folder: Path, classes: int) -> Answers:
     Raises
     ------
     FileNotFoundError
-        If the run has none, as one from before siamura 0.3.
+        If the run has none, as one that an earlier siamura wrote.
     ValueError
         If the file is damaged.
     """
