@@ -25,6 +25,7 @@ from siamura.evaluation import frozen_baseline
 from siamura.evaluation.intervals import bootstrap
 from siamura.evaluation.metrics import score_draws
 from siamura.experiments import Experiment
+from siamura.experiments.batches import draw_batches, drawn_classes
 from siamura.experiments.running import build_loss, freeze_first
 from siamura.heads import KNNHead, MLPHead
 from siamura.networks import Classifier, EmbeddingNet
@@ -101,14 +102,15 @@ def joint(train: Any, valid: Any, settings: argparse.Namespace, seed: int, **mor
         dropout=experiment.recipe()["dropout"],
     )  # fmt: skip
     freeze_first(net, experiment)
-    batches = siamura.samplers.PKBatchSampler(train.labels, p=2, k=16, groups=train.patients, seed=seed)
+    table = train.table.assign(part="all")  # batches mix the regions
+    batches = draw_batches(experiment, table)
     options = experiment.training() | {"accelerator": settings.device, "progress": False}
     history = siamura.fit(net, train, batches, build_loss(experiment), **options)
     x, v = (embed(net, d, accelerator=settings.device, progress=False) for d in (train, valid))
     head = (
         MLPHead(random_state=seed).fit(x, train.labels, groups=train.patients)
         if net.neck is None
-        else MLPHead.from_network(net, train.labels)
+        else MLPHead.from_network(net, train.labels, drawn=drawn_classes(experiment, table))
     )
     rates = history["lr"].to_numpy()
     return {**by_heads(x, v, train, valid, head), "share": float(np.average(history["share"], weights=rates))}

@@ -26,8 +26,9 @@ class PKBatchSampler:
         The label of each item.
     p : int
         Labels a batch.
-    k : int
-        Items of each label in a batch.
+    k : int or mapping of label to int
+        Items of each label in a batch; with a mapping, so many of each, where every label is in every batch (`p` is
+        the number of labels).
     groups : sequence of n ints or strings, optional
         What an item belongs to (a patient, a video, a product). The K items of a label come from different
         groups as far as the label has them: a group with at most ``floor(n_label / k)`` items never meets
@@ -51,6 +52,8 @@ class PKBatchSampler:
     ----------
     labels : array (n,)
         As given.
+    batch_size : int
+        Items of a batch, over all processes.
     epoch : int
         The epoch that the next iteration draws. It moves on by itself before an iteration gives its last batch.
     dropped : int
@@ -59,7 +62,8 @@ class PKBatchSampler:
     Raises
     ------
     ValueError
-        If the data cannot fill a batch: fewer than P labels, or a label with fewer than K items.
+        If the data cannot fill a batch: fewer than P labels, or a label with fewer than K items; or if a mapping lacks
+        a label.
 
     Examples
     --------
@@ -69,13 +73,16 @@ class PKBatchSampler:
     >>> batches = list(sampler)
     >>> sorted(batches[0] + batches[1])
     [0, 1, 2, 3, 4, 5, 6, 7]
+    >>> labels = [0, 0, 0, 0, 0, 0, 1, 1]
+    >>> [sorted(labels[i] for i in batch) for batch in PKBatchSampler(labels, p=2, k={0: 3, 1: 1})]
+    [[0, 0, 0, 1], [0, 0, 0, 1]]
     """
 
     def __init__(
         self,
         labels: Sequence[Any] | npt.ArrayLike,
         p: int,
-        k: int,
+        k: int | Mapping[Any, int],
         groups: Sequence[Any] | npt.ArrayLike | None = None,
         within: Sequence[Any] | npt.ArrayLike | None = None,
         seed: int = 0,
@@ -85,21 +92,26 @@ class PKBatchSampler:
         *,
         short: Literal["raise", "repeat", "drop"] = "raise",
     ) -> None:
-        self.p, self.k, self.seed = _whole("p", p, 1), _whole("k", k, 1), _whole("seed", seed, 0)
+        self.p, self.seed = _whole("p", p, 1), _whole("seed", seed, 0)
+        names, label = _codes("labels", labels, None)
+        self.k: int | dict[Any, int] = (
+            _each(k, names, self.p) if isinstance(k, Mapping) else _whole("k", k, 1)
+        )
+        self.batch_size = sum(self.k.values()) if isinstance(self.k, dict) else self.p * self.k
         self.world_size = _whole("world_size", world_size, 1)
         self.rank = _whole("rank", rank, 0)
         if self.rank >= self.world_size:
             raise ValueError(f"rank={rank} must be below world_size={world_size}; ranks count from 0")
-        if (self.p * self.k) % self.world_size:
+        if self.batch_size % self.world_size:
+            made = f"k={k}" if isinstance(k, Mapping) else f"p * k = {p} * {k}"
             raise ValueError(
-                f"a batch of p * k = {p} * {k} = {self.p * self.k} items cannot be split evenly among "
-                f"world_size={world_size} processes; choose p or k as a multiple of it"
+                f"a batch of {made} = {self.batch_size} items cannot be split evenly among world_size={world_size} "
+                "processes; choose p or k as a multiple of it"
             )
         if short not in ("raise", "repeat", "drop"):
             raise ValueError(f"short={short!r} is unknown; use 'raise', 'repeat' or 'drop'")
         #: What was given, so that who uses the sampler can compare it with the data.
         self.labels = np.asarray(labels)
-        names, label = _codes("labels", labels, None)
         n = len(label)
         _, group = _codes("groups", groups, n) if groups is not None else ([], -1 - np.arange(n))
         domains, domain = (
@@ -115,7 +127,7 @@ class PKBatchSampler:
         order = np.argsort(key, kind="stable").astype(np.int64)
         found, starts = np.unique(key[order], return_index=True)
         pieces = np.split(order, starts[1:])
-        self._strata: list[tuple[Ints, Ints]] = []
+        self._strata: list[tuple[Ints, Ints, int]] = []
         self._members: list[Ints] = []  # for each domain, the numbers of its strata
         needs: list[int] = []
         sizes: list[int] = []
@@ -126,11 +138,11 @@ class PKBatchSampler:
             where = "" if within is None else f" in within={name!r}"
             kept = self._kept(per_domain[number], names, where, short)
             self._members.append(np.arange(len(self._strata), len(self._strata) + len(kept), dtype=np.int64))
-            self._strata.extend((piece, group[piece]) for piece in kept)
-            blocks = [-(-len(piece) // self.k) for piece in kept]
+            self._strata.extend((piece, group[piece], k) for piece, k in kept)
+            blocks = [-(-len(piece) // k) for piece, k in kept]
             needs.append(max(max(blocks), -(-sum(blocks) // self.p)))
-            sizes.append(sum(len(piece) for piece in kept))
-        self._blocks = np.array([-(-len(piece) // self.k) for piece, _ in self._strata], dtype=np.int64)
+            sizes.append(sum(len(piece) for piece, _ in kept))
+        self._blocks = np.array([-(-len(piece) // k) for piece, _, k in self._strata], dtype=np.int64)
         weight = np.array(sizes, dtype=np.float64)
         if length is None:
             # In proportion, and no domain short of what its items need.
@@ -145,27 +157,38 @@ class PKBatchSampler:
         self._position = 0
         self._resume = 0
 
-    def _kept(self, parts: list[tuple[int, Ints]], names: list[Any], where: str, short: str) -> list[Ints]:
-        """Return the item lists of the labels that can fill K places, or say why they cannot."""
-        few = [(names[code], len(piece)) for code, piece in parts if len(piece) < self.k]
+    def _k_of(self, name: Any) -> int:
+        """Items of a label in a batch."""
+        return self.k[name] if isinstance(self.k, dict) else self.k
+
+    def _kept(
+        self, parts: list[tuple[int, Ints]], names: list[Any], where: str, short: str
+    ) -> list[tuple[Ints, int]]:
+        """Return the items of the labels that can fill their places, and how many places; or say why they cannot."""
+        sized = [(names[code], piece, self._k_of(names[code])) for code, piece in parts]
+        few = [(name, len(piece)) for name, piece, k in sized if len(piece) < k]
         if few and short == "raise":
             listed = ", ".join(f"{name!r} has {count}" for name, count in few[:5])
             more = f" and {len(few) - 5} more labels" if len(few) > 5 else ""
-            raise ValueError(
-                f"k={self.k} items of each label were asked for, but{where} label {listed}{more}; use "
-                f"k={min(count for _, count in few)} or less, short='repeat' to draw items of small labels "
-                "repeatedly, or short='drop' to leave such labels out"
+            less = (
+                "fewer of it" if isinstance(self.k, dict) else f"k={min(count for _, count in few)} or less"
             )
-        kept = [piece for _, piece in parts if len(piece) >= self.k or short == "repeat"]
+            raise ValueError(
+                f"k={self.k} items of each label were asked for, but{where} label {listed}{more}; use {less}, "
+                "short='repeat' to draw items of small labels repeatedly, or short='drop' to leave such labels out"
+            )
+        kept = [(piece, k) for _, piece, k in sized if len(piece) >= k or short == "repeat"]
         if len(kept) < self.p:
             left = f" with at least k={self.k} items" if short == "drop" else ""
+            less = "" if isinstance(self.k, dict) else f"p={len(kept)} or less"
+            smaller = "a smaller k" if (short == "drop" and few) or isinstance(self.k, dict) else ""
             raise ValueError(
                 f"p={self.p} labels a batch were asked for, but the data has {len(kept)}{where}{left}; "
-                f"use p={len(kept)} or less" + (", or a smaller k" if short == "drop" and few else "")
+                f"use {', or '.join(filter(None, (less, smaller)))}"
                 if kept
                 else f"the data has no label{where}{left}, and p={self.p} were asked for; use a smaller k"
             )
-        self.dropped += sum(len(piece) for _, piece in parts) - sum(map(len, kept))
+        self.dropped += sum(len(piece) for _, piece in parts) - sum(len(piece) for piece, _ in kept)
         return kept
 
     def __len__(self) -> int:
@@ -173,7 +196,7 @@ class PKBatchSampler:
         return int(self._batches.sum())
 
     def __repr__(self) -> str:
-        items = sum(len(piece) for piece, _ in self._strata)
+        items = sum(len(piece) for piece, *_ in self._strata)
         return (
             f"PKBatchSampler({len(self)} batches of p={self.p} labels x k={self.k} items, {items} items in "
             f"{len(self._members)} domains, seed={self.seed}, rank {self.rank} of {self.world_size})"
@@ -208,7 +231,7 @@ class PKBatchSampler:
             "position": place,
             "seed": self.seed,
             "p": self.p,
-            "k": self.k,
+            "k": list(map(list, self.k.items())) if isinstance(self.k, dict) else self.k,
             "length": len(self),
             "data": self._fingerprint,
         }
@@ -246,10 +269,10 @@ class PKBatchSampler:
                 # Before the last batch is given: a loop that takes len(sampler) batches asks for no more.
                 last = number + 1 == total
                 self.epoch, self._position = (epoch + 1, 0) if last else (epoch, number + 1)
-            yield batch.reshape(-1)[self.rank :: self.world_size].tolist()
+            yield batch[self.rank :: self.world_size].tolist()
 
     def _draw(self, epoch: int) -> Iterator[Ints]:
-        """Draw the global batches of an epoch, int64 (p, k) each."""
+        """Draw the global batches of an epoch, int64 (batch_size,) each, label after label."""
 
         def generator(number: int) -> np.random.Generator:  # as SeedSequence.spawn numbers its children
             return np.random.default_rng(np.random.SeedSequence((self.seed, epoch), spawn_key=(number,)))
@@ -269,10 +292,10 @@ class PKBatchSampler:
             for number in chosen.tolist():
                 stratum = strata[number]
                 if stratum is None:
-                    items, groups = self._strata[number]
-                    stratum = strata[number] = Stratum(items, groups, self.k, generator(1 + number))
+                    items, groups, k = self._strata[number]
+                    stratum = strata[number] = Stratum(items, groups, k, generator(1 + number))
                 rows.append(stratum.block())
-            yield np.stack(rows)
+            yield np.concatenate(rows)
 
     def _plan(self, members: Ints, count: int, rng: np.random.Generator) -> Ints:
         """Return the strata of each of `count` batches, int64 (count, p), each as often as its size asks."""
@@ -300,6 +323,19 @@ def _whole(name: str, value: int, least: int) -> int:
     if not right:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
     return int(value)
+
+
+def _each(k: Mapping[Any, int], names: list[Any], p: int) -> dict[Any, int]:
+    """Check how many items of each label are wanted: of every label, and all of them in every batch."""
+    for given, which in ((names, "lacks the label"), (k, "has a label that the data lack,")):
+        other = k if given is names else names
+        if odd := [name for name in given if name not in other]:
+            raise ValueError(f"k={dict(k)} {which} {odd[0]!r}; give a number for each of {names[:10]}")
+    if p != len(names):
+        raise ValueError(
+            f"k={dict(k)} has a number for each of {len(names)} labels, so p={p} must be {len(names)} too"
+        )
+    return {name: _whole(f"k[{name!r}]", k[name], 1) for name in names}
 
 
 def _codes(name: str, values: Sequence[Any] | npt.ArrayLike, n: int | None) -> tuple[list[Any], Ints]:

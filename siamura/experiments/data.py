@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from siamura._files import write_csv
@@ -24,11 +23,9 @@ from siamura.training.distributed import on_rank_zero
 from .calibrating import hold_back
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from siamura.pixels import Preprocess
 
-__all__ = ["Inputs", "batch_domains", "cache_folder", "phantoms_for", "read_inputs"]
+__all__ = ["Inputs", "cache_folder", "phantoms_for", "read_inputs"]
 
 _log = logging.getLogger(__name__)
 
@@ -261,28 +258,6 @@ def _check_studies(table: pd.DataFrame) -> None:
             f"{number} studies have views of several labels, the first is {study} of {patient} ({part}); give "
             " every view its study's label, or leave the column study out: each view is then a study."
         )
-
-
-def batch_domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_] | None:
-    """Give what a batch stays within: the part, where there are several and each has enough images of `p` labels.
-
-    Returns
-    -------
-    array of str (N,), or None
-        None where there is one part, or where a part lacks the labels for a batch of its own, which is logged.
-    """
-    if table["part"].nunique() < 2:
-        return None
-    views = table.groupby(["part", "label"]).size()
-    labels = views[views >= k].groupby("part").size().reindex(table["part"].unique(), fill_value=0)
-    short = sorted(set(views[views < k].index.get_level_values("part")) | set(labels[labels < p].index))
-    if short:
-        _log.warning(
-            "batches mix the parts: %s has fewer than %d views of a label, too few for batches of its own",
-            ", ".join(short), k,
-        )  # fmt: skip
-        return None
-    return table["part"].to_numpy(dtype=np.str_)
 
 
 def _by_class(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:

@@ -50,13 +50,17 @@ def fit_heads(
     neighbours: int,
     seed: int,
     net: EmbeddingNet | None = None,
+    drawn: Mapping[int, int] | None = None,
 ) -> dict[str, KNNHead | MLPHead]:
-    """Fit the k-NN and the MLP head on the training views; the MLP is the classifier of `net`, where it learnt one."""
+    """Fit the k-NN and the MLP head on the training views; the MLP is the classifier of `net`, where it learnt one.
+
+    `drawn` is how many images of each class the batches of that training held.
+    """
     _log.info("fitting the heads, then measuring with intervals over patients")
     label, patient = table["label"].to_numpy(), table["patient"].to_numpy()
     knn = KNNHead(k=min(neighbours, len(table) - 1)).fit(embeddings, label, groups=patient)
     if net is not None and net.neck is not None:
-        return {"knn": knn, "mlp": MLPHead.from_network(net, label)}
+        return {"knn": knn, "mlp": MLPHead.from_network(net, label, drawn=drawn)}
     return {"knn": knn, "mlp": MLPHead(random_state=seed).fit(embeddings, label, groups=patient)}
 
 

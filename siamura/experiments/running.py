@@ -20,7 +20,6 @@ from siamura.networks import EmbeddingNet
 from siamura.report.card import write_card
 from siamura.report.figures import draw_run
 from siamura.report.tables import finger_sheet
-from siamura.samplers import PKBatchSampler
 from siamura.studies import read_boxes
 from siamura.training import embed, fit
 from siamura.training.distributed import on_rank_zero
@@ -30,8 +29,9 @@ from . import metrics as measuring
 from ._settings import parts_of
 from .answers import Answers, write_answers
 from .baselines import baseline_answers, compare_with_baselines
+from .batches import draw_batches, drawn_classes
 from .calibrating import points_of_heads, score_points
-from .data import Inputs, batch_domains, cache_folder, read_inputs
+from .data import Inputs, cache_folder, read_inputs
 from .folder import Run, open_folder, write_config, write_embeddings, write_points
 from .heatmap_quality import lesion_figures
 from .results import write_results
@@ -114,10 +114,7 @@ def run(
             folder.rmdir()  # bad input leaves nothing behind
         raise
     train = inputs.splits["train"]
-    batches = PKBatchSampler(
-        train.labels, p=experiment.p, k=experiment.k, groups=train.patients, seed=experiment.seed,
-        within=batch_domains(train.table, p=experiment.p, k=experiment.k),
-    )  # fmt: skip
+    batches = draw_batches(experiment, train.table)
     chooses = ["which weights are kept"] * experiment.keep_best
     chooses += ["when the training ended"] * (experiment.patience is not None)
     watched = inputs.watched(" and ".join(chooses))
@@ -289,6 +286,7 @@ def _finish(
     heads = measuring.fit_heads(
         known, inputs.all_training.table, neighbours=experiment.neighbours, seed=experiment.seed,
         net=load_network(folder) if experiment.recipe()["classify"] else None,
+        drawn=drawn_classes(experiment, splits["train"].table),
     )  # fmt: skip
     metrics: dict[str, Any] = {"heads": measuring.sources(heads)}
     predicted = {}

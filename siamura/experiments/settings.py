@@ -77,6 +77,9 @@ class Experiment(SettingsBase):
     classify, head_first, trunk_lr, weight_decay : float, int or None
         Of `siamura.fit`. By default as `recipe` says: a joint objective, in which hard losses train at once;
         with weights given, on a trunk whose first half is kept (docs/real_bones.md).
+    class_balance : float or None
+        How the classes share a batch of P times K images: 1 for K of each, 0 for as many as in the training data. By
+        default 0.25 with weights given where a batch holds every class, else 1 (docs/real_bones.md).
     train_from : str or None
         Of the trunk: see `Trunk.unfreeze`, and `Trunk.block_at` for a share.
     dropout : float or None
@@ -147,6 +150,11 @@ class Experiment(SettingsBase):
     steps: int | None = setting(400, "Batches to train on.")
     p: int = setting(2, "Labels in a batch.")
     k: int = setting(16, "Images of each label in a batch.")
+    class_balance: float | None = setting(
+        None,
+        "How the classes share a batch: 1 for K images of each, 0 for as many as in the training data; by default 0.25 "
+        "with --weights where a batch holds every class, else 1.",
+    )
     lr: float = setting(1e-3, option("lr").text)
     classify: float | None = setting(
         None, "Weight of a cross-entropy beside the loss; by default 1, and 0 trains on the loss alone."
@@ -260,6 +268,8 @@ class Experiment(SettingsBase):
         for name in ("classify", "weight_decay"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), least=0)
+        if self.class_balance is not None:
+            check_number("class_balance", self.class_balance, least=0, most=1)
         if self.head_first is not None:
             check_whole("head_first", self.head_first, least=0, most=MOST)
         if self.trunk_lr is not None:
@@ -277,7 +287,8 @@ class Experiment(SettingsBase):
         Returns
         -------
         dict
-            ``classify``, ``head_first``, ``train_from``, ``trunk_lr``, ``dropout`` and ``weight_decay``.
+            ``classify``, ``head_first``, ``class_balance``, ``train_from``, ``trunk_lr``, ``dropout``,
+            ``weight_decay``.
 
         Examples
         --------
@@ -288,6 +299,7 @@ class Experiment(SettingsBase):
         settled: dict[str, Any] = {
             "classify": 1.0,
             "head_first": 0,
+            "class_balance": 0.25 if given else 1.0,
             "train_from": 0.5 if given else 0.0,
             "trunk_lr": 0.3 * self.lr if given else self.lr,
             "dropout": 0.2 if given else 0.0,

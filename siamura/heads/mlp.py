@@ -158,7 +158,14 @@ class MLPHead(Head):
         return self
 
     @classmethod
-    def from_network(cls, net: Any, labels: ArrayLike, *, balanced: bool = True) -> Self:
+    def from_network(
+        cls,
+        net: Any,
+        labels: ArrayLike,
+        *,
+        balanced: bool = True,
+        drawn: Mapping[int, int] | None = None,
+    ) -> Self:
         """Take the classifier that a network learnt beside its embedding, as a head without hidden layers.
 
         Parameters
@@ -171,6 +178,9 @@ class MLPHead(Head):
             Whether training drew as many images of each class, as `PKBatchSampler` does. The logits then get the
             logarithm of each class's share added (Saerens et al., "Adjusting the outputs of a classifier to new a
             priori probabilities", 2002), so that the probabilities are those of classes as frequent as in `labels`.
+        drawn : mapping of int to int, optional
+            How many images of each class a batch held, where it was not as many of each (``k`` of `PKBatchSampler`):
+            the logits get the logarithm of the ratio of both shares.
 
         Returns
         -------
@@ -179,7 +189,8 @@ class MLPHead(Head):
         Raises
         ------
         ValueError
-            If the network has no classifier, or a label is none of its classes.
+            If the network has no classifier, or a label is none of its classes; if `drawn` lacks a class of `labels`,
+            or is given with ``balanced=False``.
 
         Examples
         --------
@@ -206,6 +217,13 @@ class MLPHead(Head):
                 f"labels holds {np.unique(codes)[:5]}; give the codes of the training rows, 0 to {classes - 1}."
             )
         there, count = np.unique(codes, return_counts=True)
+        if drawn is not None:
+            if not balanced:
+                raise ValueError(
+                    "drawn is given, and balanced=False leaves the classifier as it learnt; give one."
+                )
+            for code in there.tolist():
+                check_whole(f"drawn[{code}]", drawn.get(code))
         mean, scale, weight, bias = (values.detach().cpu() for values in neck.affine())
         head = cls(hidden=(), early_stopping=False)
         head.classes_ = there
@@ -214,7 +232,8 @@ class MLPHead(Head):
             module = network(len(mean), (), len(there), head.dropout)
         weight, bias = weight[there], bias[there]
         if balanced:
-            bias = bias + torch.from_numpy(np.log(count / len(codes) * len(there))).to(bias)
+            seen = np.array([1 if drawn is None else drawn[code] for code in there.tolist()])
+            bias = bias + torch.from_numpy(np.log(count / len(codes) * seen.sum() / seen)).to(bias)
         module.load_state_dict({"0.mean": mean, "0.scale": scale, "1.weight": weight, "1.bias": bias})
         head.module_ = module.eval().requires_grad_(False)
         head.loss_curve_, head.validation_loss_curve_, head.best_epoch_ = [], [], 0

@@ -26,7 +26,7 @@ from .module import TrainModule
 from .options import TrainingOptions
 from .synced_batch_norm import SyncedBatchNorm
 
-__all__ = ["RunSettings", "run_training"]
+__all__ = ["RunSettings", "pretrained", "run_training"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class RunSettings:
             held.get("freeze_batchnorm") if given["freeze_batchnorm"] is None else given["freeze_batchnorm"]
         )
         if frozen is None:
-            frozen = bool(getattr(getattr(net, "trunk", None), "weights_given", False))
+            frozen = pretrained(net)
         _LOG.info("computing in %s, channels %s", precision, "last" if last else "first")
         return replace(settings, precision=precision, channels_last=last, freeze_batchnorm=frozen)
 
@@ -189,6 +189,11 @@ def run_training(
     if terminated:
         raise SystemExit(128 + signal.SIGTERM)
     return history
+
+
+def pretrained(net: torch.nn.Module) -> bool:
+    """Whether weights were given for a network's trunk."""
+    return bool(getattr(getattr(net, "trunk", None), "weights_given", False))
 
 
 def keep_statistics(net: torch.nn.Module) -> None:

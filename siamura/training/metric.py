@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,7 +22,7 @@ from .callbacks import Averaging, CollapseWatch, Validation
 from .curriculum import Curriculum
 from .data import augmentation_of, batch_count, check_sampler, check_valid, fetch, known_labels, labels_of
 from .early_features import keep_early_features
-from .engine import RunSettings, run_training
+from .engine import RunSettings, pretrained, run_training
 from .growing import check_start_size
 from .head_first import head_steps, share_or_steps, train_head
 from .machine import check_weights
@@ -32,6 +34,10 @@ from .recomputing import recomputed
 from .typed_options import documented, options_of
 
 __all__ = ["averaging_and_validation", "fit", "run_length"]
+
+_LOG = logging.getLogger(__name__)
+
+_FROZEN_STEPS = 200  # of a head on the frozen trunk, which `keep_best` falls back on
 
 # Losses that, from scratch, may stay at the margin for ever without a start on all triplets. The selectively
 # contrastive one pushes hard negatives away and pulls nothing there: it does not collapse, and has no such value.
@@ -133,16 +139,23 @@ def fit(
             precision=settings.precision,
             accelerator=chosen["accelerator"],
         )
-    beside = averaging_and_validation(
-        chosen, None if check is None else _OfWhole(check), max(batch_count(batches), -(-total // 5)), total
-    )
-    if chosen["on_collapse"] is not None:
-        beside.append(CollapseWatch(chosen["on_collapse"]))
     # The data set's own augmentation is in the feed, where its draws belong to a step.
     with augmentation_of(data, chosen["augment"]) as augment:
         head_loss: list[float] = []
         if alone and settings.starts:
             head_loss = _train_head(net, data, batches, alone, loss, chosen, optimiser)
+        frozen = None
+        if check is not None and chosen["keep_best"] and settings.starts and pretrained(net):
+            frozen = _frozen(net, data, batches, alone, loss, chosen, optimiser)
+        beside = averaging_and_validation(
+            chosen,
+            None if check is None else _OfWhole(check),
+            max(batch_count(batches), -(-total // 5)),
+            total,
+            frozen=frozen,
+        )
+        if chosen["on_collapse"] is not None:
+            beside.append(CollapseWatch(chosen["on_collapse"]))
         learner, rows, images = net, data, True
         cut = None
         if not chosen["compile"] and chosen["start_size"] is None:
@@ -229,11 +242,35 @@ def _train_head(
     )
 
 
+def _frozen(
+    net: Any,
+    data: Dataset[Any],
+    batches: Iterable[Any],
+    alone: int,
+    loss: nn.Module,
+    chosen: FitOptions,
+    optimiser: OptimiserSettings,
+) -> nn.Module | None:
+    """Give what training has to beat: the network with its trunk as given, and a head trained on that."""
+    if alone:
+        return cast("nn.Module", net)
+    other = copy.deepcopy(net)
+    steps = min(_FROZEN_STEPS, optimiser.total)
+    try:
+        _train_head(other, data, batches, steps, copy.deepcopy(loss), chosen, optimiser)
+    except ValueError as error:
+        _LOG.warning("keep_best has no frozen trunk to fall back on: %s", error)
+        return None
+    return cast("nn.Module", other.eval())
+
+
 def averaging_and_validation(
     options: FitOptions | ClassifierOptions,
     check: Callable[[nn.Module], dict[str, float]] | None,
     every: int,
     total: int,
+    *,
+    frozen: nn.Module | None = None,
 ) -> list[pl.Callback]:
     """Make the callbacks of averaging and validation; `every` counts where no `validate_every` is given."""
     plateau = options["schedule"] == "plateau"
@@ -250,6 +287,7 @@ def averaging_and_validation(
                 keep_best=options["keep_best"] is not False,
                 patience=options["patience"],
                 plateau=3 if plateau else None,
+                frozen=frozen,
             )
         )
     return beside
@@ -320,8 +358,8 @@ def _adopt_preprocess(net: nn.Module, data: Dataset[Any]) -> None:
 
 def _batch_size(batches: Iterable[Any]) -> int:
     """Size of a batch, without moving a sampler on."""
-    if hasattr(batches, "p") and hasattr(batches, "k"):
-        return int(batches.p) * int(batches.k)
+    if (size := getattr(batches, "batch_size", None)) is not None:
+        return int(size)
     if isinstance(batches, Sequence):
         return len(batches[0])
     return 32

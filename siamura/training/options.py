@@ -292,7 +292,13 @@ class FitOptions(TrainingOptions, total=False):
         Option("valid_kappa", 'The column that `keep_best`, `patience` and ``schedule="plateau"`` go by.'),
     ]
     keep_best: Annotated[
-        bool, Option(False, "End with the weights of the best validation instead of the last ones.")
+        bool,
+        Option(
+            False,
+            "End with the weights of the best validation instead of the last ones. Where the trunk's weights were "
+            "given, and none is better than the trunk as given with a head trained on it (200 steps, or "
+            "``head_first``), the run ends with that, and a warning says so.",
+        ),
     ]
     on_collapse: Annotated[
         str | None,

@@ -16,7 +16,8 @@ from siamura._names import PARTS
 from siamura.cli import app, settings_command
 from siamura.cli.arguments import class_code
 from siamura.experiments import Experiment, Run
-from siamura.experiments.data import batch_domains, read_inputs
+from siamura.experiments.batches import batch_domains
+from siamura.experiments.data import read_inputs
 from siamura.experiments.metrics import by_group, measure
 from siamura.experiments.settings import columns_of
 from siamura.inference import answers_of, studies_of

@@ -37,6 +37,9 @@ class Validation(pl.Callback):
         Measurements without a better one until the run stops.
     plateau : int, optional
         Measurements without a better one until the learning rate falls to a tenth.
+    frozen : Module, optional
+        The network with its trunk as given and a head trained on that: with `keep_best`, the run ends with its weights
+        where no measurement of the run is better than its own.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Validation(pl.Callback):
         keep_best: bool = False,
         patience: int | None = None,
         plateau: int | None = None,
+        frozen: nn.Module | None = None,
     ) -> None:
         for name, value in (("validate_every", every), ("patience", patience)):
             if value is not None:
@@ -64,6 +68,12 @@ class Validation(pl.Callback):
         self.weights: dict[str, Tensor] | None = None
         self.bad = 0
         self.bad_plateau = 0
+        self.frozen_figures: dict[str, float] = {}
+        self.frozen_weights: dict[str, Tensor] | None = None
+        if frozen is not None:
+            self.frozen_figures = measure(frozen)
+            self.frozen_weights = _weights_of(frozen)
+            self._value(self.frozen_figures)  # an unknown monitor is told before the first step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -80,12 +90,11 @@ class Validation(pl.Callback):
         module.history[-1].update(figures)
         for logger in trainer.loggers:
             logger.log_metrics(figures, step)
-        check_choice("monitor", self.monitor, figures)
-        value = figures[self.monitor] * (-1.0 if self.monitor.endswith("loss") else 1.0)
+        value = self._value(figures)
         if value > self.best:
             self.best, self.bad, self.bad_plateau = value, 0, 0
             if self.keep_best:
-                self.weights = {name: w.detach().cpu().clone() for name, w in net.state_dict().items()}
+                self.weights = _weights_of(net)
             return
         self.bad += 1
         self.bad_plateau += 1
@@ -102,15 +111,46 @@ class Validation(pl.Callback):
         """Whether patience has run out."""
         return self.patience is not None and self.bad >= self.patience
 
+    def _value(self, figures: dict[str, float]) -> float:
+        """Give what counts, more being better."""
+        check_choice("monitor", self.monitor, figures)
+        return figures[self.monitor] * self._sign
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self.monitor.endswith("loss") else 1.0
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the frozen trunk is as good as anything that was measured in the run."""
+        measured = self.frozen_weights is not None and self.best > -float("inf")
+        return measured and self._value(self.frozen_figures) >= self.best
+
     def finish(self, net: nn.Module) -> None:
         """Give the network its best weights."""
-        if self.weights is not None:
+        if self.falls_back:
+            assert self.frozen_weights is not None
+            # Of a run on kept features, `net` holds the whole network.
+            getattr(net, "net", net).load_state_dict(self.frozen_weights)
+            _LOG.warning(
+                "training did not help: %s is %.3f with the trunk as given and a head trained on it, and %.3f at its "
+                "best in the run; the network ends with the trunk as given and that head.",
+                self.monitor,
+                self.frozen_figures[self.monitor],
+                self._sign * self.best,
+            )
+        elif self.weights is not None:
             net.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Keep what was best, and how long ago."""
-        return {name: getattr(self, name) for name in ("best", "bad", "bad_plateau", "weights")}
+        kept = ("best", "bad", "bad_plateau", "weights", "frozen_figures", "frozen_weights")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again."""
         vars(self).update(state_dict)
+
+
+def _weights_of(net: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in net.state_dict().items()}
