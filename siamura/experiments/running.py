@@ -262,7 +262,9 @@ def finish_run(
 
 def _facts(experiment: Experiment, inputs: Inputs) -> dict[str, Any]:
     made = inputs.splits["train"].pre.to_dict()
-    return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe()}
+    drawn = drawn_classes(experiment, inputs.splits["train"].table)
+    batches = {inputs.facts["classes"][code]: number for code, number in drawn.items()}
+    return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe(), "batches": batches}
 
 
 def _finish(

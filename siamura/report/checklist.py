@@ -180,7 +180,12 @@ def _imbalance(record: Record) -> str:
         for split, of in labels.items()
     )
     batches = _set(record, "p", "k")
-    return f"{said}; batches hold as many images of each label ({batches})" if said and batches else said
+    if not (said and batches):
+        return said
+    drawn = record.config.get("batches")
+    if not isinstance(drawn, dict) or len(set(drawn.values())) < 2:
+        return f"{said}; batches hold as many images of each label ({batches})"
+    return f"{said}; a batch holds " + ", ".join(f"{number} {name}" for name, number in drawn.items())
 
 
 def _split(record: Record) -> str:

@@ -101,6 +101,23 @@ def test_the_head_is_the_neck_with_the_prior_of_the_labels():
     )
 
 
+def test_the_head_knows_how_many_of_each_class_a_batch_held():
+    net, x = small(classes=3), np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    labels = [0] * 6 + [1] * 3 + [2]
+    plain = MLPHead.from_network(net, labels, balanced=False).predict_proba(x)
+    # The network saw 0.5, 0.25, 0.25; the labels are 0.6, 0.3, 0.1.
+    odds = plain * np.array([0.6 / 0.5, 0.3 / 0.25, 0.1 / 0.25])
+    head = MLPHead.from_network(net, labels, drawn={0: 16, 1: 8, 2: 8})
+    assert np.allclose(head.predict_proba(x), odds / odds.sum(1, keepdims=True), atol=1e-5)
+    alike = MLPHead.from_network(net, labels, drawn={0: 4, 1: 4, 2: 4})
+    assert np.allclose(alike.predict_proba(x), MLPHead.from_network(net, labels).predict_proba(x), atol=1e-6)
+    natural = MLPHead.from_network(net, labels, drawn={0: 12, 1: 6, 2: 2})
+    assert np.allclose(natural.predict_proba(x), plain, atol=1e-5)
+    for drawn, balanced, said in (({0: 4, 1: 4}, True, r"drawn\[2\]"), ({0: 4}, False, "balanced=False")):
+        with pytest.raises(ValueError, match=said):
+            MLPHead.from_network(net, labels, drawn=drawn, balanced=balanced)
+
+
 def test_a_class_without_rows_is_no_class_of_the_head():
     head = MLPHead.from_network(small(classes=3), [0, 2, 2])
     assert head.classes_.tolist() == [0, 2]
