@@ -274,6 +274,7 @@ def _summarise(base: Experiment, folder: Path, runs: Mapping[int, Run]) -> SeedR
     config = write_config(
         folder, base, kind="seeds", seeds=list(runs), status="finished", data=data,
         preprocessing=first.config["preprocessing"], recipe=first.config["recipe"],
+        batches=first.config.get("batches", {}),
     )  # fmt: skip
     write_csv(seed_rows(metrics), folder / "seeds.csv")
     atomic_write(folder / "seeds.md", seeds_markdown(config, metrics))
