@@ -42,6 +42,7 @@ METRICS = ("kappa", "auroc", "average_precision")
 METHODS = {
     "frozen": "none: frozen features",
     "classifier": "cross-entropy classifier (siamura.fit_classifier)",
+    "plain_entropy": "plain script, cross-entropy",
     "plain_hard": "plain script, PML batch hard",
     "plain_all": "plain script, PML all triplets",
     "default": "siamura, default with weights, 224 px",
@@ -85,6 +86,9 @@ def plain(train: Any, valid: Any, settings: argparse.Namespace, seed: int, minin
         _pixels(train), train.labels, trunk=TRUNK, weights=settings.weights, mining=mining, steps=settings.steps,
         seed=seed, device=device, half=device == "cuda",
     )  # fmt: skip
+    if mining == "none":
+        logits = torch.from_numpy(embed_plain(net, _pixels(valid), device))
+        return {"head": logits.double().softmax(1)[:, 1].numpy()}
     x, v = (embed_plain(net, _pixels(d), device) for d in (train, valid))
     return by_heads(
         x, v, train, valid, MLPHead(random_state=seed).fit(x, train.labels, groups=train.patients)
@@ -132,6 +136,7 @@ def _pixels(data: Any) -> np.ndarray[Any, Any]:
 RUNS: Mapping[str, tuple[int, Callable[..., dict[str, Any]], dict[str, Any]]] = {
     "frozen": (224, frozen, {}),
     "classifier": (224, classifier, {}),
+    "plain_entropy": (224, plain, {"mining": "none"}),
     "plain_hard": (224, plain, {"mining": "hard"}),
     "plain_all": (224, plain, {"mining": "all"}),
     "default": (224, joint, {}),
