@@ -140,7 +140,7 @@ RUNS: Mapping[str, tuple[int, Callable[..., dict[str, Any]], dict[str, Any]]] = 
     "plain_hard": (224, plain, {"mining": "hard"}),
     "plain_all": (224, plain, {"mining": "all"}),
     "default": (224, joint, {}),
-    "best": (448, joint, {"steps": 600}),
+    "best": (448, joint, {"steps": 600, "class_balance": 1.0}),
 }
 
 

@@ -21,6 +21,13 @@ SCHEDULES = ("onecycle", "cosine", "constant", "plateau")
 PRECISIONS = ("auto", "32", "bf16", "fp16")
 
 
+_KEEP_BEST = (
+    "End with the weights of the best validation instead of the last ones. `fit` of a network whose trunk was given "
+    "weights measures first that trunk with a head trained on it alone (200 steps, or ``head_first``), and ends with it "
+    "where nothing is better."
+)
+
+
 class TrainingOptions(TypedDict, total=False):
     """What `fit` and `fit_classifier` share."""
 
@@ -295,9 +302,7 @@ class FitOptions(TrainingOptions, total=False):
         bool,
         Option(
             False,
-            "End with the weights of the best validation instead of the last ones. Where the trunk's weights were "
-            "given, and none is better than the trunk as given with a head trained on it (200 steps, or "
-            "``head_first``), the run ends with that, and a warning says so.",
+            _KEEP_BEST,
         ),
     ]
     on_collapse: Annotated[
@@ -333,7 +338,7 @@ class ClassifierOptions(TrainingOptions, total=False):
         bool | None,
         Option(
             None,
-            "End with the weights of the best validation instead of the last ones.",
+            _KEEP_BEST,
             "bool, by default where there is `valid`",
         ),
     ]
