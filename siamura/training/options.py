@@ -23,8 +23,8 @@ PRECISIONS = ("auto", "32", "bf16", "fp16")
 
 _KEEP_BEST = (
     "End with the weights of the best validation instead of the last ones. `fit` of a network whose trunk was given "
-    "weights measures first that trunk with a head trained on it alone (200 steps, or ``head_first``), and ends with it "
-    "where nothing is better."
+    "weights measures first that trunk with a head trained on it alone (200 steps, or ``head_first``), and ends with "
+    "it where nothing is better."
 )
 
 
