@@ -11,7 +11,7 @@ import typer
 
 import siamura
 from siamura.cli import settings_command
-from siamura.experiments import Experiment, Run, finish_run, load_data, start_run
+from siamura.experiments import Experiment, Run, draw_batches, finish_run, load_data, start_run
 
 
 # System A trained on every training patient; --calibration-share 0.2 holds some back for the operating point.
@@ -21,9 +21,9 @@ def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     pre = run.preprocess()  # size, CLAHE
     data = load_data(run, pre, folder)  # studies read, checked, split by patient, preprocessed
     train, valid = data.splits["train"], data.splits["valid"]
-    batches = siamura.samplers.PKBatchSampler(
-        train.labels, p=run.p, k=run.k, groups=train.patients, seed=run.seed
-    )
+    batches = draw_batches(
+        run, train.table
+    )  # P labels, K images of each; with weights more of the frequent class
     net = siamura.EmbeddingNet(run.trunk, run.dim, weights=run.weights, preprocess=pre, seed=run.seed)
     loss = siamura.losses.TripletFocalLoss(run.margin, sigma=run.sigma)
     history = siamura.fit(net, train, batches, loss, out=folder, resume=resume, **run.training(valid))

@@ -13,6 +13,7 @@ from siamura.reproduction import (
     trunk_grid,
 )
 
+from .batches import draw_batches
 from .classifier_settings import ClassifierExperiment
 from .classifying import run_classifier
 from .folder import ClassifierRun, Run, load_classifier, load_run
@@ -33,6 +34,7 @@ __all__ = [
     "SeedRuns",
     "classifier_tables",
     "compared",
+    "draw_batches",
     "explanation_figures",
     "explanation_table",
     "finger_grid",

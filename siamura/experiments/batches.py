@@ -23,10 +23,30 @@ _log = logging.getLogger(__name__)
 def draw_batches(experiment: Experiment, table: pd.DataFrame) -> PKBatchSampler:
     """Make the sampler of an experiment for the views that its network trains on.
 
+    Parameters
+    ----------
+    experiment : Experiment
+    table : DataFrame
+        Of these views: part, patient and label.
+
+    Returns
+    -------
+    PKBatchSampler
+        P labels and K images of each, or by ``class_balance`` more of a frequent class, within one part where every
+        part has enough of each label.
+
     Raises
     ------
     ValueError
         If a class has too few views for a batch.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from siamura.experiments import Experiment
+    >>> table = pd.DataFrame({"label": [0, 0, 0, 0, 1, 1], "patient": list("abcdef"), "part": "XR_HAND"})
+    >>> draw_batches(Experiment(k=2), table).k
+    2
     """
     label = table["label"].to_numpy()
     domains = batch_domains(table, p=experiment.p, k=experiment.k)

@@ -209,7 +209,8 @@ def load_data(
         read_boxes(
             experiment.lesions, inputs.splits["valid"].table
         )  # what is wrong with it is said before training
-    on_rank_zero(lambda: write_config(folder, experiment, status="training", **_facts(experiment, inputs)))
+    facts = _facts(experiment, inputs, drawn_classes(experiment, inputs.splits["train"].table))
+    on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))
     return inputs
 
 
@@ -260,9 +261,8 @@ def finish_run(
     return on_rank_zero(lambda: _finish(experiment, folder, inputs, history, embeddings, loss))
 
 
-def _facts(experiment: Experiment, inputs: Inputs) -> dict[str, Any]:
+def _facts(experiment: Experiment, inputs: Inputs, drawn: Mapping[int, int]) -> dict[str, Any]:
     made = inputs.splits["train"].pre.to_dict()
-    drawn = drawn_classes(experiment, inputs.splits["train"].table)
     batches = {inputs.facts["classes"][code]: number for code, number in drawn.items()}
     return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe(), "batches": batches}
 
@@ -281,14 +281,14 @@ def _finish(
             f"embeddings lacks {lacking[0]!r}; give those of every split of inputs.splits: {', '.join(splits)}."
         )
     classes = tuple(facts["classes"])
+    drawn = history.attrs.get("drawn") or drawn_classes(experiment, splits["train"].table)
     # The heads, and the baselines too, are fitted on all training patients; the network trained on those in "train".
     known = np.concatenate([embeddings[split] for split in ("train", "calibration") if split in splits])
     shown = {"train": inputs.all_training, "valid": splits["valid"]}
     vectors = {"train": known, "valid": embeddings["valid"]}
     heads = measuring.fit_heads(
         known, inputs.all_training.table, neighbours=experiment.neighbours, seed=experiment.seed,
-        net=load_network(folder) if experiment.recipe()["classify"] else None,
-        drawn=drawn_classes(experiment, splits["train"].table),
+        net=load_network(folder) if experiment.recipe()["classify"] else None, drawn=drawn,
     )  # fmt: skip
     metrics: dict[str, Any] = {"heads": measuring.sources(heads)}
     predicted = {}
@@ -344,7 +344,7 @@ def _finish(
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = write_results(
-        folder, experiment, _facts(experiment, inputs), metrics, history, sheet, captions, inputs, status=status,
+        folder, experiment, _facts(experiment, inputs, drawn), metrics, history, sheet, captions, inputs, status=status,
     )  # fmt: skip
     return Run(folder=folder, config=config, metrics=metrics, history=history, experiment=experiment)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Unpack, cast
 
@@ -180,6 +180,11 @@ def fit(
             history = run_training(module, settings, [*beside, *chosen["callbacks"]])
     net.eval()
     history.attrs["head_loss"] = head_loss
+    if isinstance(k := getattr(batches, "k", None), int | Mapping) and hasattr(batches, "labels"):
+        each = (
+            k if isinstance(k, Mapping) else dict.fromkeys(np.unique(np.asarray(batches.labels)).tolist(), k)
+        )
+        history.attrs["drawn"] = dict(each)  # images of each class in a batch
     return history
 
 

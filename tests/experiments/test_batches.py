@@ -9,13 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from siamura.losses import TripletLoss
+from siamura.samplers import PKBatchSampler
+from torch.utils.data import TensorDataset
 
 from siamura.experiments import Experiment
 from siamura.experiments.batches import draw_batches, drawn_classes, images_of_each
 from siamura.experiments.running import start_run
+from siamura.networks import EmbeddingNet
 from siamura.report.checklist import _imbalance
+from siamura.training import fit
 
 
 def table_of(counts, part="XR_HAND"):
@@ -95,3 +101,13 @@ def test_a_run_of_an_earlier_default_is_not_gone_on_with(tmp_path):
     scratch = Experiment()
     (tmp_path / "config.json").write_text(json.dumps({"experiment": scratch.to_dict()}))
     assert start_run(scratch, tmp_path, resume=True) == tmp_path
+
+
+@pytest.mark.parametrize(("k", "drawn"), [(4, {0: 4, 1: 4}), ({0: 6, 1: 2}, {0: 6, 1: 2})])
+def test_a_training_says_what_its_own_batches_held(k, drawn):
+    # Whoever draws batches by hand is not given the experiment's shares for the prior.
+    images, labels = torch.randint(0, 255, (24, 1, 32, 32), dtype=torch.uint8), torch.arange(24) % 2
+    batches = PKBatchSampler(labels, p=2, k=k)
+    net = EmbeddingNet("squeezenet1_1", dim=4)
+    history = fit(net, TensorDataset(images, labels), batches, TripletLoss(0.2), steps=1, progress=False)
+    assert history.attrs["drawn"] == drawn
