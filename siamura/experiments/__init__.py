@@ -8,6 +8,7 @@ from typing import Any
 #: Where each public name lies. Those of other packages stay importable from here; they are imported by name when they
 #: are used, since `siamura.reproduction` builds on this package.
 _WHERE = {
+    "siamura.experiments.batches": ("draw_batches",),
     "siamura.experiments.classifier_settings": ("ClassifierExperiment",),
     "siamura.experiments.classifying": ("run_classifier",),
     "siamura.experiments.folder": ("ClassifierRun", "Run", "load_classifier", "load_run"),
