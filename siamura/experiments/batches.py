@@ -49,11 +49,21 @@ def draw_batches(experiment: Experiment, table: pd.DataFrame) -> PKBatchSampler:
     2
     """
     label = table["label"].to_numpy()
-    domains = batch_domains(table, p=experiment.p, k=experiment.k)
+    domains, short = _domains(table, experiment.p, experiment.k)
+    if short:
+        _log.warning(
+            "batches mix the parts: %s has fewer than %d views of a label, too few for batches of its own",
+            ", ".join(short), experiment.k,
+        )  # fmt: skip
+    k, asked = _images(experiment, label, domains)
+    if asked is not None:
+        _log.warning(
+            "each class has %d images in a batch: some part has fewer than the %s that the classes' shares ask for",
+            experiment.k, ", ".join(map(str, asked.values())),
+        )  # fmt: skip
     return PKBatchSampler(
-        label, p=experiment.p, k=images_of_each(experiment, label, domains), groups=table["patient"].to_numpy(),
-        seed=experiment.seed, within=domains,
-    )  # fmt: skip
+        label, p=experiment.p, k=k, groups=table["patient"].to_numpy(), seed=experiment.seed, within=domains
+    )
 
 
 def drawn_classes(experiment: Experiment, table: pd.DataFrame) -> dict[int, int]:
@@ -96,13 +106,20 @@ def images_of_each(
     {0: 24, 1: 8}
     16
     """
+    return _images(experiment, labels, domains)[0]
+
+
+def _images(
+    experiment: Experiment, labels: npt.NDArray[np.int64], domains: npt.NDArray[Any] | None
+) -> tuple[int | dict[int, int], dict[int, int] | None]:
+    """Count the images of each class; give too the numbers asked for, where some part cannot hold them."""
     balance, size = experiment.recipe()["class_balance"], experiment.p * experiment.k
     codes, counts = np.unique(labels, return_counts=True)
     if balance == 1:
-        return experiment.k
+        return experiment.k, None
     if len(codes) != experiment.p:
         if experiment.class_balance is None:
-            return experiment.k
+            return experiment.k, None
         raise ValueError(
             f"class_balance={balance}: only a batch that holds every class can hold more of one; the data have "
             f"{len(codes)} classes and p={experiment.p}. Give p={len(codes)}, or leave class_balance out."
@@ -117,12 +134,8 @@ def images_of_each(
     found = {int(code): int(number) for code, number in zip(codes, count, strict=True)}
     parts = [labels] if domains is None else [labels[domains == name] for name in np.unique(domains)]
     if any((part == code).sum() < number for part in parts for code, number in found.items()):
-        _log.warning(
-            "each class has %d images in a batch: some part has fewer than the %s that the classes' shares ask for",
-            experiment.k, ", ".join(map(str, found.values())),
-        )  # fmt: skip
-        return experiment.k
-    return found
+        return experiment.k, found
+    return found, None
 
 
 def batch_domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_] | None:
@@ -131,17 +144,16 @@ def batch_domains(table: pd.DataFrame, *, p: int, k: int) -> npt.NDArray[np.str_
     Returns
     -------
     array of str (N,), or None
-        None where there is one part, or where a part lacks the labels for a batch of its own, which is logged.
+        None where there is one part, or where a part lacks the labels for a batch of its own.
     """
+    return _domains(table, p, k)[0]
+
+
+def _domains(table: pd.DataFrame, p: int, k: int) -> tuple[npt.NDArray[np.str_] | None, list[str]]:
+    """Give what a batch stays within, and the parts that have too few images for batches of their own."""
     if table["part"].nunique() < 2:
-        return None
+        return None, []
     views = table.groupby(["part", "label"]).size()
     labels = views[views >= k].groupby("part").size().reindex(table["part"].unique(), fill_value=0)
     short = sorted(set(views[views < k].index.get_level_values("part")) | set(labels[labels < p].index))
-    if short:
-        _log.warning(
-            "batches mix the parts: %s has fewer than %d views of a label, too few for batches of its own",
-            ", ".join(short), k,
-        )  # fmt: skip
-        return None
-    return table["part"].to_numpy(dtype=np.str_)
+    return (None, short) if short else (table["part"].to_numpy(dtype=np.str_), [])

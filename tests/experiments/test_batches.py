@@ -65,8 +65,21 @@ def test_a_part_that_cannot_hold_the_shares_has_them_alike(caplog):
     table = pd.concat([table_of([20, 60]), table_of([400, 40], "XR_WRIST")], ignore_index=True)
     settings = Experiment(weights="imagenet")
     assert drawn_classes(settings, table) == {0: 16, 1: 16}
-    assert "each class has 16 images in a batch" in caplog.text
+    assert not caplog.messages  # said once, where they are drawn
     assert Counter(table["label"].iloc[next(iter(draw_batches(settings, table)))]) == {0: 16, 1: 16}
+    assert caplog.text.count("each class has 16 images in a batch") == 1
+
+
+def test_batches_that_mix_parts_say_so_once(caplog):
+    table = pd.concat([table_of([40, 20]), table_of([30, 3], "XR_WRIST")], ignore_index=True)
+    settings = Experiment(k=4)
+    assert drawn_classes(settings, table) == {0: 4, 1: 4}
+    batches = draw_batches(settings, table)
+    assert [line for line in caplog.messages if "mix" in line] == [
+        "batches mix the parts: XR_WRIST has fewer than 4 views of a label, too few for batches of its own"
+    ]
+    parts = table["part"].to_numpy()
+    assert any(len(set(parts[batch])) == 2 for batch in batches)
 
 
 def test_the_sampler_draws_what_is_said():
