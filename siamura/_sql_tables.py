@@ -200,6 +200,10 @@ class VectorTable:
         rows = [found[number] for number in numbers.tolist()]
         return frame_of(rows, self.columns or dict.fromkeys(self.required, "str"), front)
 
+    def numbers(self, *given: Any) -> NDArray[np.int64]:
+        """Numbers of the rows under these conditions."""
+        return np.array(self.select([self.table.c.number], *given).scalars().all(), np.int64)
+
     def embeddings(self, *given: Any) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers and vectors of the rows under these conditions, of those whose checksum is right."""
         c = self.table.c

@@ -28,13 +28,15 @@ class InMemory:
     def __init__(self, session: Session, old: Any = None) -> None:
         state, self._kept = session.state, dict[bytes, Any]()  # what was read of other columns
         self.revision = state.revision
-        grown = old if old is not None and old.revision in state.since and len(old.numbers) else None
-        given = [] if grown is None else [session.table.c.number > int(grown.numbers[-1])]
+        since = set(state.since) & {old.revision, f"-{old.revision}"} if old is not None else set()
+        given = [session.table.c.number > int(old.numbers.max(initial=-1))] if since else []
         self.numbers, rows = session.embeddings(*given)
         self.names = np.array(session.select([session.column("patient")], *given).scalars().all(), object)
-        if grown is not None:
-            self.numbers, rows = np.append(grown.numbers, self.numbers), np.vstack([grown.near.rows, rows])
-            self.names = np.append(grown.names, self.names)
+        if since:
+            stay = np.isin(old.numbers, old.numbers if old.revision in since else session.numbers())
+            self.numbers = np.append(old.numbers[stay], self.numbers)
+            self.names = np.append(old.names[stay], self.names)
+            rows = np.vstack([old.near.rows[stay], rows])
         if lost := state.rows - len(self.numbers):
             raise DamagedIndex(session.database.place, f"{lost} of {state.rows} cases cannot be read")
         groups, patients = pd.factorize(self.names)
@@ -47,8 +49,7 @@ class InMemory:
     def _mask(self, session: Session, where: Where) -> Any:
         key = pickle.dumps(where)
         if (mask := self._kept.get(key)) is None:
-            found = session.select([session.table.c.number], *session.conditions(where)).scalars().all()
-            mask = np.isin(self.numbers, np.array(found, np.int64))
+            mask = np.isin(self.numbers, session.numbers(*session.conditions(where)))
             if len(self._kept) > 20:
                 self._kept.clear()
             self._kept[key] = mask

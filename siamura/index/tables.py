@@ -32,7 +32,7 @@ class State:
     """What an index says of itself, read in every transaction.
 
     `uid` is drawn when it is made, `revision` by each change: counted ones would be equal after an older copy was
-    put back. Since each of the revisions in `since`, cases were only added. `nearest`: of the approximate index.
+    put back. `since`: after these revisions cases were only added, after those with a "-" also deleted.
     """
 
     uid: str
@@ -44,7 +44,7 @@ class State:
     rows_ever: int = 0  # the next case's number
     revision: str = ""
     since: list[str] = field(default_factory=list)
-    nearest: dict[str, Any] | None = None
+    nearest: dict[str, Any] | None = None  # of the approximate index
     format: str = FORMAT
 
 
@@ -111,22 +111,25 @@ class Session(VectorTable):
         if again:
             self.connection.execute(self.table.delete().where(one_of(c.number, again)))
         self.connection.execute(self.table.insert(), list(made.values()))
-        self._changed(len(made) - len(again), grown=not again, moved=moved, rows_ever=ever)
+        how = "moved" if moved else "" if again else "added"
+        self._changed(len(made) - len(again), how, rows_ever=ever)
         return updated
 
     def change(self, values: Mapping[str, Any] | None, given: Sequence[Any]) -> int:
         """Write other values into the cases under these conditions, or (None) delete them; return how many."""
         if count := super().change(values, given):
-            self._changed(-count if values is None else 0, moved=values is None)
+            how = "deleted" if values is None else ""
+            self._changed(-count if how else 0, how)
         return count
 
-    def _changed(self, rows: int, *, grown: bool = False, moved: bool = False, **values: Any) -> None:
-        """Write the state after a change by so many rows: cases only added, or some gone or of another embedding."""
+    def _changed(self, rows: int, how: str = "", **more: Any) -> None:
+        """Write the state after a change by so many rows: "added", "deleted", or "moved": of another embedding."""
         state = self.state
-        since = [*state.since[-99:], state.revision] if grown else []
-        nearest = None if moved and not self.postgres else state.nearest
+        since = [*state.since[-99:], state.revision] if how in ("added", "deleted") else []
+        since = [f"-{revision.lstrip('-')}" for revision in since] if how == "deleted" else since
+        nearest = None if how in ("moved", "deleted") and not self.postgres else state.nearest
         revision = uuid.uuid4().hex
-        self.save(rows=state.rows + rows, revision=revision, since=since, nearest=nearest, **values)
+        self.save(rows=state.rows + rows, revision=revision, since=since, nearest=nearest, **more)
 
 
 def _names(image: Sequence[str], digest: str) -> list[Any]:

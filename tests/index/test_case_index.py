@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamura.index import CaseIndex, fingerprint
+from siamura.index.tables import Session
 
 from .drawing import cases
 
@@ -278,6 +279,28 @@ class TestDeletingAndUpdating:
         assert len(index.search(vectors[0], 50)) == 49
         index.add(vectors[:1], table[:1])
         assert index.recall is not None  # and is built again
+
+
+def test_after_a_deletion_no_embedding_is_read_again(tmp_path, monkeypatch):
+    vectors, table = cases(50)
+    index = CaseIndex.create(tmp_path / "cases.db", dim=8)
+    index.add(vectors, table)
+    index.search(vectors[0])
+    read = []
+    embeddings = Session.embeddings
+
+    def counted(session, *given):
+        numbers, rows = embeddings(session, *given)
+        read.extend(numbers.tolist())
+        return numbers, rows
+
+    monkeypatch.setattr(Session, "embeddings", counted)
+    index.delete(cases=[3, 49])
+    assert sorted(index.search(vectors[0], 60)["case"]) == [n for n in range(49) if n != 3]
+    assert read == []
+    index.add(vectors[:1] + 0.01, table[:1].assign(path="new.png"))
+    assert 50 in set(index.search(vectors[0], 60)["case"])
+    assert read == [50]
 
 
 WHERE = {

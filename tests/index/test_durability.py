@@ -204,12 +204,17 @@ def test_no_reader_gives_what_another_process_has_changed(place):
     changes = [
         lambda: CaseIndex.open(place).add(vectors[40:50], table[40:50]),
         lambda: CaseIndex.open(place).delete(patient=own),
+        lambda: (  # the newest goes, others come, and some go again
+            CaseIndex.open(place).delete(cases=[49]),
+            CaseIndex.open(place).add(vectors[49:50], table[49:50]),
+            CaseIndex.open(place).delete(cases=[7, 50]),
+        ),
         lambda: CaseIndex.open(place).update({"label": 1, "part": "XR_ELBOW"}, cases=[1, 2]),
         lambda: CaseIndex.open(place).add(vectors[:3] + 1, table[:3]),  # the same films, other embeddings
         lambda: CaseIndex.open(place).add(vectors[50:], table[50:].assign(site="B")),
         # One goes and one comes: as many cases as before, and the newest number again one higher.
         lambda: (
-            CaseIndex.open(place).delete(cases=[59]),
+            CaseIndex.open(place).delete(cases=[60]),
             CaseIndex.open(place).add(vectors[5:6], table[5:6]),
         ),
     ]
