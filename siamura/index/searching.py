@@ -36,7 +36,7 @@ class InMemory:
             stay = np.isin(old.numbers, old.numbers if old.revision in since else session.numbers())
             self.numbers = np.append(old.numbers[stay], self.numbers)
             self.names = np.append(old.names[stay], self.names)
-            rows = np.vstack([old.near.rows[stay], rows])
+            rows = np.vstack([old.near.rows[stay], rows]) if len(rows) else old.near.rows[stay]
         if lost := state.rows - len(self.numbers):
             raise DamagedIndex(session.database.place, f"{lost} of {state.rows} cases cannot be read")
         groups, patients = pd.factorize(self.names)
