@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,56 @@ def table_of(settings: argparse.Namespace, part: str) -> str:
             gap = _differences(label, patient, found[mine, "head"], answers)
             cells = [f"{gap.value[m]:+.3f} [{gap.low[m]:+.3f}, {gap.high[m]:+.3f}]" for m in METRICS]
             lines.append(f"| {METHODS[mine]} | {METHODS[method]}, {HEADS[head]} | {' | '.join(cells)} |")
+    lines += ["", *probabilities_of(label, patient, found)]
     return "\n".join(lines)
+
+
+def probabilities_of(label: Any, patient: Any, found: Mapping[tuple[str, str], list[Any]]) -> list[str]:
+    """How far the probabilities are right as such: on the whole, and how sure they are; means over the seeds."""
+    lines = [
+        "| training | read out by | mean probability less share fractured | Brier score | slope of the logit |",
+        "|---|---|---|---|---|",
+    ]
+    for (method, head), answers in found.items():
+        fit = bootstrap(
+            partial(_fit_of_probabilities, label, patient, answers), int(patient.max()) + 1, 2000, 0.95, 0,
+            floor=-np.inf,
+        )  # fmt: skip
+        cells = [
+            f"{fit.value[m]:{sign}.3f} [{fit.low[m]:{sign}.3f}, {fit.high[m]:{sign}.3f}]"
+            for m, sign in (("gap", "+"), ("brier", ""), ("slope", ""))
+        ]
+        lines.append(f"| {METHODS[method]} | {HEADS[head]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _fit_of_probabilities(label: Any, patient: Any, answers: list[Any], counts: Any) -> dict[str, Any]:
+    weight = counts[:, patient]
+    each: dict[str, list[Any]] = {"gap": [], "brier": [], "slope": []}
+    for p in answers:
+        each["gap"].append(weight @ (p - label) / weight.sum(axis=1))
+        each["brier"].append(weight @ (p - label) ** 2 / weight.sum(axis=1))
+        each["slope"].append(logit_slope(label, p, weight))
+    return {name: np.mean(values, axis=0) for name, values in each.items()}
+
+
+def logit_slope(label: Any, p: Any, weight: Any) -> Any:
+    """Slope of a logistic regression of the labels on the logit of `p` (Cox 1958), for each row of weights (D, N).
+
+    1 where the probabilities are as sure as they may be, below 1 where they are surer. Newton's method, in short steps.
+    """
+    logit = np.clip(p, 1e-3, 1 - 1e-3)
+    x = np.log(logit / (1 - logit))
+    a, b = np.zeros(len(weight)), np.ones(len(weight))
+    for _ in range(60):
+        fitted = 1 / (1 + np.exp(-np.clip(a[:, None] + b[:, None] * x, -30, 30)))
+        left, curve = weight * (label - fitted), weight * fitted * (1 - fitted) + 1e-12
+        g0, g1 = left.sum(axis=1), left @ x
+        h00, h01, h11 = curve.sum(axis=1), curve @ x, curve @ x**2
+        size = h00 * h11 - h01**2
+        a = a + np.clip((h11 * g0 - h01 * g1) / size, -0.3, 0.3)
+        b = b + np.clip((h00 * g1 - h01 * g0) / size, -0.1, 0.1)
+    return b
 
 
 def _scores(label: Any, patient: Any, answers: list[Any], counts: Any) -> dict[str, Any]:
