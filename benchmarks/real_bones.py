@@ -188,17 +188,22 @@ def table_of(settings: argparse.Namespace, part: str) -> str:
         "| training | read out by | seeds | kappa | AUROC | average precision | AUROC, spread over seeds | minutes |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    scores = {}
     for (method, head), answers in found.items():
-        measured = _means(label, patient, answers)
-        scores[method, head] = measured
-        cells = [f"{measured.value[m]:.3f} [{measured.low[m]:.3f}, {measured.high[m]:.3f}]" for m in METRICS]
         each = [float(score_draws(label, p, only=("auroc",))["auroc"][0]) for p in answers]
         spread = f"{min(each):.3f} to {max(each):.3f}" if len(each) > 1 else "–"
-        lines.append(
-            f"| {METHODS[method]} | {HEADS[head]} | {len(answers)} | {' | '.join(cells)} | {spread} | "
-            f"{np.mean(minutes[method]):.1f} |"
-        )
+        rows = [(answers, str(len(answers)), spread, np.mean(minutes[method]))]
+        if len(answers) > 2:
+            rows.append(
+                ([np.mean(answers, axis=0)], f"{len(answers)} together", "–", np.sum(minutes[method]))
+            )
+        for given, seeds, spread, took in rows:
+            measured = _means(label, patient, given)
+            cells = [
+                f"{measured.value[m]:.3f} [{measured.low[m]:.3f}, {measured.high[m]:.3f}]" for m in METRICS
+            ]
+            lines.append(
+                f"| {METHODS[method]} | {HEADS[head]} | {seeds} | {' | '.join(cells)} | {spread} | {took:.1f} |"
+            )
     lines += [
         "",
         "| siamura, its best read-out | beside | kappa | AUROC | average precision |",
