@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from typer.testing import CliRunner, Result
 
 import siamura
 from siamura.cli import app
-from siamura.cli.errors import configure_logging
 from siamura.experiments import Run
 
 
@@ -251,13 +249,3 @@ def test_audit_writes_a_page_and_its_tables(done: Run, tmp_path: Path) -> None:
     assert valid.exit_code == 0, valid.output
     assert set(pd.read_csv(tmp_path / "valid" / "labels.csv")["split"]) == {"valid"}
     assert "split='test' is unknown" in refused("audit", done.folder, "--split", "test")
-
-
-def test_what_was_just_said_is_not_said_again(monkeypatch, capsys):
-    log = logging.getLogger("siamura.evaluation")
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(logging.getLogger("siamura"), "level", logging.INFO)
-    configure_logging()
-    for sentence in ("one", "one", "two", "one"):
-        log.warning(sentence)
-    assert capsys.readouterr().err.split() == ["one", "two", "one"]

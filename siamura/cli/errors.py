@@ -30,20 +30,7 @@ def configure_logging(level: int = logging.INFO) -> None:
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        logging.getLogger().handlers[0].addFilter(_NotAgain())
     logging.getLogger("siamura").setLevel(level)
-
-
-class _NotAgain(logging.Filter):
-    """Leave out a line that says the same as the line before: each head is scored on the same groups."""
-
-    last = ""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record says something new."""
-        said = f"{record.name} {record.getMessage()}"
-        new, self.last = said != self.last, said
-        return new
 
 
 class cli_errors(contextlib.ContextDecorator):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -157,6 +158,23 @@ def evaluate(
     joined = pd.concat(frames, names=[by, "metric"])
     joined.attrs.update({**attrs["all"], "by": by, "each": attrs, "small": small})
     return joined
+
+
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Within it, a warning on a group is logged once, however many models and levels are scored on the same rows."""
+    said: set[str] = set()
+
+    def first(record: logging.LogRecord) -> bool:
+        new = record.getMessage() not in said
+        said.add(record.getMessage())
+        return new
+
+    log.addFilter(first)
+    try:
+        yield
+    finally:
+        log.removeFilter(first)
 
 
 def _too_small(rows: pd.DataFrame, by: str, value: object, names: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from siamura._files import write_csv
 from siamura.evaluation import evaluate
+from siamura.evaluation.scores import said_once
 from siamura.networks import Classifier
 from siamura.pixels import Preprocess
 from siamura.report.figures import draw_classifier
@@ -130,6 +131,7 @@ def _stopped(history: pd.DataFrame, epochs: int, patience: int | None) -> bool:
     return bool(pd.isna(last.get("valid_loss")) or (last["epoch"] < epochs and patience is None))
 
 
+@said_once()
 def _finish(
     experiment: ClassifierExperiment,
     folder: Path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,7 +15,7 @@ from siamura.heads import KNNHead, MLPHead
 from siamura.samplers import PKBatchSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from pytorch_metric_learning.losses import BaseMetricLossFunction
@@ -179,17 +178,15 @@ def by_group(
         views have several values counts once in each.
     """
     found: dict[str, dict[str, Any]] = {}
-    said: set[str] = set()
     for column in GROUPS:
         if column not in table or not 2 <= table[column].nunique() <= _MOST_GROUPS:
             continue
         rows = table.assign(**{column: table[column].map(_as_text, na_action="ignore")})
         heads: dict[str, Any] = {}
         for head, probability in by_head.items():
-            with _said_once(said):
-                frame = evaluate(
-                    rows, probability, level="study", by=column, classes=classes, ordered=ordered, seed=seed
-                )
+            frame = evaluate(
+                rows, probability, level="study", by=column, classes=classes, ordered=ordered, seed=seed
+            )
             small = frame.attrs["small"]
             scores = by_part(frame)
             heads[head] = scores["parts"]
@@ -198,23 +195,6 @@ def by_group(
 
 
 _MOST_GROUPS = 12
-
-
-@contextlib.contextmanager
-def _said_once(said: set[str]) -> Iterator[None]:
-    """Let each warning on a group through once, and not again for each head."""
-
-    def first(record: logging.LogRecord) -> bool:
-        new = record.getMessage() not in said
-        said.add(record.getMessage())
-        return new
-
-    log = logging.getLogger("siamura.evaluation.scores")
-    log.addFilter(first)
-    try:
-        yield
-    finally:
-        log.removeFilter(first)
 
 
 def _as_text(value: Any) -> str:

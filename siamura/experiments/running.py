@@ -13,6 +13,7 @@ from pytorch_metric_learning.reducers import MeanReducer
 import siamura
 from siamura import losses
 from siamura._run_files import load_network
+from siamura.evaluation.scores import said_once
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.heads.feature_limit import FeatureLimit
 from siamura.inference import Predictor
@@ -206,9 +207,8 @@ def load_data(
             "temperature."
         )
     if experiment.lesions is not None:
-        read_boxes(
-            experiment.lesions, inputs.splits["valid"].table
-        )  # what is wrong with it is said before training
+        # What is wrong with it is said before training.
+        read_boxes(experiment.lesions, inputs.splits["valid"].table)
     facts = _facts(experiment, inputs, drawn_classes(experiment, inputs.splits["train"].table))
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))
     return inputs
@@ -267,6 +267,7 @@ def _facts(experiment: Experiment, inputs: Inputs, drawn: Mapping[int, int]) -> 
     return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe(), "batches": batches}
 
 
+@said_once()
 def _finish(
     experiment: Experiment,
     folder: Path,

@@ -18,6 +18,7 @@ from siamura._run_files import seed_folders
 from siamura._stored import read_json
 from siamura._validation import check_whole
 from siamura.evaluation import compare, compare_seeds, mean_probability, seed_scores
+from siamura.evaluation.scores import said_once
 from siamura.report.seeds import seed_rows, seed_table, seeds_markdown, write_seeds_page
 from siamura.training.distributed import on_rank_zero
 
@@ -224,6 +225,7 @@ def _open(folder: Path, base: Experiment, seeds: tuple[int, ...]) -> None:
     write_config(folder, base, kind="seeds", seeds=list(seeds), status="training")
 
 
+@said_once()
 def _summarise(base: Experiment, folder: Path, runs: Mapping[int, Run]) -> SeedRuns:
     first = next(iter(runs.values()))
     data = first.config["data"]

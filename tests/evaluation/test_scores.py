@@ -19,6 +19,7 @@ from siamura.evaluation import (
     patient_draws,
     score_draws,
 )
+from siamura.evaluation.scores import said_once
 
 
 def views(rows=300, patients=60, seed=0, decimals=None):
@@ -471,3 +472,19 @@ def test_what_would_pass_in_silence_is_named():
     assert np.isnan(interval([])).all()
     with pytest.raises(ValueError, match="draws=0 must be a whole number of at least 1"):
         patient_draws(3, 0)
+
+
+def test_a_warning_on_a_group_is_said_once_for_all_models(caplog):
+    table = pd.DataFrame(
+        {
+            "label": [0, 1] * 20,
+            "patient": [f"p{i}" for i in range(40)],
+            "part": ["XR_HAND"] * 34 + ["XR_WRIST"] * 6,
+        }
+    )
+    with said_once():
+        for probability in (np.full(40, 0.5), np.linspace(0, 1, 40)):
+            evaluate(table, probability, by="part", draws=0)
+    assert [message.split(" has ")[0] for message in caplog.messages] == ["part='XR_WRIST'"]
+    evaluate(table, np.full(40, 0.5), by="part", draws=0)  # and afterwards as before
+    assert len(caplog.messages) == 2
