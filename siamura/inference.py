@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ __all__ = [
     "load_network",
     "studies_of",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 
 class _Run(Protocol):
@@ -135,6 +138,9 @@ class Predictor:
             )
         self.classes = load_classes(self.run.folder, self.heads)
         self.points = load_points(self.run.folder, head)
+        for point in self.points.values():
+            if point.calls_all:
+                _LOG.warning("%s of %s: %s", head, self.run.folder, point.warning)
         self.preprocess = self.net.preprocess
         self._limit: DistanceLimit | None = None
         self._feature_limit = FeatureLimit.load(self.run.folder)

@@ -113,7 +113,7 @@ def fit_operating_point(
         log.warning(
             "too few patients of a class for folds: the operating point is not measured on patients apart."
         )
-    return OperatingPoint(
+    point = OperatingPoint(
         level,
         None if calibrator is None else calibrator.to_dict(),
         threshold,
@@ -122,6 +122,9 @@ def fit_operating_point(
         len(rows),
         apart,
     )
+    if point.calls_all:
+        log.warning("operating point: %s", point.warning)
+    return point
 
 
 def out_of_fold_probability(

@@ -60,6 +60,26 @@ class OperatingPoint:
     rows: int
     apart: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def calls_all(self) -> bool:
+        """Whether every probability that there is lies above the threshold, so that the answer says nothing.
+
+        So it is where more positive rows than the wanted sensitivity may miss have the lowest probability, as views
+        with no positive neighbour have from a k-NN.
+        """
+        return self.threshold is not None and bool(self.calibrate([0.0])[0] > self.threshold)
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with it, and the remedy, where it `calls_all`; else nothing."""
+        if not self.calls_all:
+            return ""
+        return (
+            f"every {self.level} is called positive: of the positive ones that the threshold was fitted on, so many "
+            f"have the lowest probability that only this reaches a sensitivity of {self.sensitivity:.2f}. Take "
+            "another head, a lower sensitivity or more neighbours."
+        )
+
     def calibrate(self, probability: ArrayLike) -> NDArray[np.float64]:
         """Calibrate probabilities of the `level`.
 

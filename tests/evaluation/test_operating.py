@@ -76,6 +76,27 @@ def test_the_wanted_sensitivity_is_met_and_kept(method):
     np.testing.assert_array_equal(again.decide(p), point.decide(p))
 
 
+@pytest.mark.parametrize("method", ["temperature", "isotonic", "none"])
+def test_a_threshold_that_calls_all_positive_is_told(method, caplog):
+    # As of a k-NN: a fifth of the positive rows have no positive neighbour, and so have most of the others.
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], [120, 60])
+    votes = np.where(label == 1, rng.integers(4, 12, 180), rng.integers(0, 3, 180))
+    votes[label == 1] *= rng.random(60) > 0.2
+    table = pd.DataFrame({"label": label, "patient": np.arange(180)})
+    point = fit_operating_point(table, votes / 15, sensitivity=0.9, method=method, draws=0)
+    assert point.decide(votes / 15).all()
+    assert point.calls_all
+    assert "every view is called positive" in point.warning
+    assert "only this reaches a sensitivity of 0.90" in caplog.text
+    caplog.clear()
+    point = fit_operating_point(table, votes / 15, sensitivity=0.7, method=method, draws=0)
+    assert not point.decide(votes / 15).all()
+    assert not point.calls_all
+    assert point.warning == ""
+    assert "called positive" not in caplog.text
+
+
 def test_what_is_measured_apart_has_seen_no_label_of_its_own():
     """Labels drawn at random, probabilities too: isotonic fits them, apart it does not help."""
     rng = np.random.default_rng(1)
