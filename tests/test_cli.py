@@ -236,6 +236,7 @@ def test_bad_input(arguments: tuple[str, ...], says: str, done: Run, film: Path,
     assert says.format(**places) in said
 
 
+@pytest.mark.slow
 def test_audit_writes_a_page_and_its_tables(done: Run, tmp_path: Path) -> None:
     result = call("audit", done.folder, "--out", tmp_path / "audit", "--top", 5)
     assert result.exit_code == 0, result.output

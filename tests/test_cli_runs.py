@@ -244,6 +244,7 @@ def test_compare_says_what_it_leaves_out_and_refuses_strangers(done: Run, tmp_pa
     assert "no validation view in common" in result.stderr
 
 
+@pytest.mark.slow
 def test_export_writes_a_checked_model(done: Run, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     out = tmp_path / "finger.onnx"

@@ -43,6 +43,7 @@ LONG = {
     "docs/exporting.md",
     "docs/explaining.md",
     "docs/training.md",
+    "docs/howto/audit_your_labels.md",
     "docs/howto/export.md",
     "docs/howto/mura.md",
     "docs/howto/own_data.md",

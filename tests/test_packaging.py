@@ -105,6 +105,7 @@ def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
     assert not [name for name in held if name.startswith(("tests/", "benchmarks/", "losses/", "samplers/"))]
 
 
+@pytest.mark.slow
 def test_wheel_imports_where_the_checkout_cannot_be_seen(wheel: Path, tmp_path: Path) -> None:
     # A new environment that sees this one's dependencies, but not the editable install, which a .pth file carries
     # and which addsitedir alone would read.

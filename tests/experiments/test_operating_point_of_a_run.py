@@ -226,6 +226,7 @@ def test_without_patients_apart_the_heads_answer_by_parts_and_the_limit_is_said(
     assert done.metrics["operating"]["heads"]
 
 
+@pytest.mark.slow
 def test_a_classifier_is_calibrated_on_patients_apart_and_set_beside_its_trunk(
     cache: Path, weights: Path, tmp_path: Path
 ) -> None:
