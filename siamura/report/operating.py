@@ -88,8 +88,8 @@ def _missed(point: Mapping[str, Any], valid: Mapping[str, Any]) -> str:
     """Warn where all are called positive, or the interval of the sensitivity reached does not hold the one wanted."""
     if valid.get("recall") == 1 and valid.get("specificity") == 0:
         return (
-            " That calls every one positive, which says nothing: too many of the positive ones that it was fitted on "
-            "have the lowest probability that there is. Take another head, a lower sensitivity or more neighbours."
+            " That calls every one positive, which says nothing. Take another head, a lower sensitivity or, of a k-NN, "
+            "more neighbours."
         )
     bounds = valid.get("interval", {}).get("recall")
     if bounds is None or bounds[0] <= point["sensitivity"] <= bounds[1]:
