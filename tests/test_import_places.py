@@ -53,3 +53,16 @@ def test_what_is_light_stays_light(name, absent):
     code = f"import sys, {name}; print(*(m for m in {absent.split()} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr[-500:]) == ("", "")
+
+
+def test_a_library_that_fails_to_import_is_named(monkeypatch):
+    from siamura import experiments
+
+    def fail(name):
+        raise AttributeError("module 'faulty' has no attribute 'part'")
+
+    monkeypatch.setattr(experiments.importlib, "import_module", fail)
+    with pytest.raises(ImportError, match="module 'faulty' has no attribute 'part'"):
+        experiments.load_run  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        experiments.nothing  # noqa: B018

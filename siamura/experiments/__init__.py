@@ -31,7 +31,12 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    try:
+        module = importlib.import_module(_MODULE_OF[name])
+    # An AttributeError of a damaged library, which `from ... import` would take for a name that is not there.
+    except AttributeError as error:
+        raise ImportError(f"{_MODULE_OF[name]} cannot be imported: {error}") from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from typing import Any, Literal
@@ -131,6 +132,7 @@ def _umap(count: int, seed: int) -> Any:
         warnings.simplefilter("ignore")  # says that TensorFlow is not there
         import umap  # here, as it takes seconds to load
 
+    _keep_compiled(umap)
     return umap.UMAP(
         n_neighbors=min(15, count - 1),
         random_state=seed,
@@ -139,6 +141,15 @@ def _umap(count: int, seed: int) -> Any:
         # The spectral start needs more points than its eigenvectors.
         init="spectral" if count > 10 else "random",
     )
+
+
+def _keep_compiled(umap: Any) -> None:
+    """Let numba keep UMAP's machine code on disk: UMAP does not ask for it, and compiles for 20 s in every process."""
+    for module in (umap.umap_, umap.utils):
+        for function in vars(module).values():
+            if hasattr(function, "enable_caching") and not function.signatures:
+                with contextlib.suppress(RuntimeError):  # no folder that numba may write to
+                    function.enable_caching()
 
 
 def _tsne(x: Plane, seed: int) -> Plane:

@@ -198,3 +198,17 @@ def test_naming_the_figures_loads_neither_torch_nor_pyplot_nor_umap():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_numba_compiles_for_umap_is_kept_on_disk():
+    code = """
+import numpy as np
+from siamura.plots import project
+project(np.random.default_rng(0).normal(size=(20, 5)), "umap", valid=np.ones((3, 5)))
+import umap
+for function in (umap.umap_.smooth_knn_dist, umap.utils.fast_knn_indices, umap.utils.submatrix):
+    print(sum(function.stats.cache_hits.values()) + sum(function.stats.cache_misses.values()))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(int(kept) > 0 for kept in found.stdout.split()), found.stdout
+    assert len(found.stdout.split()) == 3
