@@ -27,7 +27,7 @@ from siamura.evaluation.intervals import bootstrap
 from siamura.evaluation.metrics import score_draws
 from siamura.experiments import Experiment
 from siamura.experiments.batches import draw_batches, drawn_classes
-from siamura.experiments.running import build_loss, freeze_first
+from siamura.experiments.building import build_loss, build_network
 from siamura.heads import KNNHead, MLPHead
 from siamura.networks import Classifier, EmbeddingNet
 from siamura.pixels import Preprocess, RadiographDataset
@@ -43,16 +43,19 @@ METRICS = ("kappa", "auroc", "average_precision")
 METHODS = {
     "frozen": "none: frozen features",
     "classifier": "cross-entropy classifier (siamura.fit_classifier)",
+    "classifier448": "cross-entropy classifier at 448 px",
     "plain_entropy": "plain script, cross-entropy",
     "plain_hard": "plain script, PML batch hard",
     "plain_all": "plain script, PML all triplets",
     "default": "siamura, default with weights, 224 px",
-    "even": "siamura, default but 16 of each class in a batch",
-    "long": "siamura, 448 px, 600 steps, 16 of each class in a batch",
-    "best": "siamura, best: the default at 448 px",
+    "steady": "siamura, default but no stochastic depth",
+    "even": "siamura, no stochastic depth, 16 of each class in a batch",
+    "long": "siamura, 448 px, 600 steps, else as the row above",
+    "best": "siamura, best: 448 px, no stochastic depth",
+    "large": "siamura, default at 448 px",
 }
 #: Of these, the trainings that are set beside all others.
-SIAMURA = ("default", "even", "long", "best")
+SIAMURA = ("default", "steady", "even", "long", "best", "large")
 HEADS = {"knn": "k-NN", "head": "classifier or MLP", "logistic": "logistic regression"}
 
 
@@ -106,11 +109,7 @@ def joint(train: Any, valid: Any, settings: argparse.Namespace, seed: int, **mor
     experiment = Experiment(
         data="films", trunk=f"timm:{TRUNK}", weights=str(settings.weights), seed=seed, **chosen
     )
-    net = EmbeddingNet(
-        experiment.trunk, dim=experiment.dim, weights=settings.weights, preprocess=train.pre, seed=seed,
-        dropout=experiment.recipe()["dropout"],
-    )  # fmt: skip
-    freeze_first(net, experiment)
+    net = build_network(experiment, train.pre)
     table = train.table.assign(part="all")  # batches mix the regions
     batches = draw_batches(experiment, table)
     options = experiment.training() | {"accelerator": settings.device, "progress": False}
@@ -141,13 +140,16 @@ def _pixels(data: Any) -> np.ndarray[Any, Any]:
 RUNS: Mapping[str, tuple[int, Callable[..., dict[str, Any]], dict[str, Any]]] = {
     "frozen": (224, frozen, {}),
     "classifier": (224, classifier, {}),
+    "classifier448": (448, classifier, {}),
     "plain_entropy": (224, plain, {"mining": "none"}),
     "plain_hard": (224, plain, {"mining": "hard"}),
     "plain_all": (224, plain, {"mining": "all"}),
     "default": (224, joint, {}),
-    "even": (224, joint, {"class_balance": 1.0}),
-    "long": (448, joint, {"steps": 600, "class_balance": 1.0}),
-    "best": (448, joint, {}),
+    "steady": (224, joint, {"drop_path": 0.0}),
+    "even": (224, joint, {"drop_path": 0.0, "class_balance": 1.0}),
+    "long": (448, joint, {"drop_path": 0.0, "steps": 600, "class_balance": 1.0}),
+    "best": (448, joint, {"drop_path": 0.0}),
+    "large": (448, joint, {}),
 }
 
 

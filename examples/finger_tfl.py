@@ -11,7 +11,7 @@ import typer
 
 import siamura
 from siamura.cli import settings_command
-from siamura.experiments import Experiment, Run, draw_batches, finish_run, load_data, start_run
+from siamura.experiments import Experiment, Run, build_network, draw_batches, finish_run, load_data, start_run
 
 
 # System A trained on every training patient; --calibration-share 0.2 holds some back for the operating point.
@@ -24,7 +24,7 @@ def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     batches = draw_batches(
         run, train.table
     )  # P labels, K images of each; with weights more of the frequent class
-    net = siamura.EmbeddingNet(run.trunk, run.dim, weights=run.weights, preprocess=pre, seed=run.seed)
+    net = build_network(run, pre)  # an EmbeddingNet; with weights its first half is frozen
     loss = siamura.losses.TripletFocalLoss(run.margin, sigma=run.sigma)
     history = siamura.fit(net, train, batches, loss, out=folder, resume=resume, **run.training(valid))
     embeddings = {split: siamura.embed(net, views) for split, views in data.splits.items()}

@@ -9,6 +9,7 @@ from typing import Any
 #: are used, since `siamura.reproduction` builds on this package.
 _WHERE = {
     "siamura.experiments.batches": ("draw_batches",),
+    "siamura.experiments.building": ("build_network",),
     "siamura.experiments.classifier_settings": ("ClassifierExperiment",),
     "siamura.experiments.classifying": ("run_classifier",),
     "siamura.experiments.folder": ("ClassifierRun", "Run", "load_classifier", "load_run"),

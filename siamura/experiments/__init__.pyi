@@ -14,6 +14,7 @@ from siamura.reproduction import (
 )
 
 from .batches import draw_batches
+from .building import build_network
 from .classifier_settings import ClassifierExperiment
 from .classifying import run_classifier
 from .folder import ClassifierRun, Run, load_classifier, load_run
@@ -32,6 +33,7 @@ __all__ = [
     "Published",
     "Run",
     "SeedRuns",
+    "build_network",
     "classifier_tables",
     "compared",
     "draw_batches",

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pytorch_metric_learning.reducers import MeanReducer
 
 import siamura
-from siamura import losses
 from siamura._run_files import load_network
 from siamura.evaluation.scores import said_once
 from siamura.heads.distance_limit import DistanceLimit
 from siamura.heads.feature_limit import FeatureLimit
 from siamura.inference import Predictor
-from siamura.networks import EmbeddingNet
 from siamura.report.card import write_card
 from siamura.report.figures import draw_run
 from siamura.report.tables import finger_sheet
@@ -31,6 +28,7 @@ from ._settings import parts_of
 from .answers import Answers, write_answers
 from .baselines import baseline_answers, compare_with_baselines
 from .batches import draw_batches, drawn_classes
+from .building import build_loss, build_network
 from .calibrating import points_of_heads, score_points
 from .data import Inputs, cache_folder, read_inputs
 from .folder import Run, open_folder, write_config, write_embeddings, write_points
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     from siamura.pixels import Preprocess, RadiographDataset
 
 
-__all__ = ["build_loss", "finish_run", "load_data", "run", "start_run"]
+__all__ = ["finish_run", "load_data", "run", "start_run"]
 
 
 def run(
@@ -103,11 +101,7 @@ def run(
     folder = start_run(experiment, out, overwrite=overwrite, resume=resume)
     try:
         pre = experiment.preprocess()
-        net = EmbeddingNet(
-            experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed,
-            dropout=experiment.recipe()["dropout"],
-        )  # fmt: skip
-        freeze_first(net, experiment)
+        net = build_network(experiment, pre)
         loss = build_loss(experiment)
         inputs = load_data(experiment, pre, folder, cache=cache)
     except (ValueError, OSError):
@@ -261,10 +255,15 @@ def finish_run(
     return on_rank_zero(lambda: _finish(experiment, folder, inputs, history, embeddings, loss))
 
 
-def _facts(experiment: Experiment, inputs: Inputs, drawn: Mapping[int, int]) -> dict[str, Any]:
+def _facts(
+    experiment: Experiment, inputs: Inputs, drawn: Mapping[int, int], drop_path: float | None = None
+) -> dict[str, Any]:
     made = inputs.splits["train"].pre.to_dict()
     batches = {inputs.facts["classes"][code]: number for code, number in drawn.items()}
-    return {"data": inputs.facts, "preprocessing": made, "recipe": experiment.recipe(), "batches": batches}
+    recipe = experiment.recipe()
+    if drop_path is not None:  # which `fit` settles for the trunk at hand
+        recipe["drop_path"] = drop_path
+    return {"data": inputs.facts, "preprocessing": made, "recipe": recipe, "batches": batches}
 
 
 @said_once()
@@ -345,26 +344,10 @@ def _finish(
     sheet = finger_sheet(experiment, metrics, facts, history)
     status = "interrupted" if history.attrs.get("interrupted") else "finished"
     config = write_results(
-        folder, experiment, _facts(experiment, inputs, drawn), metrics, history, sheet, captions, inputs, status=status,
+        folder, experiment, _facts(experiment, inputs, drawn, history.attrs.get("drop_path")), metrics, history, sheet,
+        captions, inputs, status=status,
     )  # fmt: skip
     return Run(folder=folder, config=config, metrics=metrics, history=history, experiment=experiment)
-
-
-def freeze_first(net: EmbeddingNet, experiment: Experiment) -> None:
-    """Freeze the first layers of a network's trunk, as an experiment says.
-
-    Examples
-    --------
-    >>> from siamura.networks import EmbeddingNet
-    >>> net = EmbeddingNet("resnet18", dim=8)
-    >>> freeze_first(net, Experiment(trunk="resnet18", train_from="layer4"))
-    >>> net.trunk.model.layer3[0].conv1.weight.requires_grad, net.trunk.model.layer4[0].conv1.weight.requires_grad
-    (False, True)
-    """
-    start = experiment.recipe()["train_from"]
-    if isinstance(start, float):
-        start = net.trunk.block_at(start) if start else 0
-    net.trunk.unfreeze(start)
 
 
 _RULE_ROWS = 2000  # training views that the rule on features is learned from, at most
@@ -381,20 +364,3 @@ def _feature_rule(
     rule = FeatureLimit.of(known, asked)
     rule.save(folder)
     return rule.beyond(asked)
-
-
-def build_loss(experiment: Experiment) -> BaseMetricLossFunction:
-    """Make the training loss that an experiment names."""
-    margin = experiment.margin
-    match experiment.loss:
-        case "triplet":
-            # System A sums over all valid triplets; their mean has the same direction, and a scale of its own.
-            return losses.TripletLoss(margin=margin, reducer=MeanReducer())
-        case "batch_hard":
-            return losses.BatchHardTripletLoss(margin=margin)
-        case "semi_hard":
-            return losses.SemiHardTripletLoss(margin=margin)
-        case "triplet_focal":
-            return losses.TripletFocalLoss(margin=margin, sigma=experiment.sigma)
-        case "selectively_contrastive":
-            return losses.SelectivelyContrastiveLoss()

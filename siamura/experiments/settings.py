@@ -84,6 +84,8 @@ class Experiment(SettingsBase):
         Of the trunk: see `Trunk.unfreeze`, and `Trunk.block_at` for a share.
     dropout : float or None
         Of `EmbeddingNet`.
+    drop_path : float or None
+        Of `siamura.fit`, which by default takes 0.2 with weights given, where the trunk has residual blocks.
     accumulate, ema, keep_best, patience, start_size, recompute, precision, workers
         Of `siamura.fit`; with `keep_best` or `patience` it validates once an epoch, on the patients held back
         (`calibration_share`).
@@ -172,6 +174,11 @@ class Experiment(SettingsBase):
     )
     dropout: float | None = setting(
         None, "Dropout before the embedding layer; by default 0.2 with --weights, else 0."
+    )
+    drop_path: float | None = setting(
+        None,
+        "Probability with which the trunk's last residual block is passed over for an image (stochastic depth); by "
+        "default 0.2 with --weights, where the trunk has such blocks and no rate of its own.",
     )
     weight_decay: float | None = setting(None, "Weight decay; by default 0.05 with --weights, else 0.01.")
     accumulate: int = setting(1, option("accumulate").text)
@@ -274,8 +281,9 @@ class Experiment(SettingsBase):
             check_whole("head_first", self.head_first, least=0, most=MOST)
         if self.trunk_lr is not None:
             check_number("trunk_lr", self.trunk_lr, above=0)
-        if self.dropout is not None:
-            check_number("dropout", self.dropout, least=0, below=1)
+        for name in ("dropout", "drop_path"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), least=0, below=1)
         if self.train_from is not None:
             self._check_text("train_from")
             if (share := _share_of(self.train_from)) is not None:
@@ -329,7 +337,7 @@ class Experiment(SettingsBase):
         """The settings as keywords of `siamura.fit`; `valid` is the data set to validate on, where that is wanted."""
         names = (
             "epochs", "steps", "lr", "augment", "seed", "accumulate", "ema", "keep_best", "patience", "precision",
-            "start_size", "recompute", "workers",
+            "start_size", "recompute", "drop_path", "workers",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         recipe = self.recipe()

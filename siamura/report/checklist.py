@@ -259,8 +259,8 @@ def _kind(record: Record) -> str:
 def _training(record: Record) -> str:
     said = _set(
         record, "loss", "margin", "sigma", "epochs", "steps", "p", "k", "batch", "optimizer", "lr", "trunk_lr",
-        "weight_decay", "dropout", "classify", "head_first", "class_balance", "train_from", "augment", "accumulate",
-        "ema", "precision", "seed",
+        "weight_decay", "dropout", "drop_path", "classify", "head_first", "class_balance", "train_from", "augment",
+        "accumulate", "ema", "precision", "seed",
     )  # fmt: skip
     return f"{said}; {len(record.history)} steps were made" if record.history is not None else said
 

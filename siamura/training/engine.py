@@ -7,7 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,9 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from siamura.networks import Trunk
+from siamura.networks.drop_path import drop_paths
 
 from .callbacks import Checkpoints, Progress, SafeCheckpointIO, write_history
 from .machine import processes, resolve_channels_last, resolve_device, resolve_precision
@@ -42,6 +45,7 @@ class RunSettings:
     channels_last: bool
     compile: bool
     freeze_batchnorm: bool
+    drop_path: float | None
     clip: float | None
     accumulate: int
     accelerator: str
@@ -49,8 +53,13 @@ class RunSettings:
     loggers: Sequence[Any]
 
     @classmethod
-    def of(cls, options: TrainingOptions, net: torch.nn.Module) -> RunSettings:
-        """Settle the options of a run: what a network on this machine computes in; a resumed run keeps what it had."""
+    def of(
+        cls, options: TrainingOptions, net: torch.nn.Module, *, drop_path: float | None = None
+    ) -> RunSettings:
+        """Settle the options of a run: what a network on this machine computes in; a resumed run keeps what it had.
+
+        `drop_path` is its rate where the options give none.
+        """
         given: dict[str, Any] = {held.name: options.get(held.name) for held in fields(cls)}
         given["out"] = None if options["out"] is None else Path(options["out"])
         if options["resume"] and options["out"] is None:
@@ -69,8 +78,13 @@ class RunSettings:
         )
         if frozen is None:
             frozen = pretrained(net)
+        drop = held.get("drop_path") if given["drop_path"] is None else given["drop_path"]
+        if drop is None and settings.starts:
+            drop = drop_path
         _LOG.info("computing in %s, channels %s", precision, "last" if last else "first")
-        return replace(settings, precision=precision, channels_last=last, freeze_batchnorm=frozen)
+        return replace(
+            settings, precision=precision, channels_last=last, freeze_batchnorm=frozen, drop_path=drop
+        )
 
     @property
     def starts(self) -> bool:
@@ -119,6 +133,7 @@ def run_training(
         "precision": settings.precision,
         "channels_last": settings.channels_last,
         "freeze_batchnorm": settings.freeze_batchnorm,
+        "drop_path": settings.drop_path,
     }
     local, nodes = processes()
     many = local * nodes > 1
@@ -160,7 +175,7 @@ def run_training(
             net.train()
             if settings.freeze_batchnorm:
                 keep_statistics(net)
-            with _compiled(net, settings.compile):
+            with _dropping(net, settings.drop_path), _compiled(net, settings.compile):
                 trainer.fit(module, ckpt_path=source, weights_only=True)
         except SystemExit as error:  # Lightning's answer to a KeyboardInterrupt, and to SIGTERM
             if not trainer.interrupted:
@@ -194,6 +209,18 @@ def run_training(
 def pretrained(net: torch.nn.Module) -> bool:
     """Whether weights were given for a network's trunk."""
     return bool(getattr(getattr(net, "trunk", None), "weights_given", False))
+
+
+def _dropping(net: torch.nn.Module, rate: float | None) -> AbstractContextManager[None]:
+    """Let the residual blocks of a network's trunk be passed over at a rate; None leaves them as they are."""
+    trunk = getattr(net, "trunk", None)
+    if rate is None or (rate == 0 and not isinstance(trunk, Trunk)):
+        return nullcontext()
+    if not isinstance(trunk, Trunk):
+        raise ValueError(
+            f"drop_path={rate}: no residual block of a trunk learns. Leave it out, or unfreeze some."
+        )
+    return drop_paths(trunk, rate)
 
 
 def keep_statistics(net: torch.nn.Module) -> None:

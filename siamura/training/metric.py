@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from siamura.losses import TripletLoss
+from siamura.networks import Trunk
+from siamura.networks.drop_path import residuals
 
 from .callbacks import Averaging, CollapseWatch, Validation
 from .curriculum import Curriculum
@@ -124,7 +126,7 @@ def fit(
         _add_classifier(net, data, seed)
     if chosen["start_size"] is not None:
         check_start_size(net, chosen["start_size"], fetch(data, [0])[0])
-    settings = RunSettings.of(chosen, net)
+    settings = RunSettings.of(chosen, net, drop_path=_usual_drop_path(net))
     optimiser = OptimiserSettings.of(chosen, total, fused=settings.fused)
     alone = head_steps(chosen["head_first"], total)
     curriculum = _curriculum(loss, chosen, total)
@@ -216,6 +218,16 @@ def _add_classifier(net: Any, data: Dataset[Any], seed: int) -> None:
             f"the network's classifier has {net.neck.dense.out_features} classes, and data has labels up to "
             f"{classes - 1}; give net.add_neck({classes})."
         )
+
+
+def _usual_drop_path(net: nn.Module) -> float | None:
+    """Rate for a trunk that began with trained weights, and has residual blocks that learn and no rate of its own."""
+    trunk = getattr(net, "trunk", None)
+    if not isinstance(trunk, Trunk) or not pretrained(net):
+        return None
+    found = residuals(trunk)
+    own = any(one.rate for one in found)
+    return None if own or not any(one.learns for one in found) else 0.2
 
 
 def _train_head(

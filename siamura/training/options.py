@@ -161,6 +161,17 @@ class TrainingOptions(TypedDict, total=False):
             "would spoil. By default where the trunk has been given weights.",
         ),
     ]
+    drop_path: Annotated[
+        float | None,
+        Option(
+            None,
+            "Stochastic depth: probability with which the trunk's last residual block is passed over for an image, "
+            "falling linearly towards the first; blocks that do not learn never are. By default what the trunk came "
+            "with; in `fit` 0.2 where that is 0, weights were given and such blocks learn.",
+            least=0,
+            below=1,
+        ),
+    ]
     head_first: Annotated[
         int | float,
         Option(

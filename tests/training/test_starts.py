@@ -216,8 +216,8 @@ def test_a_run_tells_how_it_computed_and_whether_it_ended(data):
                 os.kill(os.getpid(), signal.SIGINT)
 
     history = fit(make_net(), data, make_batches(data), TripletLoss(), steps=2, **QUIET)
-    assert history.attrs == {"precision": "32", "channels_last": False, "freeze_batchnorm": False, "head_loss": [],
-                             "interrupted": False, "steps": 2, "drawn": {0: 4, 1: 4}}  # fmt: skip
+    assert history.attrs == {"precision": "32", "channels_last": False, "freeze_batchnorm": False, "drop_path": None,
+                             "head_loss": [], "interrupted": False, "steps": 2, "drawn": {0: 4, 1: 4}}  # fmt: skip
     with pytest.warns(RuntimeWarning, match="interrupted after step 2 of 9"):
         history = fit(
             make_net(), data, make_batches(data), TripletLoss(), steps=9, callbacks=[Ask()], **QUIET
