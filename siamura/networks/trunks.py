@@ -341,14 +341,12 @@ class Trunk(nn.Module):
         return names[at:]
 
     def train(self, mode: bool = True) -> Trunk:
-        """Set the mode; what is frozen keeps its batch statistics, and a frozen trunk drops nothing."""
-        super().train(mode and any(weight.requires_grad for weight in self.parameters()))
-        if self.training:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    scale = module.weight
-                    if scale is not None and not scale.requires_grad:
-                        module.eval()
+        """Set the mode; what is frozen keeps its batch statistics, and drops nothing."""
+        super().train(mode)
+        for module in self.modules() if mode else ():
+            learns = [weight.requires_grad for weight in module.parameters()]
+            if learns and not any(learns):
+                module.eval()
         return self
 
 

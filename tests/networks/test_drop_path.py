@@ -108,3 +108,22 @@ def test_a_trunk_without_residual_blocks_that_learn_is_refused():
             pass
         with drop_paths(trunk, 0.0):
             pass
+
+
+def test_what_is_frozen_drops_nothing_whatever_rate_it_came_with():
+    trunk = Trunk("efficientnet_b0")
+    trunk.unfreeze("features.6")
+    for module in trunk.modules():
+        if isinstance(module, StochasticDepth):
+            module.p = 0.5
+    found = {"frozen": seen(trunk.model.features[5]), "learning": seen(trunk.model.features[6])}
+    outs = {name: set() for name in found}
+    image = torch.rand(1, 1, 64, 64)
+    for _ in range(6):
+        trunk.train()(image)
+        for name, kept in found.items():
+            outs[name].add(kept["out"].abs().sum().item())
+    assert len(outs["frozen"]) == 1
+    assert len(outs["learning"]) > 1
+    assert trunk.train().training
+    assert not trunk.eval().training
