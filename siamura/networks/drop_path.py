@@ -42,7 +42,7 @@ class Residual:
 
     @property
     def rate(self) -> float:
-        """The rate that the model came with."""
+        """The probability with which it is passed over now, as its places say."""
         held = [getattr(self.block, name) for name in self.places]
         return max(
             (float(getattr(one, "p", getattr(one, "drop_prob", 0.0)) or 0.0) for one in held), default=0.0

@@ -126,7 +126,8 @@ def run_training(
     -------
     DataFrame
         The history, one row a step. Its ``attrs`` say whether the run was ``interrupted``, how many ``steps`` it
-        was to take, and in what ``precision`` and layout (``channels_last``) it computed.
+        was to take, in what ``precision`` and layout (``channels_last``) it computed, and what it did with batch norms
+        (``freeze_batchnorm``) and residual blocks (``drop_path``; None leaves them as the trunk has them).
     """
     net = module.net
     module.computed = {

@@ -76,7 +76,8 @@ def fit(
         weight), and with `valid` valid_loss, valid_p1 and valid_kappa of a 15-NN vote among at most 512 training
         images (NaN between measurements); with `classify` also metric_loss and classification_loss, the two terms of
         the loss. ``history.attrs["interrupted"]`` says whether Ctrl-C ended it; ``attrs``
-        also holds the ``steps`` that it was to take, ``precision`` and ``channels_last``.
+        also holds the ``steps`` that it was to take, ``precision``, ``channels_last``, ``freeze_batchnorm`` and
+        ``drop_path``.
 
     Raises
     ------
