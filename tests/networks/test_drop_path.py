@@ -44,7 +44,7 @@ def test_an_image_takes_the_shortcut_or_the_branch_scaled(name):
     with drop_paths(trunk, 0.25):
         for _ in range(8):
             trunk(torch.rand(8, 1, 64, 64))
-            # `branch` was hooked first: it holds what the norm gives, before torchvision's ResNet drops it in a later hook.
+            # `branch` was hooked first: it holds what the norm gives, before a later hook drops it in a ResNet.
             scaled = end(whole["given"] + branch["out"] / 0.75)
             for given, out, expected in zip(whole["given"], whole["out"], scaled, strict=True):
                 if torch.allclose(out, end(given), atol=1e-6):
