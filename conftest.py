@@ -32,11 +32,14 @@ EXTRAS = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def usual_temporary() -> Iterator[str]:
+def usual_temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The system's temporary folder; what examples, libraries and other processes would leave there goes at the end."""
     usual = tempfile.gettempdir()
+    tmp_path_factory.getbasetemp()  # made in there before it is another: what failed is kept
     place = Path(tempfile.mkdtemp(prefix="siamura-tests-"))
-    place.chmod(0o711)  # the tests' database server, and a test of rights, are other users where root runs the tests
+    place.chmod(
+        0o711
+    )  # the tests' database server, and a test of rights, are other users where root runs the tests
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(place))
         patch.setattr(tempfile, "tempdir", str(place))

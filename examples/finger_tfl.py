@@ -24,9 +24,10 @@ def main(run: Experiment, out: Path, *, overwrite: bool, resume: bool) -> Run:
     batches = draw_batches(
         run, train.table
     )  # P labels, K images of each; with weights more of the frequent class
-    net = build_network(run, pre)  # an EmbeddingNet; with weights its first half is frozen
+    net = build_network(run, pre, boxes=data.boxes)  # an EmbeddingNet; with weights half frozen
     loss = siamura.losses.TripletFocalLoss(run.margin, sigma=run.sigma)
-    history = siamura.fit(net, train, batches, loss, out=folder, resume=resume, **run.training(valid))
+    options = run.training(valid, data.boxes)
+    history = siamura.fit(net, train, batches, loss, out=folder, resume=resume, **options)
     embeddings = {split: siamura.embed(net, views) for split, views in data.splits.items()}
     return finish_run(run, folder, data, history, embeddings, loss)  # heads, figures, table, page
 

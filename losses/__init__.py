@@ -3,6 +3,7 @@
 from .base import DistributedLossWrapper
 from .batch_hard import BatchHardTripletLoss
 from .focal import TripletFocalLoss
+from .localisation import localisation_loss
 from .memory import CrossBatchMemory, SelfSupervisedLoss
 from .selectively_contrastive import SelectivelyContrastiveLoss
 from .semi_hard import SemiHardTripletLoss
@@ -17,4 +18,5 @@ __all__ = [
     "SemiHardTripletLoss",
     "TripletFocalLoss",
     "TripletLoss",
+    "localisation_loss",
 ]

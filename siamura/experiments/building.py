@@ -10,6 +10,7 @@ from siamura import losses
 from siamura.networks import EmbeddingNet
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pytorch_metric_learning.losses import BaseMetricLossFunction
 
     from siamura.pixels import Preprocess
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["build_loss", "build_network"]
 
 
-def build_network(experiment: Experiment, pre: Preprocess) -> EmbeddingNet:
+def build_network(
+    experiment: Experiment, pre: Preprocess, *, boxes: pd.DataFrame | None = None
+) -> EmbeddingNet:
     """Make the network that an experiment names, for images made by `pre`; the first layers frozen, as it says.
+
+    Where there are boxes of training views, it is one that can learn where findings are (``pool="located"``).
 
     Examples
     --------
@@ -33,7 +38,7 @@ def build_network(experiment: Experiment, pre: Preprocess) -> EmbeddingNet:
     recipe = experiment.recipe()
     net = EmbeddingNet(
         experiment.trunk, dim=experiment.dim, weights=experiment.weights, preprocess=pre, seed=experiment.seed,
-        dropout=recipe["dropout"],
+        dropout=recipe["dropout"], pool="avg" if boxes is None else "located",
     )  # fmt: skip
     start = recipe["train_from"]
     if isinstance(start, float):

@@ -48,6 +48,8 @@ class Inputs:
         Files that could not be read and are left out: ``path`` and ``reason``.
     started : float
         When they were read, in seconds of `time.time`: the beginning of the run.
+    boxes : DataFrame or None
+        Boxes of lesions of the views in ``train``, from which the network learns where findings are.
     """
 
     splits: dict[str, RadiographDataset]
@@ -55,6 +57,7 @@ class Inputs:
     facts: dict[str, Any]
     unreadable: pd.DataFrame
     started: float
+    boxes: pd.DataFrame | None = None
 
     @property
     def table(self) -> pd.DataFrame:

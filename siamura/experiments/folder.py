@@ -303,8 +303,8 @@ def open_folder(
                 f"{folder} was started with {differing[0]}={earlier.get(differing[0])!r}, not "
                 f"{getattr(resume, differing[0])!r}; resume with its settings, or start anew with --overwrite."
             )
-        # What an earlier version left out of its recipe, it did so: as many images of each class.
-        settled = {"class_balance": 1.0} | (config.get("recipe") or {})
+        # What an earlier version left out of its recipe, it did so: as many images of each class, no boxes.
+        settled = {"class_balance": 1.0, "locate": 0.0} | (config.get("recipe") or {})
         now: dict[str, Any] = getattr(resume, "recipe", dict)()
         if differing := [name for name, value in now.items() if settled.get(name, value) != value]:
             raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["finish_run", "load_data", "run", "start_run"]
+
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -108,13 +112,15 @@ def run(
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # bad input leaves nothing behind
         raise
+    if inputs.boxes is not None:
+        net = build_network(experiment, pre, boxes=inputs.boxes)
     train = inputs.splits["train"]
     batches = draw_batches(experiment, train.table)
     chooses = ["which weights are kept"] * experiment.keep_best
     chooses += ["when the training ended"] * (experiment.patience is not None)
     watched = inputs.watched(" and ".join(chooses))
     history = fit(  # writes history.csv, model/ and checkpoints as it goes
-        net, train, batches, loss, out=folder, resume=resume, **experiment.training(watched)
+        net, train, batches, loss, out=folder, resume=resume, **experiment.training(watched, inputs.boxes)
     )
     embeddings = {
         split: embed(net, data, accelerator=experiment.accelerator) for split, data in inputs.splits.items()
@@ -174,7 +180,8 @@ def load_data(
     -------
     Inputs
         ``splits["train"]`` and ``splits["valid"]`` are the data sets; ``splits["calibration"]`` holds the training
-        patients that are held back from the network, where there are enough.
+        patients that are held back from the network, where there are enough; ``boxes`` those of lesions in
+        ``splits["train"]``, or None.
 
     Raises
     ------
@@ -203,6 +210,8 @@ def load_data(
     if experiment.lesions is not None:
         # What is wrong with it is said before training.
         read_boxes(experiment.lesions, inputs.splits["valid"].table)
+        if experiment.recipe()["locate"]:
+            inputs = replace(inputs, boxes=_training_boxes(experiment.lesions, inputs))
     facts = _facts(experiment, inputs, drawn_classes(experiment, inputs.splits["train"].table))
     on_rank_zero(lambda: write_config(folder, experiment, status="training", **facts))
     return inputs
@@ -247,12 +256,29 @@ def finish_run(
         train = inputs.splits["train"]
         net, loss = siamura.EmbeddingNet("squeezenet1_1", preprocess=pre), siamura.losses.TripletFocalLoss()
         batches = siamura.samplers.PKBatchSampler(train.labels, p=2, k=4, groups=train.patients)
-        history = siamura.fit(net, train, batches, loss, out=folder, **experiment.training())
+        history = siamura.fit(net, train, batches, loss, out=folder, **experiment.training(boxes=inputs.boxes))
         embeddings = {split: siamura.embed(net, data) for split, data in inputs.splits.items()}
         finish_run(experiment, folder, inputs, history, embeddings, loss).config["status"]
         # 'finished'
     """
     return on_rank_zero(lambda: _finish(experiment, folder, inputs, history, embeddings, loss))
+
+
+def _training_boxes(source: str, inputs: Inputs) -> pd.DataFrame | None:
+    """Boxes of the views that the network trains on; None where there are none, which is said."""
+    train = inputs.splits["train"].table
+    found = read_boxes(source, inputs.table)
+    found = found[found["path"].isin(train["path"])].reset_index(drop=True)
+    views = int(found["path"].nunique())
+    inputs.facts["boxes"] = {
+        "train": views, "of": int((train["label"] > 0).sum()), "label": inputs.facts["classes"][0],
+    }  # fmt: skip
+    if not views:
+        _log.warning(
+            "%s has no box of a training view: the network does not learn where findings are", source
+        )
+        return None
+    return found
 
 
 def _facts(

@@ -43,8 +43,11 @@ class Experiment(SettingsBase):
         A part found in the data, such as ``XR_FINGER`` or ``finger``, several with commas between, or ``all``; where
         the data name none, that of all. The images of a batch are then of one part, as far as each has the labels.
     lesions : str or None
-        A file of boxes around lesions as `siamura.studies.read_boxes` reads it (file, x0, y0, x1, y1): the report
-        then compares the heat maps of validation views with them.
+        A file of boxes around lesions as `siamura.studies.read_boxes` reads it (file, x0, y0, x1, y1): the network
+        learns from those of training views where findings are, and the report compares the heat maps of validation
+        views with theirs.
+    locate : float or None
+        Of `siamura.fit`; by default 6 with `lesions`, and 0 leaves the boxes of training views out.
     views : int
         How many phantom views are drawn, where `data` is None.
     trunk : str
@@ -134,7 +137,13 @@ class Experiment(SettingsBase):
     ordered: bool | None = setting(None, "Whether three labels or more are grades in order.")
     part: str = setting("XR_FINGER", "Body part; give it again for several, or all.")
     lesions: str | None = setting(
-        None, "Boxes around lesions (file, x0, y0, x1, y1), with which the heat maps are compared."
+        None,
+        "Boxes around lesions (file, x0, y0, x1, y1): those of training views teach the network where findings are, "
+        "with those of validation views the heat maps are compared.",
+    )
+    locate: float | None = setting(
+        None,
+        "Weight of where findings are in the training; by default 6 with --lesions, and 0 leaves it out.",
     )
     views: int = setting(800, "Phantom views to draw, where --data is not given.")
     trunk: str = setting("densenet169", "Trunk: densenet169, resnet50, any torchvision classifier.")
@@ -219,6 +228,10 @@ class Experiment(SettingsBase):
             raise ValueError(
                 "columns, positive, classes, ordered and lesions are of data=, which is not given."
             )
+        if self.locate is not None and self.lesions is None:
+            raise ValueError(
+                f"locate={self.locate!r} does nothing without lesions; give that too, or leave it out."
+            )
         if self.positive is not None and self.classes is not None:
             raise ValueError(
                 "positive and classes exclude each other: of two classes the second is positive."
@@ -272,7 +285,7 @@ class Experiment(SettingsBase):
         self._check_size_and_seed()
 
     def _check_recipe(self) -> None:
-        for name in ("classify", "weight_decay"):
+        for name in ("classify", "weight_decay", "locate"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), least=0)
         if self.class_balance is not None:
@@ -296,7 +309,7 @@ class Experiment(SettingsBase):
         -------
         dict
             ``classify``, ``head_first``, ``class_balance``, ``train_from``, ``trunk_lr``, ``dropout``,
-            ``weight_decay``.
+            ``weight_decay``, and with `lesions` ``locate``.
 
         Examples
         --------
@@ -313,6 +326,8 @@ class Experiment(SettingsBase):
             "dropout": 0.2 if given else 0.0,
             "weight_decay": 0.05 if given else 0.01,
         }
+        if self.lesions is not None:
+            settled["locate"] = 6.0
         own = {name: getattr(self, name) for name in settled if getattr(self, name) is not None}
         if "train_from" in own and (share := _share_of(own["train_from"])) is not None:
             own["train_from"] = share
@@ -333,8 +348,16 @@ class Experiment(SettingsBase):
         """The device as Lightning names it."""
         return "gpu" if self.device == "cuda" else self.device
 
-    def training(self, valid: Any = None) -> dict[str, Any]:
-        """The settings as keywords of `siamura.fit`; `valid` is the data set to validate on, where that is wanted."""
+    def training(self, valid: Any = None, boxes: Any = None) -> dict[str, Any]:
+        """The settings as keywords of `siamura.fit`.
+
+        Parameters
+        ----------
+        valid : Dataset, optional
+            To validate on, where that is wanted.
+        boxes : DataFrame, optional
+            Of training views, where there are some: ``boxes`` of what `load_data` gives.
+        """
         names = (
             "epochs", "steps", "lr", "augment", "seed", "accumulate", "ema", "keep_best", "patience", "precision",
             "start_size", "recompute", "drop_path", "workers",
@@ -343,6 +366,8 @@ class Experiment(SettingsBase):
         recipe = self.recipe()
         found |= {name: recipe[name] for name in ("classify", "head_first", "trunk_lr", "weight_decay")}
         found["accelerator"] = self.accelerator
+        if boxes is not None:
+            found |= {"lesions": boxes, "locate": recipe["locate"]}
         if self.logger is not None:
             found["loggers"] = (self.logger,)
         if self.keep_best or self.patience is not None:

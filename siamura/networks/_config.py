@@ -193,7 +193,7 @@ def _preprocess(made: Any) -> Preprocess | None:
 _COMMON: dict[str, Check] = {"trunk": _trunk, "image_size": _side}
 _EMBEDDING: dict[str, Check] = {
     "dim": _width,
-    "pool": _one_of("avg", "max", "gem", "cls"),
+    "pool": _one_of("avg", "max", "gem", "cls", "located"),
     "hidden": _widths,
     "batch_norm": _truth,
     "dropout": _share,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .embedding_head import EmbeddingHead, Neck, Pooling
 from .grey_net import GreyNet
+from .locator import LocatedPool, halving_block, joined, watched
 
 if TYPE_CHECKING:
     from siamura.pixels import Preprocess
@@ -31,7 +32,8 @@ class EmbeddingNet(GreyNet):
     weights : None, "imagenet" or path
         What the trunk starts from.
     pool, hidden, batch_norm, dropout, normalize
-        See `EmbeddingHead`.
+        See `EmbeddingHead`. With ``pool="located"`` the network can say where a finding is (`located`), once
+        ``fit(..., lesions=boxes)`` has taught it.
     image_size : int, optional
         See `Trunk`.
     preprocess : Preprocess, optional
@@ -74,6 +76,7 @@ class EmbeddingNet(GreyNet):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             super().__init__(trunk, weights, image_size=image_size, preprocess=preprocess, pool=pool)
+            found = halving_block(self.trunk) if pool == "located" else None
             self.head = EmbeddingHead(
                 self.trunk.channels,
                 dim,
@@ -82,7 +85,12 @@ class EmbeddingNet(GreyNet):
                 batch_norm=batch_norm,
                 dropout=dropout,
                 normalize=normalize,
+                finer=0 if found is None else found[1],
             )
+        self.halving: str | None = None  # the block whose input the pooling looks at too
+        if found is not None and isinstance(self.head.pool, LocatedPool):
+            self.halving = found[0]
+            self.trunk.model.get_submodule(self.halving).register_forward_pre_hook(self.head.pool.kept)
         self.dim = dim
         self.config |= {
             "dim": dim,
@@ -110,6 +118,25 @@ class EmbeddingNet(GreyNet):
             torch.manual_seed(seed)
             self.neck = Neck(self.dim, classes).to(self.mean.device)
         self.config["classes"] = classes
+
+    def located(self, x: Tensor) -> Tensor:
+        """Give a logit for each place of grey images, (B, 1, S, S) from 0 to 255: float32 (B, h, w).
+
+        The places are those of the finest map that is looked at, such as 14 x 14 of 224 pixels.
+
+        Raises
+        ------
+        ValueError
+            If the network has no ``pool="located"``.
+        """
+        if self.config["pool"] != "located":
+            raise ValueError(
+                f'a network with pool="{self.config["pool"]}" does not say where a finding is; make it with '
+                'pool="located", and train it by fit(..., lesions=boxes).'
+            )
+        with watched(self) as logits:
+            self(x)
+        return joined(logits)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Give the classifier's logits, float32 (B, classes), of embeddings, float32 (B, dim).

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .locator import LocatedPool
+
 __all__ = ["EmbeddingHead", "GeM", "Pooling", "make_pool"]
 
-Pooling = Literal["avg", "max", "gem", "cls"]
+Pooling = Literal["avg", "max", "gem", "cls", "located"]
 
 
 class GeM(nn.Module):
@@ -67,7 +69,7 @@ class _ClassToken(nn.Module):
 
 
 def make_pool(name: Pooling) -> nn.Module:
-    """Pooling by name.
+    """Pooling by name, but ``located``, which has weights for a number of channels.
 
     Raises
     ------
@@ -89,8 +91,9 @@ class EmbeddingHead(nn.Module):
         Channels of the feature map.
     dim : int
         Dimensions of the embedding.
-    pool : {"avg", "max", "gem", "cls"}
-        How the map becomes a vector; ``"cls"`` takes a transformer's class token instead.
+    pool : {"avg", "max", "gem", "cls", "located"}
+        How the map becomes a vector; ``"cls"`` takes a transformer's class token instead, ``"located"`` is the mean and
+        means weighted by where a finding may be (`LocatedPool`).
     hidden : sequence of int
         Widths of dense layers in between.
     batch_norm : bool
@@ -99,6 +102,8 @@ class EmbeddingHead(nn.Module):
         Share of activations dropped before each dense layer.
     normalize : bool
         Scale each embedding to length 1.
+    finer : int
+        With ``pool="located"``: channels of a finer map beside.
 
     Examples
     --------
@@ -117,6 +122,7 @@ class EmbeddingHead(nn.Module):
         batch_norm: bool = False,
         dropout: float = 0.0,
         normalize: bool = True,
+        finer: int = 0,
     ) -> None:
         super().__init__()
         for name, value in (("dim", dim), *(("hidden", width) for width in hidden)):
@@ -124,7 +130,12 @@ class EmbeddingHead(nn.Module):
                 raise ValueError(f"{name}={value} must be at least 1.")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout} must be at least 0 and below 1.")
-        self.pool = make_pool(pool)
+        self.pool: nn.Module
+        if pool == "located":
+            self.pool = LocatedPool(channels, finer)
+            channels = self.pool.width
+        else:
+            self.pool = make_pool(pool)
         self.normalize = normalize
         layers: list[nn.Module] = []
         for width, last in [(w, False) for w in hidden] + [(dim, True)]:

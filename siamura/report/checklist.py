@@ -259,9 +259,14 @@ def _kind(record: Record) -> str:
 def _training(record: Record) -> str:
     said = _set(
         record, "loss", "margin", "sigma", "epochs", "steps", "p", "k", "batch", "optimizer", "lr", "trunk_lr",
-        "weight_decay", "dropout", "drop_path", "classify", "head_first", "class_balance", "train_from", "augment",
-        "accumulate", "ema", "precision", "seed",
+        "weight_decay", "dropout", "drop_path", "classify", "locate", "head_first", "class_balance", "train_from",
+        "augment", "accumulate", "ema", "precision", "seed",
     )  # fmt: skip
+    if boxes := _data(record).get("boxes"):
+        said += (
+            f"; boxes of {boxes['train']} of the {boxes['of']} training views with a finding taught the network where "
+            f"findings are, and views of {boxes['label']!r} without a box that there is none"
+        )
     return f"{said}; {len(record.history)} steps were made" if record.history is not None else said
 
 

@@ -180,7 +180,7 @@ def fit_classifier(
 class ClassifierModule(TrainModule):
     """Binary cross-entropy, each image by its weight."""
 
-    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def objective(self, images: Tensor, labels: Tensor, *_: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Loss and accuracy of a batch; `labels` holds label and weight (B, 2)."""
         logits = gather_rows(self.net(images).float())
         label, weight = gather_rows(labels).unbind(1)

@@ -179,10 +179,10 @@ def batch_count(batches: Iterable[Any]) -> int:
     return count
 
 
-def collate(batch: Any) -> tuple[Tensor, Tensor]:
+def collate(batch: Any) -> tuple[Tensor, ...]:
     """Pass on what is a batch already (`__getitems__`), and stack what is not."""
-    if isinstance(batch, tuple) and len(batch) == 2 and isinstance(batch[0], Tensor):
-        return cast("tuple[Tensor, Tensor]", batch)
+    if isinstance(batch, tuple) and len(batch) >= 2 and isinstance(batch[0], Tensor):
+        return batch
     images, labels = default_collate(batch)
     return images, labels
 
@@ -190,7 +190,8 @@ def collate(batch: Any) -> tuple[Tensor, Tensor]:
 def fetch(data: Dataset[Any], positions: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Images and labels at some positions, as one batch."""
     many = getattr(data, "__getitems__", None)
-    return collate(many(list(positions)) if many is not None else [data[i] for i in positions])
+    images, labels = collate(many(list(positions)) if many is not None else [data[i] for i in positions])
+    return images, labels
 
 
 def check_sampler(batches: Iterable[Any], data: Dataset[Any]) -> None:

@@ -18,6 +18,7 @@ from siamura.networks import Trunk
 from .data import Augment, fetch, labels_of
 from .embedding import forward_rows
 from .head_first import FEATURE_BYTES
+from .locating import sees_halving
 
 __all__ = ["EarlyFeatures", "LateNet", "keep_early_features"]
 
@@ -123,7 +124,13 @@ class EarlyFeatures:
 
 
 def keep_early_features(
-    net: Any, data: Dataset[Any], augment: Augment | None, asked: bool | None, *, accelerator: str
+    net: Any,
+    data: Dataset[Any],
+    augment: Augment | None,
+    asked: bool | None,
+    *,
+    accelerator: str,
+    located: bool = False,
 ) -> tuple[LateNet, Dataset[Any], EarlyFeatures] | None:
     """Cut a network in front of its first learning block, and compute what comes in there for all images.
 
@@ -136,6 +143,8 @@ def keep_early_features(
     asked : bool, optional
         The option ``cache_features``.
     accelerator : str
+    located : bool
+        Whether the network learns where findings are.
 
     Returns
     -------
@@ -153,6 +162,8 @@ def keep_early_features(
     try:
         flips = _flips_of(augment)
         cut = LateNet(net)
+        if located and not sees_halving(cut):
+            raise ValueError(f"places are looked for in what {net.halving} takes in, which is frozen")
         images = fetch(data, [0])[0]
         count = len(data)  # type: ignore[arg-type]
         shape = _check_cut(cut, images)

@@ -122,6 +122,10 @@ def train_head(
         raise ValueError(
             f"head_first needs a network with a trunk and a head, such as EmbeddingNet; {type(net).__name__} has none."
         )
+    if getattr(net, "halving", None) is not None:
+        raise ValueError(
+            'head_first keeps one map of the trunk, and pool="located" looks at two; give head_first=0.'
+        )
     trunk = FrozenTrunk(net)
     count = len(data)  # type: ignore[arg-type]
     one, _ = forward_rows(trunk, data, np.zeros(1, dtype=np.int64), accelerator=accelerator, progress=False)

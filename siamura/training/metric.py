@@ -27,6 +27,7 @@ from .early_features import keep_early_features
 from .engine import RunSettings, pretrained, run_training
 from .growing import check_start_size
 from .head_first import head_steps, share_or_steps, train_head
+from .locating import BoxedRows, place_boxes
 from .machine import check_weights
 from .module import Feed, MetricModule, cross_entropy, mines_triplets, without_memory
 from .neighbour_check import NeighbourCheck
@@ -75,7 +76,7 @@ def fit(
         hardest_negative, objective (the loss that trained, the final one where both did), share (the final loss's
         weight), and with `valid` valid_loss, valid_p1 and valid_kappa of a 15-NN vote among at most 512 training
         images (NaN between measurements); with `classify` also metric_loss and classification_loss, the two terms of
-        the loss. ``history.attrs["interrupted"]`` says whether Ctrl-C ended it; ``attrs``
+        the loss, with `lesions` location_loss. ``history.attrs["interrupted"]`` says whether Ctrl-C ended it; ``attrs``
         also holds the ``steps`` that it was to take, ``precision``, ``channels_last``, ``freeze_batchnorm`` and
         ``drop_path``.
 
@@ -125,6 +126,13 @@ def fit(
     _adopt_preprocess(net, data)
     if chosen["classify"]:
         _add_classifier(net, data, seed)
+    boxes = {}
+    if chosen["lesions"] is not None:
+        if getattr(net, "config", {}).get("pool") != "located":
+            raise ValueError(
+                'lesions needs a network that looks for places: EmbeddingNet(..., pool="located").'
+            )
+        boxes = place_boxes(data, chosen["lesions"], progress=chosen["progress"])
     if chosen["start_size"] is not None:
         check_start_size(net, chosen["start_size"], fetch(data, [0])[0])
     settings = RunSettings.of(chosen, net, drop_path=_usual_drop_path(net))
@@ -160,16 +168,23 @@ def fit(
         if chosen["on_collapse"] is not None:
             beside.append(CollapseWatch(chosen["on_collapse"]))
         learner, rows, images = net, data, True
-        cut = None
+        cut, masks = None, augment
         if not chosen["compile"] and chosen["start_size"] is None:
             cut = keep_early_features(
-                net, data, augment, chosen["cache_features"], accelerator=chosen["accelerator"]
+                net,
+                data,
+                augment,
+                chosen["cache_features"],
+                accelerator=chosen["accelerator"],
+                located=bool(boxes),
             )
         if cut is not None:
             learner, rows, augment = cut
             images = False
+        if boxes:
+            rows = BoxedRows(rows, boxes, int(fetch(data, [0])[0].shape[-1]))
         feed = Feed(
-            rows, batches, total, augment, seed, chosen["workers"], images, alone, chosen["start_size"]
+            rows, batches, total, augment, seed, chosen["workers"], images, alone, chosen["start_size"], masks
         )
         module = MetricModule(
             learner,
@@ -177,6 +192,7 @@ def fit(
             feed,
             optimiser,
             classify=chosen["classify"],
+            locate=chosen["locate"],
             channels_last=settings.channels_last,
         )
         with recomputed(net) if chosen["recompute"] else nullcontext():

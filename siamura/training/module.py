@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ from pytorch_metric_learning.losses import CrossBatchMemory
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from siamura.networks.locator import watched
 from siamura.pixels.checks import check_augmented, check_gray
 
 from .curriculum import Curriculum
 from .data import Augment, Stream, batch_count, stream_loader
 from .distributed import gather_rows, rank_and_world
 from .growing import side_at, to_side
+from .locating import places_loss
 from .optimisers import OptimiserSettings
 from .seeds import own_rng, step_generator, step_seed
 
@@ -56,6 +59,8 @@ class Feed:
         Steps that the head took before.
     start_size : int, optional
         Side of the first images, see `side_at`.
+    augment_masks : callable, optional
+        Of (masks, generator), where the data set gives masks of boxes too: what `augment` does to the images' places.
     """
 
     data: Dataset[Any]
@@ -67,6 +72,7 @@ class Feed:
     images: bool = True
     head_first: int = 0
     start_size: int | None = None
+    augment_masks: Augment | None = None
 
 
 class TrainModule(pl.LightningModule):
@@ -110,25 +116,27 @@ class TrainModule(pl.LightningModule):
         """Steps of the whole run."""
         return self._feed.total
 
-    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Loss of a batch, and what the history keeps of it."""
+    def objective(self, images: Tensor, labels: Tensor, *boxes: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Loss of a batch, and what the history keeps of it; `boxes` as `BoxedRows` gives them, where it does."""
         raise NotImplementedError
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """One step, with random numbers of its own."""
-        images, labels = batch
+        images, labels, *boxes = batch
         rank, _ = rank_and_world()
         if self._feed.images:
             check_gray(images)
         if self._feed.augment is not None:
-            made = self._augmented(images)
+            made = self._augmented(images, self._feed.augment)
             images = check_augmented(images, made) if self._feed.images else made
+        if boxes and self._feed.augment_masks is not None:
+            boxes[0] = self._augmented(boxes[0], self._feed.augment_masks)
         if (start := self._feed.start_size) is not None:
             images = to_side(images, side_at(self.step_done, self.total, start, images.shape[-1]))
         if self._channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         with own_rng(self.device, self._feed.seed, 1, self.step_done, rank):
-            loss, row = self.objective(images, labels)
+            loss, row = self.objective(images, labels, *boxes)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -148,11 +156,9 @@ class TrainModule(pl.LightningModule):
         )
         return loss
 
-    def _augmented(self, images: Tensor) -> Tensor:
+    def _augmented(self, images: Tensor, augment: Augment) -> Tensor:
         """Augment; several processes draw for the whole batch and use their share, as one would."""
         rank, world = rank_and_world()
-        augment = self._feed.augment
-        assert augment is not None
         generator = step_generator(self._feed.seed, 2, self.step_done)
         if world == 1:
             return augment(images, generator)
@@ -231,24 +237,37 @@ class MetricModule(TrainModule):
         The losses.
     classify : float
         Weight of a cross-entropy by the network's neck.
+    locate : float
+        Weight of `places_loss`, where the data set gives boxes.
     net, feed, optimiser, channels_last
         See `TrainModule`.
     """
 
     def __init__(
-        self, net: nn.Module, curriculum: Curriculum, *args: Any, classify: float = 0.0, **options: Any
+        self,
+        net: nn.Module,
+        curriculum: Curriculum,
+        *args: Any,
+        classify: float = 0.0,
+        locate: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__(net, *args, **options)
         self.curriculum = curriculum
-        self.classify = classify
+        self.classify, self.locate = classify, locate
         self.loss = curriculum.loss
         self.warmup = curriculum.warmup
         self._mines = mines_triplets(curriculum.loss)
         self._had_triplets = False
 
-    def objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def objective(self, images: Tensor, labels: Tensor, *boxes: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Embed, gather what the other processes embedded, and mine the whole batch."""
-        emb = gather_rows(self.net(images).float())
+        whole: Any = getattr(self.net, "net", self.net)
+        placed = None
+        with watched(whole) if boxes else nullcontext([]) as places:
+            emb = gather_rows(self.net(images).float())
+        if boxes:
+            placed = places_loss(places, *boxes, labels)
         labels = gather_rows(labels)
         self._had_triplets = self._had_triplets or has_triplet(labels)
         share = self.curriculum.share(self.step_done)
@@ -278,6 +297,9 @@ class MetricModule(TrainModule):
             beside = cross_entropy(self.net, emb, labels)
             row |= {"metric_loss": float(loss.detach()), "classification_loss": float(beside.detach())}
             loss = loss + self.classify * beside
+        if placed is not None:
+            row["location_loss"] = float(placed.detach())
+            loss = loss + self.locate * placed
         return loss, row | {"objective": type(used).__name__, "share": share}
 
     def on_train_batch_end(self, *args: Any) -> None:

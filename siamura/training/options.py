@@ -9,6 +9,7 @@ from .typed_options import Option, described
 if TYPE_CHECKING:  # the command line takes descriptions from here, and should not wait for torch
     import lightning.pytorch as pl
     import numpy.typing as npt
+    import pandas as pd
     from torch import nn
     from torch.utils.data import Dataset
 
@@ -273,6 +274,26 @@ class FitOptions(TrainingOptions, total=False):
         ),
     ]
 
+    lesions: Annotated[
+        "str | os.PathLike[str] | pd.DataFrame | None",
+        Option(
+            None,
+            "Boxes around lesions of some images, as `siamura.studies.read_boxes` takes them; the data is a "
+            '`RadiographDataset` then, and the network has ``pool="located"``. Beside the loss it '
+            "learns where a finding is: inside its boxes, anywhere in a view with a label above 0 and no box, nowhere "
+            "in one with label 0 and none. An augmentation is applied to masks of the boxes too, with the same "
+            "generator.",
+            "path or DataFrame, optional",
+        ),
+    ]
+    locate: Annotated[
+        float,
+        Option(
+            6.0,
+            "Weight of that loss (`siamura.losses.localisation_loss`, mean over the maps that are looked at).",
+            above=0,
+        ),
+    ]
     warmup_loss: Annotated[
         "nn.Module | str | None",
         Option(

@@ -137,13 +137,17 @@ def options_of(kind: type[T], given: Mapping[str, Any], function: str) -> T:
         raise ValueError(
             "start_size and cache_features=True exclude each other: images of other sizes have others."
         )
+    if chosen.get("lesions") is not None and chosen.get("compile"):
+        raise ValueError(
+            "lesions and compile=True exclude each other: places are looked for inside the trunk."
+        )
     return cast("T", chosen)
 
 
 #: Options that do nothing without another one.
 NEEDS = {
     "validate_every": "valid", "monitor": "valid", "keep_best": "valid", "patience": "valid",
-    "checkpoint_every": "out",
+    "checkpoint_every": "out", "locate": "lesions",
 }  # fmt: skip
 
 
