@@ -3,8 +3,9 @@
 ``python -m benchmarks.real_bones DATA WEIGHTS`` trains every method on FracAtlas with three seeds, measures on its
 valid split, and prints the tables of docs/real_bones.md. DATA is a folder with ``films.csv`` (columns file, finding,
 patient, study, region, hardware, split), the files that it names, and ``lesions.csv`` (file, x0, y0, x1, y1), which
-the method ``boxes`` alone needs; WEIGHTS is timm's ``tf_efficientnet_lite0.safetensors``. Each training is kept in ``--out`` and not repeated. ``--device auto`` takes a
-GPU, where 30 trainings are minutes; on 2 cores they are hours, ``--methods`` and ``--seeds`` choose some.
+the method ``boxes`` alone needs; WEIGHTS is timm's ``tf_efficientnet_lite0.safetensors``. Each training is kept in
+``--out`` and not repeated. ``--device auto`` takes a GPU, where 30 trainings are minutes; on 2 cores they are hours,
+``--methods`` and ``--seeds`` choose some.
 """
 
 from __future__ import annotations
