@@ -66,7 +66,7 @@ def localisation_loss(logits: Tensor, inside: Tensor, boxed: Tensor, positive: T
     places = _over_places(logits.float())
     anywhere = places.logsumexp(dim=1)
     nowhere = F.softplus(anywhere)  # -log of its probability
-    share = F.adaptive_avg_pool2d((inside > 0).float(), logits.shape[-2:]).flatten(1)
+    share = F.adaptive_avg_pool2d((inside > 0).float(), (logits.shape[1], logits.shape[2])).flatten(1)
     seen = share.amax(dim=1) > 0
     within = torch.where(
         seen[:, None], share, torch.ones_like(share)

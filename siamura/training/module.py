@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,10 +263,13 @@ class MetricModule(TrainModule):
         """Embed, gather what the other processes embedded, and mine the whole batch."""
         whole: Any = getattr(self.net, "net", self.net)
         placed = None
-        with watched(whole) if boxes else nullcontext([]) as places:
-            emb = gather_rows(self.net(images).float())
         if boxes:
-            placed = places_loss(places, *boxes, labels)
+            with watched(whole) as places:
+                emb = gather_rows(self.net(images).float())
+            masks, boxed = boxes
+            placed = places_loss(places, masks, boxed, labels)
+        else:
+            emb = gather_rows(self.net(images).float())
         labels = gather_rows(labels)
         self._had_triplets = self._had_triplets or has_triplet(labels)
         share = self.curriculum.share(self.step_done)
