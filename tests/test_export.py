@@ -28,17 +28,20 @@ def run(path, images):
 
 
 @pytest.mark.parametrize(
-    ("trunk", "size"),
+    ("trunk", "size", "pool"),
     [
-        ("squeezenet1_1", 64),
-        ("resnet18", 96),
-        pytest.param("densenet169", 96, marks=pytest.mark.slow),
-        pytest.param("resnet50", 224, marks=pytest.mark.slow),
+        ("squeezenet1_1", 64, "avg"),
+        ("resnet18", 96, "avg"),
+        ("resnet18", 64, "located"),
+        pytest.param("densenet169", 96, "avg", marks=pytest.mark.slow),
+        pytest.param("resnet50", 224, "avg", marks=pytest.mark.slow),
     ],
 )
-def test_network_and_head_equal_pytorch(tmp_path, head, trunk, size):
+def test_network_and_head_equal_pytorch(tmp_path, head, trunk, size, pool):
     pre = Preprocess(size=size, clahe=CLAHE(3.0, (4, 4)), fit="squash")
-    net = EmbeddingNet(trunk, dim=8, preprocess=pre).train()
+    net = EmbeddingNet(trunk, dim=8, preprocess=pre, pool=pool).train()
+    if pool == "located":
+        torch.nn.init.normal_(net.head.pool.finer.weight, std=0.1)
     with torch.no_grad():
         for _ in range(3):  # batch norm's statistics must be the exported ones
             net(torch.randint(0, 256, (4, 1, size, size), dtype=torch.uint8))

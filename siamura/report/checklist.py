@@ -262,7 +262,7 @@ def _training(record: Record) -> str:
         "weight_decay", "dropout", "drop_path", "classify", "locate", "head_first", "class_balance", "train_from",
         "augment", "accumulate", "ema", "precision", "seed",
     )  # fmt: skip
-    if boxes := _data(record).get("boxes"):
+    if (boxes := _data(record).get("boxes")) and boxes["train"]:
         said += (
             f"; boxes of {boxes['train']} of the {boxes['of']} training views with a finding taught the network where "
             f"findings are, and views of {boxes['label']!r} without a box that there is none"
