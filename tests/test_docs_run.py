@@ -138,6 +138,7 @@ THERE: dict[str, tuple[str, ...]] = {
         "archive",
     ),
     "docs/pixels.md": ("MURA-v1.1",),
+    "docs/training.md": ("lesions.csv",),
     "docs/reading.md": ("MURA-v1.1", "own.csv", "clinic.csv", "images", "archive", "hand.png", "broken.jpg"),
     "docs/similar_cases.md": ("runs/finger_tfl", "new.png"),
 }

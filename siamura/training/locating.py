@@ -83,7 +83,8 @@ def place_boxes(
     ValueError
         If the data set has no table or no preprocessing, boxes are wrong, or none is of a row.
     """
-    from siamura.pixels import read_image  # here, as it loads OpenCV
+    # Here, as they load OpenCV and pandas.
+    from siamura.pixels import read_image
     from siamura.studies import read_boxes
 
     table, pre = getattr(data, "table", None), getattr(data, "pre", None)
