@@ -49,16 +49,17 @@ METHODS = {
     "plain_hard": "plain script, PML batch hard",
     "plain_all": "plain script, PML all triplets",
     "default": "siamura, default with weights, 224 px",
-    "boxes": "siamura, default, with the boxes of the training views",
+    "boxes": "siamura, default, taught by the boxes of the training views",
     "steady": "siamura, default but no stochastic depth",
     "even": "siamura, no stochastic depth, 16 of each class in a batch",
     "long": "siamura, 448 px, 600 steps, else as the row above",
     "best": "siamura, best: 448 px, no stochastic depth",
     "large": "siamura, default at 448 px",
+    "boxes448": "siamura, at 448 px, taught by the boxes of the training views",
 }
 #: Of these, siamura's trainings; and those of them that are set beside all others.
-SIAMURA = ("default", "boxes", "steady", "even", "long", "best", "large")
-COMPARED = ("default", "boxes", "best")
+SIAMURA = ("default", "boxes", "steady", "even", "long", "best", "large", "boxes448")
+COMPARED = ("default", "boxes", "best", "boxes448")
 HEADS = {"knn": "k-NN", "head": "classifier or MLP", "logistic": "logistic regression"}
 
 
@@ -158,6 +159,7 @@ RUNS: Mapping[str, tuple[int, Callable[..., dict[str, Any]], dict[str, Any]]] = 
     "long": (448, joint, {"drop_path": 0.0, "steps": 600, "class_balance": 1.0}),
     "best": (448, joint, {"drop_path": 0.0}),
     "large": (448, joint, {}),
+    "boxes448": (448, joint, {"lesions": "lesions.csv"}),
 }
 
 

@@ -68,9 +68,8 @@ def localisation_loss(logits: Tensor, inside: Tensor, boxed: Tensor, positive: T
     nowhere = F.softplus(anywhere)  # -log of its probability
     share = F.adaptive_avg_pool2d((inside > 0).float(), (logits.shape[1], logits.shape[2])).flatten(1)
     seen = share.amax(dim=1) > 0
-    within = torch.where(
-        seen[:, None], share, torch.ones_like(share)
-    )  # of rows without, a log that has a gradient
+    # Of rows without a box all places, whose logarithm has a gradient.
+    within = torch.where(seen[:, None], share, torch.ones_like(share))
     found = (places + within.clamp(min=torch.finfo(torch.float32).tiny).log()).logsumexp(dim=1)
     known = torch.where(boxed, found, torch.where(positive, anywhere, torch.zeros_like(anywhere)))
     used = ~boxed | seen

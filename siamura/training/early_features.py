@@ -18,7 +18,6 @@ from siamura.networks import Trunk
 from .data import Augment, fetch, labels_of
 from .embedding import forward_rows
 from .head_first import FEATURE_BYTES
-from .locating import sees_halving
 
 __all__ = ["EarlyFeatures", "LateNet", "keep_early_features"]
 
@@ -130,7 +129,6 @@ def keep_early_features(
     asked: bool | None,
     *,
     accelerator: str,
-    located: bool = False,
 ) -> tuple[LateNet, Dataset[Any], EarlyFeatures] | None:
     """Cut a network in front of its first learning block, and compute what comes in there for all images.
 
@@ -143,8 +141,6 @@ def keep_early_features(
     asked : bool, optional
         The option ``cache_features``.
     accelerator : str
-    located : bool
-        Whether the network learns where findings are.
 
     Returns
     -------
@@ -162,8 +158,8 @@ def keep_early_features(
     try:
         flips = _flips_of(augment)
         cut = LateNet(net)
-        if located and not sees_halving(cut):
-            raise ValueError(f"places are looked for in what {net.halving} takes in, which is frozen")
+        if not _sees_halving(cut):
+            raise ValueError(f"the network looks at what {net.halving} takes in too, which is frozen")
         images = fetch(data, [0])[0]
         count = len(data)  # type: ignore[arg-type]
         shape = _check_cut(cut, images)
@@ -195,6 +191,16 @@ def keep_early_features(
     _LOG.info("kept what the layers before %s give, %.2f GiB", cut.start, kept.numel() * 2 / 2**30)
     positions = TensorDataset(torch.arange(count), torch.from_numpy(labels_of(data)))
     return cut, positions, EarlyFeatures(kept, flips)
+
+
+def _sees_halving(cut: LateNet) -> bool:
+    """Whether the second map that a network looks at (`halving_block`) is computed behind the kept features."""
+    halving, layers = getattr(cut.net, "halving", None), cut.trunk.layers()
+
+    def first(block: str) -> int:
+        return next(i for i, name in enumerate(layers) if name == block or name.startswith(block + "."))
+
+    return halving is None or first(cut.start) <= first(halving)
 
 
 class _Early(nn.Module):

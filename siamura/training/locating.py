@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from .early_features import LateNet
-
-__all__ = ["BoxedRows", "place_boxes", "places_loss", "sees_halving"]
+__all__ = ["BoxedRows", "place_boxes", "places_loss"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,14 +112,3 @@ def place_boxes(
 def places_loss(logits: list[Tensor], masks: Tensor, boxed: Tensor, labels: Tensor) -> Tensor:
     """Mean of `localisation_loss` over the maps on which a network looks for places."""
     return torch.stack([localisation_loss(one.float(), masks, boxed, labels > 0) for one in logits]).mean()
-
-
-def sees_halving(cut: LateNet) -> bool:
-    """Whether the maps on which places are looked for are computed behind the frozen layers whose features are kept."""
-    trunk, halving = cut.trunk, cut.net.halving
-    layers = trunk.layers()
-
-    def first(block: str) -> int:
-        return next(i for i, name in enumerate(layers) if name == block or name.startswith(block + "."))
-
-    return halving is None or first(cut.start) <= first(halving)

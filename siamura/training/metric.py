@@ -126,6 +126,8 @@ def fit(
     _adopt_preprocess(net, data)
     if chosen["classify"]:
         _add_classifier(net, data, seed)
+    if chosen["compile"] and getattr(net, "halving", None) is not None:
+        raise ValueError('compile=True and pool="located" exclude each other: it looks inside the trunk.')
     boxes = {}
     if chosen["lesions"] is not None:
         if getattr(net, "config", {}).get("pool") != "located":
@@ -171,12 +173,7 @@ def fit(
         cut, masks = None, augment
         if not chosen["compile"] and chosen["start_size"] is None:
             cut = keep_early_features(
-                net,
-                data,
-                augment,
-                chosen["cache_features"],
-                accelerator=chosen["accelerator"],
-                located=bool(boxes),
+                net, data, augment, chosen["cache_features"], accelerator=chosen["accelerator"]
             )
         if cut is not None:
             learner, rows, augment = cut

@@ -137,10 +137,6 @@ def options_of(kind: type[T], given: Mapping[str, Any], function: str) -> T:
         raise ValueError(
             "start_size and cache_features=True exclude each other: images of other sizes have others."
         )
-    if chosen.get("lesions") is not None and chosen.get("compile"):
-        raise ValueError(
-            "lesions and compile=True exclude each other: places are looked for inside the trunk."
-        )
     return cast("T", chosen)
 
 

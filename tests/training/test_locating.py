@@ -131,7 +131,7 @@ def test_masks_move_as_the_images_do(films):
 
     fit(located(), data, batches(data), TripletLoss(), steps=3, lesions=boxes, augment=watch, **QUIET)
     for images, masks in zip(seen[::2], seen[1::2], strict=True):
-        rows = masks.flatten(1).any(dim=1)
+        rows = (masks > 0).flatten(1).any(dim=1)
         assert rows.sum() == 4
         assert images[rows][masks[rows] > 0].float().mean() > 200
 
@@ -160,12 +160,35 @@ def test_what_is_looked_at_is_not_frozen_away(films, caplog):
     data, boxes = films
     caplog.set_level("INFO", logger="siamura")
     fit(located("layer4.1"), data, batches(data), TripletLoss(), steps=1, lesions=boxes, **QUIET)
-    assert "places are looked for in what layer4 takes in, which is frozen" in caplog.text
-    with pytest.raises(ValueError, match="cache_features=True cannot be had: places are looked for"):
+    assert "looks at what layer4 takes in too, which is frozen" in caplog.text
+    with pytest.raises(ValueError, match="cache_features=True cannot be had: the network looks at"):
         fit(
             located("layer4.1"), data, batches(data), TripletLoss(), steps=1, lesions=boxes, cache_features=True,
             **QUIET,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{"recompute": True}, {"ema": 0.9}, {"start_size": 32}])
+def test_other_options_go_with_it(films, more):
+    data, boxes = films
+    found = []
+    for options in ({}, more):
+        net = located("layer3")
+        history = fit(net, data, batches(data), TripletLoss(), steps=3, lesions=boxes, **options, **QUIET)
+        found.append(history["location_loss"].to_numpy())
+        assert np.isfinite(found[-1]).all()
+        assert not net.head.pool.kept.by_thread or options.get("recompute")
+    if "start_size" not in more:
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+
+
+def test_the_pooling_trains_without_boxes_too(films):
+    data, _ = films
+    for start in ("layer4.1", "layer3"):
+        net = located(start)
+        history = fit(net, data, batches(data), TripletLoss(), steps=2, classify=1.0, **QUIET)
+        assert "location_loss" not in history
+        assert net.head.pool.finer.weight.any()
 
 
 def test_what_is_taken_for_what_is_said(films, caplog):
@@ -188,7 +211,7 @@ def test_what_it_needs_is_named(films):
         fit(EmbeddingNet("resnet18", dim=8), data, batches(data), loss, steps=1, lesions=boxes, **QUIET)
     with pytest.raises(ValueError, match=r"locate=3\.0 does nothing without lesions="):
         fit(located(), data, batches(data), loss, steps=1, locate=3.0, **QUIET)
-    with pytest.raises(ValueError, match="lesions and compile=True exclude each other"):
+    with pytest.raises(ValueError, match='compile=True and pool="located" exclude each other'):
         fit(located(), data, batches(data), loss, steps=1, lesions=boxes, compile=True, **QUIET)
     few = make_data(16)
     with pytest.raises(ValueError, match=r"lesions needs a RadiographDataset, .* data is a TensorDataset"):
