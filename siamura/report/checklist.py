@@ -16,6 +16,7 @@ from siamura.plots.style import count, metric_name
 
 from .checklist_items import CLAIM, TRIPOD_AI, Item
 from .gallery import classes_named
+from .lesions import taught_sentence
 from .page import Paragraph, Section, Table, Text, render
 from .record import Record, read_record
 from .tables import RESEARCH, data_sentence, head_note, with_interval
@@ -262,11 +263,8 @@ def _training(record: Record) -> str:
         "weight_decay", "dropout", "drop_path", "classify", "locate", "head_first", "class_balance", "train_from",
         "augment", "accumulate", "ema", "precision", "seed",
     )  # fmt: skip
-    if (boxes := _data(record).get("boxes")) and boxes["train"]:
-        said += (
-            f"; boxes of {boxes['train']} of the {boxes['of']} training views with a finding taught the network where "
-            f"findings are, and views of {boxes['label']!r} without a box that there is none"
-        )
+    if boxes := taught_sentence(_data(record)):
+        said += f". {boxes.rstrip('.')}"
     return f"{said}; {len(record.history)} steps were made" if record.history is not None else said
 
 

@@ -9,7 +9,7 @@ from siamura.plots.style import count
 
 from .page import Block, Cell, Paragraph, Score, Table
 
-__all__ = ["lesions_section"]
+__all__ = ["lesions_section", "taught_sentence"]
 
 
 def lesions_section(metrics: Mapping[str, Any]) -> list[Block]:
@@ -44,3 +44,22 @@ def lesions_section(metrics: Mapping[str, Any]) -> list[Block]:
         Paragraph(said),
         Table("Heat maps beside boxes, in brackets 95 % intervals over patients", ["", "value"], rows),
     ]
+
+
+def taught_sentence(data: Mapping[str, Any]) -> str:
+    """Say whose boxes taught the network where findings are, by ``data`` of ``config.json``; nothing where none did.
+
+    Examples
+    --------
+    >>> taught_sentence({"boxes": {"train": 3, "of": 4, "label": "normal"}})
+    "Boxes of 3 of the 4 training views with a finding taught the network where to look; views of 'normal' ..."
+    >>> taught_sentence({"boxes": {"train": 0, "of": 4, "label": "normal"}})
+    ''
+    """
+    boxes = data.get("boxes") or {}
+    if not boxes.get("train"):
+        return ""
+    return (
+        f"Boxes of {boxes['train']:,} of the {count(boxes['of'], 'training view')} with a finding taught the network "
+        f"where to look; views of {boxes['label']!r} without a box were taken to show none."
+    )

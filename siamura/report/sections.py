@@ -15,6 +15,7 @@ from siamura._names import BASELINES, HEADS, SPLITS
 from siamura.plots.style import count, part_name
 
 from .gallery import classes_named
+from .lesions import taught_sentence
 from .operating import beaten_sentences
 from .page import Block, Cell, Details, Paragraph, Program, Score, Table, Text
 from .tables import Sheet, head_note
@@ -337,7 +338,10 @@ def training_section(config: Mapping[str, Any], history: pd.DataFrame | None) ->
             **_flat("preprocessing", config.get("preprocessing", {})),
         }.items()
     ]
-    happened = [Table("What happened", ["Fact", "Value"], facts)] if facts else []
+    taught = taught_sentence(config.get("data", {}))
+    happened: list[Block] = [Paragraph(taught)] if taught else []
+    if facts:
+        happened.append(Table("What happened", ["Fact", "Value"], facts))
     return [*happened, Table("Settings", ["Name", "Value"], settings)]
 
 

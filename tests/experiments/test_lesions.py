@@ -44,7 +44,7 @@ def test_the_boxes_of_training_views_teach(taught: Path, drawn: tuple[Path, Expe
     assert net.config["pool"] == "located"
     assert net.head.pool.finer.weight.any()
     page = (taught / "report.html").read_text(encoding="utf-8")
-    assert "training views with a finding taught the network where findings are" in page
+    assert "training views with a finding taught the network where to look" in page
     assert "Are the heat maps right?" in page
 
 
