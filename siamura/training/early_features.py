@@ -123,12 +123,7 @@ class EarlyFeatures:
 
 
 def keep_early_features(
-    net: Any,
-    data: Dataset[Any],
-    augment: Augment | None,
-    asked: bool | None,
-    *,
-    accelerator: str,
+    net: Any, data: Dataset[Any], augment: Augment | None, asked: bool | None, *, accelerator: str
 ) -> tuple[LateNet, Dataset[Any], EarlyFeatures] | None:
     """Cut a network in front of its first learning block, and compute what comes in there for all images.
 

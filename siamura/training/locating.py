@@ -93,6 +93,8 @@ def place_boxes(
     found = read_boxes(lesions, table)
     corners = {path: rows[["x0", "y0", "x1", "y1"]].to_numpy() for path, rows in found.groupby("path")}
     rows = [(row, path) for row, path in enumerate(table["path"]) if path in corners]
+    if not rows:
+        raise ValueError("lesions has no box of an image of data; give boxes of some, or leave it out.")
     placed = {}
     for row, path in tqdm(rows, desc="boxes", unit="image", disable=not progress):
         image = read_image(path)
@@ -111,4 +113,4 @@ def place_boxes(
 
 def places_loss(logits: list[Tensor], masks: Tensor, boxed: Tensor, labels: Tensor) -> Tensor:
     """Mean of `localisation_loss` over the maps on which a network looks for places."""
-    return torch.stack([localisation_loss(one.float(), masks, boxed, labels > 0) for one in logits]).mean()
+    return torch.stack([localisation_loss(one, masks, boxed, labels > 0) for one in logits]).mean()
