@@ -221,5 +221,5 @@ def test_what_it_needs_is_named(films):
     other = pd.DataFrame({"path": [str(boxes)], "x0": 0, "y0": 0, "x1": 1, "y1": 1})
     with pytest.raises(ValueError, match="none of the 1 boxes"):
         fit(located(), data, batches(data), loss, steps=1, lesions=other, **QUIET)
-    with pytest.raises(ValueError, match="lesions has no box of an image of data"):
+    with pytest.raises(ValueError, match="the DataFrame has no rows"):
         fit(located(), data, batches(data), loss, steps=1, lesions=other.iloc[:0], **QUIET)
